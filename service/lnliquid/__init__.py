@@ -1,0 +1,1 @@
+"""Lightning to Liquid swaps: the seller daemon and the buyer."""

@@ -1,0 +1,230 @@
+"""Every knob of the seller daemon: typed, with unit, default and bounds.
+
+Read from the environment (`LNLIQUID_<NAME>`) and from a TOML file; the environment wins. Values
+that are each fine but unsafe together are refused with the numbers printed (design section 7).
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from lnliquid.errors import SettingsError
+from lnliquid.terms import (
+    CLAIM_VSIZE,
+    FEE_FLOOR_SATS_PER_KVB,
+    MAX_AMOUNT,
+    Timelocks,
+    fee_sats,
+    timelock_budget,
+)
+
+ENV_PREFIX = "LNLIQUID_"
+
+Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
+
+
+class Settings(BaseSettings):
+    """Settings of one seller daemon. See each field for unit and meaning."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+
+    network: Literal["liquidv1", "liquidtestnet", "liquid-regtest"] = Field(
+        description="Liquid chain; must be the one that the backends are on"
+    )
+    asset_id: str = Field(
+        pattern="^[0-9a-f]{64}$", description="asset that is sold, 64 hex digits, display order"
+    )
+    asset_precision: int = Field(
+        8, ge=0, le=8, description="one asset unit is 10^this of the smallest unit"
+    )
+    price_msat_per_asset_unit: int = Field(
+        gt=0, le=MAX_AMOUNT * 1000, description="price of one asset unit, msat"
+    )
+    fee_subsidy_sats: int = Field(
+        500, ge=100, le=100_000, description="L-BTC locked for the buyer's claim fee, sat"
+    )
+    min_swap_amount: Amount = Field(1, description="smallest amount of a swap, smallest unit")
+    max_swap_amount: Amount = Field(
+        MAX_AMOUNT // 10, description="largest amount of a swap, smallest unit"
+    )
+
+    database: Path = Field(description="SQLite file; made at first start, mode 0600")
+    mnemonic_file: Path = Field(description="BIP39 mnemonic, mode 0600; `lnliquid init` makes one")
+    listen: str = Field("127.0.0.1:50051", description="gRPC for buyers: host:port, or unix:/path")
+    allow_nonlocal_listen: bool = Field(
+        False, description="needed to listen on anything but loopback or a unix socket"
+    )
+    electrum_url: str = Field(
+        pattern=r"^tcp://[^:/]+:\d+$", description="Electrum server of Liquid, tcp://host:port"
+    )
+    lightning_rpc: Path = Field(description="unix socket of the seller's Core Lightning")
+
+    refund_delta_blocks: int = Field(
+        2_160, ge=1, le=100_000, description="lock height = tip when funding is signed + this"
+    )
+    invoice_expiry_secs: int = Field(
+        3_600, ge=10, le=604_800, description="how long the invoice is payable, s"
+    )
+    max_ln_cltv_blocks: int = Field(
+        144, ge=20, le=2_016, description="longest hold of a payment, blocks of the Lightning chain"
+    )
+    invoice_cltv_blocks: int = Field(
+        18, ge=9, le=144, description="final CLTV of the invoice, blocks of the Lightning chain"
+    )
+    claim_margin_blocks: int = Field(
+        60, ge=2, le=10_000, description="blocks kept free for the claim to confirm"
+    )
+    liquid_block_secs: int = Field(60, ge=1, le=3_600, description="time of a Liquid block, s")
+    lightning_block_secs: int = Field(
+        600, ge=1, le=7_200, description="block time of the chain with the channels, s"
+    )
+    create_slack_secs: int = Field(
+        600, ge=0, le=86_400, description="from signing the funding to its first block, s"
+    )
+
+    funding_confs: int = Field(2, ge=1, le=100, description="least confirmations before an invoice")
+    max_min_funding_confs: int = Field(
+        6, ge=1, le=6, description="largest min_funding_confs a buyer may ask for"
+    )
+    final_confs: int = Field(2, ge=1, le=100, description="confirmations that make a spend final")
+    max_inflight_swaps: int = Field(1_000, ge=1, le=100_000, description="limit on open swaps")
+    create_wait_secs: float = Field(
+        90.0, ge=0, le=3_600, description="longest that CreateSwap waits for FUNDED, s"
+    )
+    poll_interval_secs: float = Field(
+        15.0, gt=0, le=600, description="slow timer of the watcher, in case news was lost, s"
+    )
+    backend_deadline_secs: float = Field(
+        10.0, gt=0, le=300, description="deadline of one call to Electrum or Lightning, s"
+    )
+    fee_floor_sats_per_kvb: int = Field(
+        FEE_FLOOR_SATS_PER_KVB, ge=FEE_FLOOR_SATS_PER_KVB, le=100_000, description="sat per kvB"
+    )
+    fee_cap_sats_per_kvb: int = Field(
+        1_000, ge=FEE_FLOOR_SATS_PER_KVB, le=1_000_000, description="sat per kvB"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="form of the log on stderr")
+
+    @field_validator("database", "mnemonic_file", "lightning_rpc")
+    @classmethod
+    def _expand_user(cls, path: Path) -> Path:
+        return path.expanduser()
+
+    @field_validator("listen")
+    @classmethod
+    def _address_form(cls, value: str) -> str:
+        if value.startswith("unix:"):
+            return value
+        host, colon, port = value.rpartition(":")
+        if not (colon and host and port.isdigit() and int(port) < 65_536):
+            raise ValueError(f"{value!r} is neither host:port nor unix:/path")
+        return value
+
+    @model_validator(mode="after")
+    def _safe_together(self) -> "Settings":
+        problems = []
+        if not self.allow_nonlocal_listen and not is_local(self.listen):
+            problems.append(
+                f"listen = {self.listen!r} is reachable from other machines and the API has no "
+                "authentication; set allow_nonlocal_listen = true if the network is closed"
+            )
+        budget = timelock_budget(self.timelocks)
+        if not budget.is_safe:
+            short = -(-(budget.needed_secs - budget.available_secs) // self.liquid_block_secs)
+            problems.append(
+                f"unsafe time locks: {budget}; raise refund_delta_blocks by at least {short}"
+            )
+        if self.min_swap_amount > self.max_swap_amount:
+            problems.append(
+                f"min_swap_amount = {self.min_swap_amount} is above "
+                f"max_swap_amount = {self.max_swap_amount}"
+            )
+        if self.fee_floor_sats_per_kvb > self.fee_cap_sats_per_kvb:
+            problems.append("fee_floor_sats_per_kvb is above fee_cap_sats_per_kvb")
+        if self.funding_confs > self.max_min_funding_confs:
+            problems.append("funding_confs is above max_min_funding_confs")
+        if self.invoice_cltv_blocks > self.max_ln_cltv_blocks:
+            problems.append("invoice_cltv_blocks is above max_ln_cltv_blocks")
+        claim_fee = fee_sats(CLAIM_VSIZE, self.fee_cap_sats_per_kvb)
+        if self.fee_subsidy_sats < claim_fee:
+            problems.append(
+                f"fee_subsidy_sats = {self.fee_subsidy_sats} does not pay for a claim at "
+                f"fee_cap_sats_per_kvb = {self.fee_cap_sats_per_kvb}: {claim_fee} sat are needed"
+            )
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    @property
+    def timelocks(self) -> Timelocks:
+        """The knobs that the timelock inequality is made of."""
+        return Timelocks(
+            refund_delta_blocks=self.refund_delta_blocks,
+            max_funding_confs=self.max_min_funding_confs,
+            create_slack_secs=self.create_slack_secs,
+            invoice_expiry_secs=self.invoice_expiry_secs,
+            max_ln_cltv_blocks=self.max_ln_cltv_blocks,
+            claim_margin_blocks=self.claim_margin_blocks,
+            liquid_block_secs=self.liquid_block_secs,
+            lightning_block_secs=self.lightning_block_secs,
+        )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Environment first; the values of the file come in as the arguments."""
+        return (env_settings, init_settings)
+
+
+def is_local(address: str) -> bool:
+    """True for a unix socket and for loopback addresses."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Read the file, if one is given, and the environment. Raises `SettingsError`."""
+    values: Mapping[str, Any] = {}
+    if config is not None:
+        if not config.is_file():
+            raise SettingsError((f"there is no settings file {config}",))
+        try:
+            values = TomlConfigSettingsSource(Settings, toml_file=config)()
+        except ValueError as error:  # tomllib.TOMLDecodeError
+            raise SettingsError((f"{config} is not valid TOML: {error}",)) from None
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise SettingsError(tuple(_problem(dict(e)) for e in error.errors())) from None
+
+
+def _problem(error: dict[str, Any]) -> str:
+    name = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "missing":
+        return f"{name} is not set; put it into the settings file or set {ENV_PREFIX}{name.upper()}"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is not a setting"
+    message = str(error["msg"]).removeprefix("Value error, ")
+    return f"{name}: {message}" if name else message
