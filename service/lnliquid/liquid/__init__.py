@@ -1,0 +1,1 @@
+"""Liquid: scripts, transactions, keys, coins and the Electrum client."""

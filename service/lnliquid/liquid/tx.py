@@ -1,0 +1,270 @@
+"""Building, weighing and signing explicit Liquid transactions with embit.
+
+A transaction is first built with witnesses of the right size, so that its weight, and with it the
+fee, is exact before anything is signed; `sign` then only swaps the placeholders. Signatures are
+sighash ALL: embit's default for Liquid is ALL|RANGEPROOF, and its ANYONECANPAY digest is not
+elementsd's.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embit.liquid.transaction import (
+    LSIGHASH,
+    LTransaction,
+    LTransactionInput,
+    LTransactionOutput,
+    TxInWitness,
+)
+from embit.script import Script, Witness
+
+from lnliquid.liquid import htlc
+from lnliquid.liquid.keys import Key
+from lnliquid.swap import Outpoint
+from lnliquid.terms import fee_sats
+
+SEQUENCE_FINAL = 0xFFFFFFFF
+"""Not replaceable (BIP125), and `OP_CHECKLOCKTIMEVERIFY` fails with it."""
+SEQUENCE_LOCKTIME = 0xFFFFFFFE
+"""Lock time counts, not replaceable."""
+SEQUENCE_REPLACEABLE = 0xFFFFFFFD
+"""Lock time counts, and a transaction with a higher fee may replace this one (BIP125)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An explicit output. `value` in the smallest unit of the asset; an empty script is the fee."""
+
+    script_pubkey: bytes
+    asset_id: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """An input and how it is signed.
+
+    `script_code` is what BIP143 hashes: the witness script of P2WSH, the P2PKH form of P2WPKH.
+    `witness` makes the stack from a signature that ends with its sighash byte.
+    """
+
+    outpoint: Outpoint
+    value: int
+    sequence: int
+    key: Key
+    script_code: bytes
+    witness: Callable[[bytes], list[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A signed transaction and what it costs."""
+
+    raw: bytes
+    txid: str
+    vsize: int
+    fee_sats: int
+
+
+def wallet_spend(outpoint: Outpoint, value: int, key: Key) -> Spend:
+    """Spend of a P2WPKH coin, replaceable."""
+    return Spend(
+        outpoint,
+        value,
+        SEQUENCE_REPLACEABLE,
+        key,
+        b"\x76\xa9\x14" + key.key_hash + b"\x88\xac",
+        lambda signature: [signature, key.public_key],
+    )
+
+
+def claim_spend(outpoint: Outpoint, value: int, key: Key, script: bytes, preimage: bytes) -> Spend:
+    """Spend of an HTLC output by the buyer.
+
+    Its sequence is final: a claim that signals replacement could be replaced by a refund.
+    """
+    return Spend(
+        outpoint,
+        value,
+        SEQUENCE_FINAL,
+        key,
+        script,
+        lambda signature: htlc.claim_witness(signature, key.public_key, preimage, script),
+    )
+
+
+def refund_spend(outpoint: Outpoint, value: int, key: Key, script: bytes) -> Spend:
+    """Spend of an HTLC output by the seller; the transaction's lock time must be set too."""
+    return Spend(
+        outpoint,
+        value,
+        SEQUENCE_REPLACEABLE,
+        key,
+        script,
+        lambda signature: htlc.refund_witness(signature, key.public_key, script),
+    )
+
+
+def _assemble(
+    spends: Sequence[Spend], outputs: Sequence[Output], policy_asset: str, fee: int, lock_time: int
+) -> LTransaction:
+    everything = [*outputs, Output(b"", policy_asset, fee)]
+    return LTransaction(
+        version=2,
+        vin=[
+            LTransactionInput(bytes.fromhex(s.outpoint.txid), s.outpoint.vout, sequence=s.sequence)
+            for s in spends
+        ],
+        vout=[
+            LTransactionOutput(bytes.fromhex(o.asset_id)[::-1], o.value, Script(o.script_pubkey))
+            for o in everything
+        ],
+        locktime=lock_time,
+    )
+
+
+def _set_witness(transaction: LTransaction, index: int, items: list[bytes]) -> None:
+    transaction.vin[index].witness = TxInWitness(script_witness=Witness(items))
+
+
+def _vsize(transaction: LTransaction) -> int:
+    total = len(transaction.serialize())
+    witness = sum(len(part.witness.serialize()) for part in (*transaction.vin, *transaction.vout))
+    return (4 * (total - witness) + witness + 3) // 4
+
+
+def predict_vsize(spends: Sequence[Spend], outputs: Sequence[Output], policy_asset: str) -> int:
+    """vsize that the signed transaction of these parts will have, its fee output included."""
+    transaction = _assemble(spends, outputs, policy_asset, 0, 0)
+    for index, spend in enumerate(spends):
+        _set_witness(transaction, index, spend.witness(bytes(Key.SIGNATURE_SIZE)))
+    return _vsize(transaction)
+
+
+def sign(
+    spends: Sequence[Spend],
+    outputs: Sequence[Output],
+    *,
+    policy_asset: str,
+    fee: int,
+    lock_time: int = 0,
+) -> Signed:
+    """Sign all inputs with sighash ALL. `outputs` without the fee output, which is added last.
+
+    The caller has balanced the amounts. Raises `ArithmeticError` when the signed size is not the
+    predicted one, which would be a defect here.
+    """
+    transaction = _assemble(spends, outputs, policy_asset, fee, lock_time)
+    sighash = LSIGHASH.ALL
+    for index, spend in enumerate(spends):
+        digest = transaction.sighash_segwit(index, Script(spend.script_code), spend.value, sighash)
+        signature = spend.key.sign(digest) + bytes([sighash])
+        _set_witness(transaction, index, spend.witness(signature))
+    vsize = _vsize(transaction)
+    if vsize != predict_vsize(spends, outputs, policy_asset):
+        raise ArithmeticError(f"signed size {vsize} is not the predicted one")
+    return Signed(transaction.serialize(), transaction.txid().hex(), vsize, fee)
+
+
+def claim(
+    *,
+    spends: Sequence[Spend],
+    asset_id: str,
+    asset_amount: int,
+    subsidy_sats: int,
+    script_pubkey: bytes,
+    policy_asset: str,
+    rate_sats_per_kvb: int,
+) -> Signed:
+    """The buyer's claim of both outputs to one script; the fee comes out of the subsidy.
+
+    What the subsidy leaves goes to the buyer, or to the fee when it would be dust. Raises
+    `ValueError` when the subsidy does not cover the fee.
+    """
+    outputs = [Output(script_pubkey, asset_id, asset_amount)]
+    change = Output(script_pubkey, policy_asset, subsidy_sats)
+    fee = fee_sats(predict_vsize(spends, [*outputs, change], policy_asset), rate_sats_per_kvb)
+    rest = subsidy_sats - fee
+    if rest < 0:
+        raise ValueError(f"the subsidy of {subsidy_sats} sat does not cover a fee of {fee} sat")
+    if rest >= DUST_SATS:
+        outputs.append(Output(script_pubkey, policy_asset, rest))
+    else:
+        fee = subsidy_sats
+    return sign(spends, outputs, policy_asset=policy_asset, fee=fee)
+
+
+DUST_SATS = 30
+"""Below this an L-BTC change output is left to the fee. elementsd's limit is 14 for P2WPKH."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxInput:
+    """An input as read from raw bytes."""
+
+    outpoint: Outpoint
+    sequence: int
+    witness: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TxOutput:
+    """An output as read from raw bytes; asset and value are None when they are blinded."""
+
+    script_pubkey: bytes
+    asset_id: str | None
+    value: int | None
+
+    @property
+    def is_fee(self) -> bool:
+        """Elements marks the fee by an empty script."""
+        return not self.script_pubkey
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A transaction as read from raw bytes."""
+
+    txid: str
+    inputs: tuple[TxInput, ...]
+    outputs: tuple[TxOutput, ...]
+    lock_time: int
+    vsize: int
+
+    @property
+    def fee_sats(self) -> int:
+        """Sum of the explicit fee outputs."""
+        return sum(o.value or 0 for o in self.outputs if o.is_fee)
+
+
+def parse(raw: bytes) -> Transaction:
+    """Read a transaction. `ValueError` when the bytes are not exactly one."""
+    stream = io.BytesIO(raw)
+    try:
+        transaction = LTransaction.read_from(stream)
+    except Exception as error:  # embit raises asserts and others for damaged input
+        raise ValueError(f"not an Elements transaction: {error}") from None
+    if stream.read(1):
+        raise ValueError("bytes follow the transaction")
+    return Transaction(
+        transaction.txid().hex(),
+        tuple(
+            TxInput(
+                Outpoint(i.txid.hex(), i.vout),
+                i.sequence,
+                [bytes(item) for item in i.witness.script_witness.items],
+            )
+            for i in transaction.vin
+        ),
+        tuple(
+            TxOutput(
+                bytes(o.script_pubkey.data),
+                o.asset[::-1].hex() if len(o.asset) == 32 else None,
+                o.value if isinstance(o.value, int) else None,
+            )
+            for o in transaction.vout
+        ),
+        transaction.locktime,
+        _vsize(transaction),
+    )
