@@ -1,0 +1,202 @@
+"""The wallet's coins and what of them is spoken for.
+
+A coin is *available* when no transaction is known to spend it and no live transaction of ours has
+it as an input. What can be reserved is the sum of the available coins less the amounts already
+reserved for swaps that no coin is bound to yet.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlmodel import col
+
+from lnliquid.store.sqlite import Transaction
+from lnliquid.store.tables import (
+    CoinRow,
+    CursorRow,
+    OutpointRow,
+    OwnTxRow,
+    ReservationRow,
+    TxState,
+)
+from lnliquid.swap import Coin, Outpoint
+
+
+@dataclass(frozen=True, slots=True)
+class SeenCoin:
+    """A wallet output as the chain shows it now, with what spends it."""
+
+    outpoint: Outpoint
+    asset_id: str
+    value: int
+    height: int | None
+    spent_txid: str | None
+    spent_height: int | None
+
+
+def _bound() -> ColumnElement[bool]:
+    return exists().where(
+        col(OutpointRow.txid) == col(CoinRow.txid),
+        col(OutpointRow.vout) == col(CoinRow.vout),
+        col(OutpointRow.live).is_(True),
+    )
+
+
+def available_coins(tx: Transaction) -> list[Coin]:
+    """Coins that a new transaction may spend, confirmed ones first, largest first."""
+    rows = tx.scalars(
+        select(CoinRow)
+        .where(col(CoinRow.spent_txid).is_(None), ~_bound())
+        .order_by(col(CoinRow.height).is_(None), col(CoinRow.value).desc())
+    )
+    return [_coin(row) for row in rows]
+
+
+def _coin(row: CoinRow) -> Coin:
+    return Coin(
+        Outpoint(row.txid, row.vout), row.asset_id, row.value, row.branch, row.key_index, row.height
+    )
+
+
+def reservable(tx: Transaction, asset_id: str) -> int:
+    """How much of an asset could be reserved now."""
+    reserved = select(_total(ReservationRow.asset_amount)).where(
+        col(ReservationRow.asset_id) == asset_id
+    )
+    return _unspent(tx, asset_id) - tx.execute(reserved).scalar_one()
+
+
+def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
+    """How much L-BTC could be reserved for subsidies and fees now, in sat."""
+    reserved = select(_total(ReservationRow.lbtc_sats))
+    return _unspent(tx, policy_asset) - tx.execute(reserved).scalar_one()
+
+
+def _unspent(tx: Transaction, asset_id: str) -> int:
+    held = select(_total(CoinRow.value)).where(
+        col(CoinRow.asset_id) == asset_id, col(CoinRow.spent_txid).is_(None), ~_bound()
+    )
+    return tx.execute(held).scalar_one()
+
+
+def _total(column: int) -> ColumnElement[int]:
+    return func.coalesce(func.sum(col(column)), 0)
+
+
+def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: str) -> None:
+    """Give coins to a transaction of ours.
+
+    The UNIQUE index refuses a coin that another live transaction has (money rule 2).
+    """
+    tx.add_all([OutpointRow(txid=o.txid, vout=o.vout, owner_txid=owner_txid) for o in outpoints])
+    tx.flush()
+
+
+def free_outpoints(tx: Transaction, owner_txid: str) -> None:
+    """Take the coins of a transaction that can no longer confirm away from it."""
+    tx.execute(
+        update(OutpointRow).where(col(OutpointRow.owner_txid) == owner_txid).values(live=False)
+    )
+
+
+def add_own_coins(tx: Transaction, coins: Sequence[Coin]) -> None:
+    """Record outputs of a transaction of ours that pay the wallet, before it is sent."""
+    tx.add_all(
+        [
+            CoinRow(
+                txid=c.outpoint.txid,
+                vout=c.outpoint.vout,
+                asset_id=c.asset_id,
+                value=c.value,
+                branch=c.branch,
+                key_index=c.index,
+            )
+            for c in coins
+        ]
+    )
+
+
+def replace_script_coins(
+    tx: Transaction, branch: int, index: int, seen: Sequence[SeenCoin]
+) -> None:
+    """Make the stored coins of one address what the chain shows.
+
+    Coins that the chain does not show are dropped, but for outputs of our own transactions that
+    are still to be sent or seen.
+    """
+    pending = select(col(OwnTxRow.txid)).where(col(OwnTxRow.state) == TxState.SIGNED)
+    keep = {(c.outpoint.txid, c.outpoint.vout) for c in seen}
+    stored = tx.scalars(
+        select(CoinRow).where(col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
+    ).all()
+    own = set(tx.scalars(pending.where(col(OwnTxRow.txid).in_({r.txid for r in stored}))))
+    for row in stored:
+        if (row.txid, row.vout) not in keep and row.txid not in own:
+            tx.delete(row)
+    for coin in seen:
+        tx.merge(
+            CoinRow(
+                txid=coin.outpoint.txid,
+                vout=coin.outpoint.vout,
+                asset_id=coin.asset_id,
+                value=coin.value,
+                branch=branch,
+                key_index=index,
+                height=coin.height,
+                spent_txid=coin.spent_txid,
+                spent_height=coin.spent_height,
+            )
+        )
+
+
+def spent_otherwise(tx: Transaction, owner_txid: str, up_to_height: int) -> bool:
+    """True when a coin of this transaction of ours was spent by another, at most at this height."""
+    rivals = (
+        select(col(CoinRow.txid))
+        .join(
+            OutpointRow,
+            (col(OutpointRow.txid) == col(CoinRow.txid))
+            & (col(OutpointRow.vout) == col(CoinRow.vout)),
+        )
+        .where(
+            col(OutpointRow.owner_txid) == owner_txid,
+            col(OutpointRow.live).is_(True),
+            col(CoinRow.spent_txid) != owner_txid,
+            col(CoinRow.spent_height) <= up_to_height,
+        )
+    )
+    return tx.scalars(rivals).first() is not None
+
+
+def drop_coins_of(tx: Transaction, txid: str) -> None:
+    """Forget outputs of a transaction of ours that can no longer confirm."""
+    tx.execute(delete(CoinRow).where(col(CoinRow.txid) == txid))
+
+
+def addresses_with_coins(tx: Transaction) -> list[tuple[int, int]]:
+    """(branch, index) of every address that holds, or may hold again after a reorg, a coin."""
+    rows = tx.execute(
+        select(col(CoinRow.branch), col(CoinRow.key_index))
+        .where(or_(col(CoinRow.spent_txid).is_(None), col(CoinRow.spent_height).is_(None)))
+        .distinct()
+    )
+    return [(int(b), int(i)) for b, i in rows]
+
+
+def cursor(tx: Transaction, name: str, default: int = 0) -> int:
+    """A named number."""
+    row = tx.get(CursorRow, name)
+    return default if row is None else row.value
+
+
+def set_cursor(tx: Transaction, name: str, value: int) -> None:
+    """Set a named number."""
+    tx.merge(CursorRow(name=name, value=value))
+
+
+def take_indexes(tx: Transaction, name: str, first: int, count: int) -> None:
+    """Mark derivation indexes as used. They were looked up as the next ones and must still be."""
+    if cursor(tx, name) != first:
+        raise RuntimeError(f"{name} moved on from {first} while a transaction was planned")
+    set_cursor(tx, name, first + count)

@@ -1,0 +1,223 @@
+"""What is SQLite's own: opening, pragmas, file mode, migrations, and the one writer.
+
+Group commit: writes that arrive while a commit is on its way to the disk go into the next
+transaction together, each in a savepoint of its own, so that one refused write does not undo its
+neighbours. A write is reported done only after `COMMIT` with `synchronous=FULL` (money rule 1).
+"""
+
+import asyncio
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from lnliquid.errors import SettingsError, SwapError
+from lnliquid.ports import Clock
+
+T = TypeVar("T")
+
+MAX_GROUP = 256
+"""Writes in one transaction; bounds how long the first of them waits."""
+
+
+class StoreFailure(Exception):
+    """The database did not commit: disk full, locked by another process, damaged.
+
+    Nothing of the write is there afterwards, and it may be tried again.
+    """
+
+
+class Transaction(Session):
+    """A session inside one transaction. `now` is its one reading of the clock, unix seconds."""
+
+    now: int
+
+
+class _Stop:
+    pass
+
+
+class Database:
+    """One SQLite file with one writer thread. Methods are called on the event loop."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Open or make the file and bring it up to date. Raises `SettingsError`."""
+        self._clock = clock
+        self.commits = 0
+        """Number of commits so far, each one an fsync."""
+        _create_private(path)
+        self._engine = _engine(path, "BEGIN IMMEDIATE")
+        self._read_engine = _engine(path, "BEGIN")
+        _migrate(self._engine, path)
+        self._queue: queue.SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | _Stop] = (
+            queue.SimpleQueue()
+        )
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._writer.start()
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` in the next group and return its result once that is on the disk.
+
+        A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when the group could
+        not be committed. A caller that is cancelled does not undo what was queued.
+        """
+        future: Future[T] = Future()
+        self._queue.put((work, future))
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on a snapshot. Raises `StoreFailure`."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, work)
+
+    def close(self) -> None:
+        """Finish what is queued and close the file."""
+        self._queue.put(_Stop())
+        self._writer.join()
+        self._readers.shutdown()
+        self._engine.dispose()
+        self._read_engine.dispose()
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        try:
+            with Transaction(self._read_engine) as session:
+                session.now = self._clock.now()
+                return work(session)
+        except SQLAlchemyError as error:
+            raise StoreFailure(_reason(error)) from None
+
+    def _run(self) -> None:
+        while True:
+            first = self._queue.get()
+            group: list[tuple[Callable[[Transaction], Any], Future[Any]]] = []
+            stopping = isinstance(first, _Stop)
+            if not isinstance(first, _Stop):
+                group.append(first)
+            while len(group) < MAX_GROUP and not stopping:
+                try:
+                    item = self._queue.get_nowait()
+                except queue.Empty:
+                    break
+                if isinstance(item, _Stop):
+                    stopping = True
+                else:
+                    group.append(item)
+            if group:
+                self._commit(group)
+            if stopping:
+                return
+
+    def _commit(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
+        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        try:
+            with Transaction(self._engine, expire_on_commit=False) as session:
+                session.now = self._clock.now()
+                for work, future in group:
+                    try:
+                        with session.begin_nested():
+                            result = work(session)
+                        done.append((future, result, None))
+                    except SQLAlchemyError as error:
+                        if not _only_this_write(error):
+                            raise
+                        done.append((future, None, StoreFailure(_reason(error))))
+                    except Exception as error:
+                        done.append((future, None, error))
+                session.commit()
+            self.commits += 1
+        except SQLAlchemyError as error:
+            failure = StoreFailure(_reason(error))
+            # A refusal is a refusal whether the others reached the disk or not.
+            refused = {f: e for f, _, e in done if isinstance(e, SwapError)}
+            done = [(future, None, refused.get(future, failure)) for _, future in group]
+        for future, result, problem in done:
+            if problem is None:
+                future.set_result(result)
+            else:
+                future.set_exception(problem)
+
+
+def _only_this_write(error: SQLAlchemyError) -> bool:
+    """True when only the savepoint failed (a constraint), not the whole transaction."""
+    return isinstance(getattr(error, "orig", None), sqlite3.IntegrityError)
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """SQLite's own words, without the statement and its values, which may be private."""
+    return str(getattr(error, "orig", None) or type(error).__name__)
+
+
+def _create_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise SettingsError((f"database {path} cannot be opened: {error.strerror}",)) from None
+
+
+def _engine(path: Path, begin: str) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not open transactions by itself: we say BEGIN, also for migrations.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "busy_timeout = 5000",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(files("lnliquid.store") / "migrations"))
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    try:
+        with engine.connect() as connection:
+            current = _current_revision(connection)
+        if current is not None and current not in known:
+            raise SettingsError(
+                (
+                    f"database {path} was written by a newer program (its schema is {current}, "
+                    f"the newest known here is {max(known)}); start the newer program, or restore "
+                    "a backup that belongs to this one",
+                )
+            )
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except SQLAlchemyError as error:
+        raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
+    except CommandError as error:
+        raise SettingsError((f"database {path} cannot be migrated: {error}",)) from None
+
+
+def _current_revision(connection: Any) -> str | None:
+    from alembic.runtime.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()

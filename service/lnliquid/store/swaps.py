@@ -1,0 +1,363 @@
+"""Swaps, requests, reservations, our transactions and the event log: what is done to them.
+
+Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from sqlalchemy import delete, func, select, update
+from sqlmodel import col
+
+from lnliquid.errors import InsufficientInventory, RequestConflict, TooManySwaps
+from lnliquid.store import coins
+from lnliquid.store.sqlite import Transaction
+from lnliquid.store.tables import (
+    EventRow,
+    OwnTxRow,
+    Purpose,
+    RequestRow,
+    ReservationRow,
+    SpendInputRow,
+    SwapRow,
+    TxState,
+)
+from lnliquid.swap import Event, Outpoint, State, Swap, path
+
+NEXT_SWAP = "next_swap_index"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a buyer asked for: the parameters that `request_id` stands for."""
+
+    request_id: str
+    asset_id: str
+    asset_amount: int
+    buyer_claim_address: str
+    min_funding_confs: int
+    max_total_price_msat: int
+
+    @property
+    def parameter_hash(self) -> bytes:
+        """SHA-256 over all parameters; a request id never changes its own (money rule 8)."""
+        text = "\n".join(
+            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "request_id"
+        )
+        return hashlib.sha256(text.encode()).digest()
+
+    def differing_fields(self, swap: Swap) -> tuple[str, ...]:
+        """Names of the parameters in which this request differs from the swap that exists."""
+        return tuple(
+            f.name
+            for f in fields(self)
+            if f.name != "request_id" and getattr(self, f.name) != getattr(swap, f.name)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewSwap:
+    """What T1 stores beside the request. `keys`: swap index to (payment hash, key hash)."""
+
+    request: Request
+    swap_id: str
+    buyer_key_hash: bytes
+    subsidy_sats: int
+    fee_share_sats: int
+    refund_headroom_sats: int
+    total_price_msat: int
+    max_ln_cltv_blocks: int
+    policy_asset: str
+    max_inflight: int
+    keys: Callable[[int], tuple[bytes, bytes]]
+
+
+def swap_of_request(tx: Transaction, request: Request) -> Swap | None:
+    """The swap that this request id names, None if it is new. Raises `RequestConflict`."""
+    row = tx.get(RequestRow, request.request_id)
+    if row is None:
+        return None
+    swap = get(tx, row.swap_id)
+    assert swap is not None, "a request row points to its swap by foreign key"
+    if row.parameter_hash != request.parameter_hash:
+        raise RequestConflict(request.request_id, request.differing_fields(swap))
+    return swap
+
+
+def create(tx: Transaction, new: NewSwap) -> tuple[Swap, bool]:
+    """T1: the request, the swap and its reservation, or the swap that was there. (swap, is new)
+
+    Raises `RequestConflict`, `TooManySwaps`, `InsufficientInventory`; then nothing is stored.
+    """
+    request = new.request
+    known = swap_of_request(tx, request)
+    if known is not None:
+        return known, False
+    open_swaps = tx.scalar(
+        select(func.count()).select_from(SwapRow).where(col(SwapRow.finished).is_(False))
+    )
+    if int(open_swaps or 0) >= new.max_inflight:
+        raise TooManySwaps(new.max_inflight)
+    available = coins.reservable(tx, request.asset_id)
+    if available < request.asset_amount:
+        raise InsufficientInventory(request.asset_id, request.asset_amount, max(0, available))
+    lbtc = new.subsidy_sats + new.fee_share_sats
+    available = coins.reservable_lbtc(tx, new.policy_asset) - new.refund_headroom_sats
+    if available < lbtc:
+        raise InsufficientInventory(new.policy_asset, lbtc, max(0, available), what="lbtc")
+    key_index = coins.cursor(tx, NEXT_SWAP)
+    coins.set_cursor(tx, NEXT_SWAP, key_index + 1)
+    payment_hash, seller_key_hash = new.keys(key_index)
+    swap = Swap(
+        swap_id=new.swap_id,
+        request_id=request.request_id,
+        key_index=key_index,
+        state=State.CREATED,
+        asset_id=request.asset_id,
+        asset_amount=request.asset_amount,
+        subsidy_sats=new.subsidy_sats,
+        total_price_msat=new.total_price_msat,
+        max_total_price_msat=request.max_total_price_msat,
+        min_funding_confs=request.min_funding_confs,
+        max_ln_cltv_blocks=new.max_ln_cltv_blocks,
+        buyer_claim_address=request.buyer_claim_address,
+        buyer_key_hash=new.buyer_key_hash,
+        seller_key_hash=seller_key_hash,
+        payment_hash=payment_hash,
+        created_at=tx.now,
+        fee_share_sats=new.fee_share_sats,
+    )
+    tx.add(SwapRow(**{name: getattr(swap, name) for name in _FIELDS}))
+    tx.flush()
+    tx.add(
+        RequestRow(
+            request_id=request.request_id,
+            parameter_hash=request.parameter_hash,
+            swap_id=swap.swap_id,
+        )
+    )
+    tx.add(
+        ReservationRow(
+            swap_id=swap.swap_id,
+            asset_id=request.asset_id,
+            asset_amount=request.asset_amount,
+            lbtc_sats=lbtc,
+        )
+    )
+    tx.add(_event(tx, swap.swap_id, None, State.CREATED, "inventory reserved", None, None))
+    tx.flush()
+    return swap, True
+
+
+def get(tx: Transaction, swap_id: str) -> Swap | None:
+    """One swap."""
+    row = tx.get(SwapRow, swap_id)
+    return None if row is None else _swap(row)
+
+
+def waiting(tx: Transaction, limit: int) -> list[Swap]:
+    """Swaps that no funding transaction exists for, oldest first."""
+    rows = tx.scalars(
+        select(SwapRow)
+        .where(col(SwapRow.state) == State.CREATED, col(SwapRow.funding_txid).is_(None))
+        .order_by(col(SwapRow.key_index))
+        .limit(limit)
+    )
+    return [_swap(row) for row in rows]
+
+
+def watched(tx: Transaction) -> list[Swap]:
+    """Swaps with a funding transaction that are not final."""
+    rows = tx.scalars(
+        select(SwapRow)
+        .where(col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
+        .order_by(col(SwapRow.key_index))
+    )
+    return [_swap(row) for row in rows]
+
+
+def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
+    """The event log of one swap, oldest first, from after this sequence number."""
+    rows = tx.scalars(
+        select(EventRow)
+        .where(col(EventRow.swap_id) == swap_id, col(EventRow.seq) > after)
+        .order_by(col(EventRow.seq))
+    )
+    return [
+        Event(
+            row.seq or 0,
+            row.swap_id,
+            None if row.from_state is None else State(row.from_state),
+            State(row.to_state),
+            row.cause,
+            row.txid,
+            row.height,
+            row.at,
+        )
+        for row in rows
+    ]
+
+
+def store_own_tx(
+    tx: Transaction, *, txid: str, raw: bytes, purpose: Purpose, fee_sats: int, vsize: int,
+    replaces: str | None = None,
+) -> None:  # fmt: skip
+    """Keep the bytes of a transaction of ours; from the commit on only these are sent."""
+    tx.add(
+        OwnTxRow(
+            txid=txid,
+            purpose=int(purpose),
+            raw=raw,
+            fee_sats=fee_sats,
+            vsize=vsize,
+            created_at=tx.now,
+            replaces=replaces,
+        )
+    )
+    tx.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class FundedSwap:
+    """Where a swap's outputs are in its funding transaction, and its lock height."""
+
+    swap_id: str
+    refund_lock_height: int
+    asset_vout: int
+    subsidy_vout: int
+
+
+def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> None:
+    """T2 for the swaps: they belong to this transaction; their amounts are now its inputs."""
+    for item in funded:
+        row = tx.get(SwapRow, item.swap_id, populate_existing=True)
+        if row is None or row.state != State.CREATED or row.funding_txid is not None:
+            raise RuntimeError(f"swap {item.swap_id} has a funding transaction already")
+        row.funding_txid = txid
+        row.refund_lock_height = item.refund_lock_height
+        row.asset_vout = item.asset_vout
+        row.subsidy_vout = item.subsidy_vout
+    tx.execute(
+        delete(ReservationRow).where(col(ReservationRow.swap_id).in_([f.swap_id for f in funded]))
+    )
+
+
+def unbind_funding(tx: Transaction, txid: str) -> set[str]:
+    """Undo T2 for the swaps of a funding that can no longer confirm; they wait for funding again.
+
+    Returns their ids. Their amounts are reserved again, whether coins are left for them or not.
+    """
+    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid)).all()
+    for row in rows:
+        row.funding_txid = row.asset_vout = row.subsidy_vout = row.refund_lock_height = None
+        tx.add(
+            ReservationRow(
+                swap_id=row.swap_id,
+                asset_id=row.asset_id,
+                asset_amount=row.asset_amount,
+                lbtc_sats=row.subsidy_sats + row.fee_share_sats,
+            )
+        )
+    tx.flush()
+    return {row.swap_id for row in rows}
+
+
+def own_txs(tx: Transaction, states: Iterable[TxState]) -> list[OwnTxRow]:
+    """Our transactions in these states, oldest first."""
+    return list(
+        tx.scalars(
+            select(OwnTxRow)
+            .where(col(OwnTxRow.state).in_([int(s) for s in states]))
+            .order_by(col(OwnTxRow.created_at))
+        )
+    )
+
+
+def set_own_tx(tx: Transaction, txid: str, state: TxState, height: int | None = None) -> None:
+    """Note what became of a transaction of ours."""
+    tx.execute(
+        update(OwnTxRow).where(col(OwnTxRow.txid) == txid).values(state=int(state), height=height)
+    )
+
+
+def add_spend_inputs(
+    tx: Transaction, spend_txid: str, inputs: Iterable[tuple[str, Outpoint]]
+) -> None:
+    """Note which (swap id, HTLC outpoint) a refund transaction takes."""
+    tx.add_all(
+        [
+            SpendInputRow(spend_txid=spend_txid, txid=o.txid, vout=o.vout, swap_id=swap_id)
+            for swap_id, o in inputs
+        ]
+    )
+
+
+def live_refund_outpoints(tx: Transaction) -> set[Outpoint]:
+    """HTLC outputs that a refund of ours, signed or confirmed, already takes."""
+    rows = tx.execute(
+        select(col(SpendInputRow.txid), col(SpendInputRow.vout))
+        .join(OwnTxRow, col(OwnTxRow.txid) == col(SpendInputRow.spend_txid))
+        .where(col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]))
+    )
+    return {Outpoint(txid, vout) for txid, vout in rows}
+
+
+def save(
+    tx: Transaction,
+    before: Swap,
+    after: Swap,
+    *,
+    cause: str = "",
+    txid: str | None = None,
+    height: int | None = None,
+) -> bool:
+    """Write a changed swap, with an event for every step its state took.
+
+    False, and nothing written, when the stored state is not `before`'s any more: the caller
+    decided on an old picture and must look again. Raises `swap.IllegalTransition`.
+    """
+    row = tx.get(SwapRow, before.swap_id, populate_existing=True)
+    if row is None or row.state != before.state or row.funding_txid != before.funding_txid:
+        return False
+    here = before.state
+    for step in path(before.state, after.state):
+        tx.add(_event(tx, before.swap_id, here, step, cause, txid, height))
+        here = step
+    for name in _FIELDS:
+        value = getattr(after, name)
+        if getattr(before, name) != value:
+            setattr(row, name, value)
+    if after.state is State.FAILED:
+        tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id) == after.swap_id))
+    tx.flush()
+    return True
+
+
+def _event(
+    tx: Transaction,
+    swap_id: str,
+    before: State | None,
+    after: State,
+    cause: str,
+    txid: str | None,
+    height: int | None,
+) -> EventRow:
+    return EventRow(
+        swap_id=swap_id,
+        from_state=None if before is None else int(before),
+        to_state=int(after),
+        cause=cause,
+        txid=txid,
+        height=height,
+        at=tx.now,
+    )
+
+
+_FIELDS = [f.name for f in fields(Swap)]
+
+
+def _swap(row: SwapRow) -> Swap:
+    values = {name: getattr(row, name) for name in _FIELDS}
+    values["state"] = State(values["state"])
+    return Swap(**values)

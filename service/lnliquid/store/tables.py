@@ -1,0 +1,180 @@
+"""SQLModel tables. Times are unix seconds, UTC; amounts smallest unit, sat or msat; bytes are BLOB.
+
+The migrations in `migrations/versions` make these tables; a test compares the two.
+"""
+
+from enum import IntEnum
+
+from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, text
+from sqlmodel import Field, SQLModel
+
+from lnliquid.swap import State
+
+
+class SwapRow(SQLModel, table=True):
+    """`swap.Swap`, column by column."""
+
+    __tablename__ = "swap"
+    __table_args__ = (
+        CheckConstraint("state BETWEEN 1 AND 5", name="ck_swap_state"),
+        CheckConstraint("asset_amount > 0", name="ck_swap_amount"),
+        Index("ix_swap_open", "finished", "state"),
+    )
+
+    swap_id: str = Field(primary_key=True)
+    request_id: str = Field(unique=True)
+    key_index: int = Field(unique=True)
+    state: int = int(State.CREATED)
+    asset_id: str
+    asset_amount: int
+    subsidy_sats: int
+    total_price_msat: int
+    max_total_price_msat: int
+    min_funding_confs: int
+    max_ln_cltv_blocks: int
+    buyer_claim_address: str
+    buyer_key_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    seller_key_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    payment_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False, unique=True))
+    created_at: int
+    fee_share_sats: int = 0
+    refund_lock_height: int | None = None
+    funding_txid: str | None = Field(default=None, foreign_key="own_tx.txid", index=True)
+    asset_vout: int | None = None
+    subsidy_vout: int | None = None
+    bolt11: str | None = None
+    invoice_expires_at: int | None = None
+    spend_txid: str | None = None
+    paid_unclaimed: bool = False
+    finished: bool = False
+    forced_refund_reason: str | None = None
+
+
+class RequestRow(SQLModel, table=True):
+    """What a request id stands for, for ever (money rule 8)."""
+
+    __tablename__ = "request"
+
+    request_id: str = Field(primary_key=True)
+    parameter_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    swap_id: str = Field(foreign_key="swap.swap_id")
+
+
+class ReservationRow(SQLModel, table=True):
+    """Amounts kept for one swap that no coin is bound to yet. Deleted at T2, or on failure."""
+
+    __tablename__ = "reservation"
+
+    swap_id: str = Field(primary_key=True, foreign_key="swap.swap_id")
+    asset_id: str
+    asset_amount: int
+    lbtc_sats: int
+
+
+class OutpointRow(SQLModel, table=True):
+    """A coin bound to a transaction of ours. One live owner at most (money rule 2)."""
+
+    __tablename__ = "reserved_outpoint"
+    __table_args__ = (
+        Index(
+            "uq_reserved_outpoint_live", "txid", "vout", unique=True, sqlite_where=text("live = 1")
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    txid: str
+    vout: int
+    owner_txid: str = Field(index=True)
+    live: bool = True
+
+
+class CoinRow(SQLModel, table=True):
+    """An output that pays the wallet. `height` is null while unconfirmed."""
+
+    __tablename__ = "coin"
+    __table_args__ = (Index("ix_coin_script", "branch", "key_index"),)
+
+    txid: str = Field(primary_key=True)
+    vout: int = Field(primary_key=True)
+    asset_id: str
+    value: int
+    branch: int
+    key_index: int
+    height: int | None = None
+    spent_txid: str | None = None
+    spent_height: int | None = None
+
+
+class TxState(IntEnum):
+    """What became of a transaction of ours."""
+
+    SIGNED = 1
+    """Stored; it may have been sent. Its bytes are sent again until it confirms."""
+    CONFIRMED = 2
+    """In a block, as last seen."""
+    ABANDONED = 3
+    """An input was spent by something else, buried; it cannot confirm any more."""
+    REPLACED = 4
+    """A later transaction that spends one of the same inputs took its place."""
+
+
+class Purpose(IntEnum):
+    """What a transaction of ours is for."""
+
+    FUNDING = 1
+    """Locks the coins of one or more swaps."""
+    REFUND = 2
+    """Takes HTLC outputs back: refunds and leftovers."""
+    LANES = 3
+    """Splits or merges the wallet's coins."""
+
+
+class OwnTxRow(SQLModel, table=True):
+    """A transaction of ours, stored whole before its first broadcast (money rule 1)."""
+
+    __tablename__ = "own_tx"
+
+    txid: str = Field(primary_key=True)
+    purpose: int
+    raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    state: int = Field(default=int(TxState.SIGNED), index=True)
+    fee_sats: int
+    vsize: int
+    created_at: int
+    height: int | None = None
+    replaces: str | None = None
+
+
+class SpendInputRow(SQLModel, table=True):
+    """Which HTLC outputs of which swaps a refund transaction takes."""
+
+    __tablename__ = "spend_input"
+
+    spend_txid: str = Field(primary_key=True, foreign_key="own_tx.txid")
+    txid: str = Field(primary_key=True)
+    vout: int = Field(primary_key=True)
+    swap_id: str = Field(foreign_key="swap.swap_id", index=True)
+
+
+class EventRow(SQLModel, table=True):
+    """The event log; rows are only ever added."""
+
+    __tablename__ = "event"
+
+    seq: int | None = Field(default=None, primary_key=True)
+    swap_id: str = Field(foreign_key="swap.swap_id", index=True)
+    from_state: int | None = None
+    to_state: int
+    cause: str
+    txid: str | None = None
+    height: int | None = None
+    at: int
+
+
+class CursorRow(SQLModel, table=True):
+    """Named numbers: next derivation indexes, last pay index, pause switch."""
+
+    __tablename__ = "cursor"
+
+    name: str = Field(primary_key=True)
+    value: int
