@@ -1,0 +1,1 @@
+"""The seller: creating swaps, funding them, watching them to the end."""

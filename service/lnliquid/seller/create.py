@@ -1,0 +1,181 @@
+"""CreateSwap's front half: check, reserve, and wait for what the funder and the watcher do."""
+
+import asyncio
+import uuid
+
+import structlog
+
+from lnliquid.errors import (
+    AssetNotOffered,
+    FieldViolation,
+    InvalidRequest,
+    PriceAboveCap,
+    SwapNotFound,
+)
+from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
+from lnliquid.liquid.keys import Keychain
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.readiness import Readiness
+from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database
+from lnliquid.store.swaps import NewSwap, Request
+from lnliquid.swap import Event, Offer, State, Swap
+from lnliquid.terms import fee_sats, total_price_msat
+
+log = structlog.get_logger()
+
+SINGLE_FUNDING_VSIZE = 620
+"""vbytes reserved for a swap's share of its funding: one swap alone with up to four inputs."""
+REFUND_VSIZE = 375
+
+
+class Seller:
+    """What a buyer can ask of the daemon."""
+
+    def __init__(
+        self,
+        database: Database,
+        readiness: Readiness,
+        funder: Funder,
+        keys: Keychain,
+        settings: Settings,
+        notices: Notices,
+    ) -> None:
+        self._database = database
+        self._readiness = readiness
+        self._funder = funder
+        self._keys = keys
+        self._settings = settings
+        self._notices = notices
+
+    async def offer(self, asset_id: str) -> Offer:
+        """The terms for this asset now. Raises `AssetNotOffered`."""
+        self._require_offered(asset_id)
+        await self._readiness.problem()  # so that the node's id is known as soon as it can be
+        s = self._settings
+        available = await self._database.read(lambda tx: coin_store.reservable(tx, asset_id))
+        return Offer(
+            network=s.network,
+            asset_id=asset_id,
+            asset_precision=s.asset_precision,
+            price_msat_per_asset_unit=s.price_msat_per_asset_unit,
+            min_swap_amount=s.min_swap_amount,
+            max_swap_amount=s.max_swap_amount,
+            available_amount=max(0, available),
+            fee_subsidy_sats=s.fee_subsidy_sats,
+            refund_delta_blocks=s.refund_delta_blocks,
+            invoice_expiry_secs=s.invoice_expiry_secs,
+            max_min_funding_confs=s.max_min_funding_confs,
+            max_ln_cltv_blocks=s.max_ln_cltv_blocks,
+            claim_margin_blocks=s.claim_margin_blocks,
+            liquid_block_secs=s.liquid_block_secs,
+            lightning_block_secs=s.lightning_block_secs,
+            lightning_node_id=self._readiness.node_id,
+        )
+
+    async def create_swap(self, request: Request) -> Swap:
+        """The swap of this request, new or known, once it is FUNDED or `create_wait` is over.
+
+        Raises the `SwapError` kinds that the schema lists for CreateSwap. A caller that goes away
+        after T1 cancels nothing.
+        """
+        known = await self._database.read(lambda tx: swap_store.swap_of_request(tx, request))
+        if known is None:
+            known = await self._create(request)
+        return await self._until_payable(known)
+
+    async def _create(self, request: Request) -> Swap:
+        buyer_key_hash = self._check(request)
+        s = self._settings
+        price = total_price_msat(
+            request.asset_amount, s.price_msat_per_asset_unit, s.asset_precision
+        )
+        if price > request.max_total_price_msat:
+            raise PriceAboveCap(price, request.max_total_price_msat)
+        await self._readiness.require(price)
+        new = NewSwap(
+            request=request,
+            swap_id=str(uuid.uuid4()),
+            buyer_key_hash=buyer_key_hash,
+            subsidy_sats=s.fee_subsidy_sats,
+            fee_share_sats=fee_sats(SINGLE_FUNDING_VSIZE, s.fee_cap_sats_per_kvb),
+            refund_headroom_sats=fee_sats(REFUND_VSIZE, s.fee_cap_sats_per_kvb),
+            total_price_msat=price,
+            max_ln_cltv_blocks=s.max_ln_cltv_blocks,
+            policy_asset=self._keys.network.policy_asset,
+            max_inflight=s.max_inflight_swaps,
+            keys=lambda index: (
+                self._keys.payment_hash(index),
+                self._keys.refund_key(index).key_hash,
+            ),
+        )
+        swap, is_new = await self._database.write(lambda tx: swap_store.create(tx, new))
+        if is_new:
+            log.info(
+                "swap created",
+                swap_id=swap.swap_id,
+                request_id=swap.request_id,
+                amount=swap.asset_amount,
+                price_msat=swap.total_price_msat,
+            )
+            self._funder.wake()
+        return swap
+
+    async def swap(self, swap_id: str) -> tuple[Swap, list[Event]]:
+        """A swap and its event log. Raises `SwapNotFound`."""
+        swap, events = await self._database.read(
+            lambda tx: (swap_store.get(tx, swap_id), swap_store.events(tx, swap_id))
+        )
+        if swap is None:
+            raise SwapNotFound(swap_id)
+        return swap, events
+
+    async def _until_payable(self, swap: Swap) -> Swap:
+        """Wait, at most `create_wait`, until there is an invoice or the swap has moved on."""
+        changed = self._notices.subscribe(swap.swap_id)
+        try:
+            async with asyncio.timeout(self._settings.create_wait_secs):
+                while True:
+                    changed.clear()
+                    swap, _ = await self.swap(swap.swap_id)
+                    if swap.bolt11 is not None or swap.state > State.FUNDED:
+                        return swap
+                    await changed.wait()
+        except TimeoutError:
+            return swap
+        finally:
+            self._notices.unsubscribe(swap.swap_id, changed)
+
+    def _require_offered(self, asset_id: str) -> None:
+        if asset_id != self._settings.asset_id:
+            raise AssetNotOffered(asset_id)
+
+    def _check(self, request: Request) -> bytes:
+        """Check what the schema cannot; returns the buyer's key hash."""
+        self._require_offered(request.asset_id)
+        s = self._settings
+        violations = []
+        key_hash = b""
+        try:
+            key_hash = p2wpkh_key_hash(request.buyer_claim_address, self._keys.network)
+        except AddressError as error:
+            violations.append(FieldViolation("buyer_claim_address", str(error)))
+        if not s.min_swap_amount <= request.asset_amount <= s.max_swap_amount:
+            violations.append(
+                FieldViolation(
+                    "asset_amount",
+                    f"must be between {s.min_swap_amount} and {s.max_swap_amount} here",
+                )
+            )
+        if request.min_funding_confs > s.max_min_funding_confs:
+            violations.append(
+                FieldViolation(
+                    "min_funding_confs", f"must be at most {s.max_min_funding_confs} here"
+                )
+            )
+        if violations:
+            raise InvalidRequest(tuple(violations))
+        return key_hash

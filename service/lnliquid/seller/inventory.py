@@ -1,0 +1,131 @@
+"""Keeps the stored coins what the chain shows of the wallet's addresses.
+
+Watched are: every receive address up to a gap behind the last used one, every change address that
+holds a coin, and a gap of fresh ones, so that a wallet restored from its mnemonic finds itself.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from lnliquid.liquid import htlc, tx
+from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
+from lnliquid.ports import Chain, HistoryItem
+from lnliquid.store import coins as coin_store
+from lnliquid.store.coins import SeenCoin
+from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.swap import Outpoint
+
+GAP = 20
+"""Unused addresses that are looked at behind the last used one (as in BIP44)."""
+
+NEXT_INDEX = {RECEIVE: "next_receive_index", CHANGE: "next_change_index"}
+
+
+class Inventory:
+    """The wallet's addresses under watch."""
+
+    def __init__(self, database: Database, chain: Chain, keys: Keychain) -> None:
+        self._database = database
+        self._chain = chain
+        self._keys = keys
+        self._addresses: dict[bytes, tuple[int, int]] = {}
+        self.synced = False
+        """True once every watched address was read; until then nothing can be promised."""
+        self.spending = asyncio.Lock()
+        """Held from choosing coins and change addresses until they are stored as taken."""
+
+    def owns(self, script: bytes) -> bool:
+        """True when this output script is a watched address of the wallet."""
+        return script in self._addresses
+
+    async def extend(self) -> None:
+        """Watch all addresses that are to be watched and are not yet."""
+
+        def wanted(session: Transaction) -> list[tuple[int, int]]:
+            ends = {b: coin_store.cursor(session, name) + GAP for b, name in NEXT_INDEX.items()}
+            start = max(0, ends[CHANGE] - 2 * GAP)
+            fresh = [(RECEIVE, i) for i in range(ends[RECEIVE])]
+            fresh += [(CHANGE, i) for i in range(start, ends[CHANGE])]
+            return sorted({*coin_store.addresses_with_coins(session), *fresh})
+
+        new = {}
+        for address in await self._database.read(wanted):
+            script = htlc.p2wpkh_script(self._keys.wallet_key(*address).key_hash)
+            if script not in self._addresses:
+                new[script] = address
+        if new:
+            await self._chain.watch(new)
+            self._addresses.update(new)
+
+    async def read(self, scripts: Sequence[bytes]) -> None:
+        """Read the history of these watched addresses and store what it says."""
+        histories = await self._chain.histories(scripts)
+        txids = {item.txid for items in histories.values() for item in items}
+        raws = await self._chain.transactions(sorted(txids))
+        parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+
+        def store(session: Transaction) -> None:
+            for script, items in histories.items():
+                branch, index = self._addresses[script]
+                coin_store.replace_script_coins(
+                    session, branch, index, coins_of_script(script, items, parsed)
+                )
+                name = NEXT_INDEX[branch]
+                if items and index >= coin_store.cursor(session, name):
+                    coin_store.set_cursor(session, name, index + 1)
+
+        await self._database.write(store)
+
+    async def sync(self, changed: set[bytes]) -> set[bytes]:
+        """Read every changed address, and go on while that brings new ones into the gap.
+
+        Returns the scripts of `changed` that are not the wallet's.
+        """
+        await self.extend()
+        others = {s for s in changed if not self.owns(s)}
+        mine = (changed | self._chain.take_changed()) - others
+        while mine:
+            foreign = {s for s in mine if not self.owns(s)}
+            others |= foreign
+            try:
+                if mine - foreign:
+                    await self.read(sorted(mine - foreign))
+            except BaseException:
+                self._chain.mark_changed(mine)
+                raise
+            await self.extend()
+            mine = self._chain.take_changed()
+        self.synced = True
+        return others
+
+
+def coins_of_script(
+    script: bytes, history: Sequence[HistoryItem], transactions: dict[str, tx.Transaction]
+) -> list[SeenCoin]:
+    """Explicit outputs to `script` in its history, each with the transaction that spends it."""
+    heights = {item.txid: item.height for item in history}
+    spenders: dict[Outpoint, str] = {}
+    for txid in heights:
+        if txid in transactions:
+            for spent in transactions[txid].inputs:
+                spenders[spent.outpoint] = txid
+    coins = []
+    for txid, height in heights.items():
+        if txid not in transactions:
+            continue
+        for vout, output in enumerate(transactions[txid].outputs):
+            if output.script_pubkey != script or output.asset_id is None or output.value is None:
+                continue
+            outpoint = Outpoint(txid, vout)
+            spender = spenders.get(outpoint)
+            coins.append(
+                SeenCoin(
+                    outpoint,
+                    output.asset_id,
+                    output.value,
+                    height,
+                    spender,
+                    heights[spender] if spender else None,
+                )
+            )
+    return coins

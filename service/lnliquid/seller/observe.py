@@ -1,0 +1,87 @@
+"""Reads what the chain holds of swaps: funding height, and who spent each HTLC output, how."""
+
+from collections.abc import Sequence
+
+from lnliquid.errors import BackendRejected
+from lnliquid.liquid import htlc, tx, wallet
+from lnliquid.ports import Chain, HistoryItem
+from lnliquid.seller.reconcile import ChainFacts, Spend
+from lnliquid.swap import Outpoint, Swap
+
+
+def witness_script(swap: Swap) -> bytes:
+    """Witness script of a swap whose funding is signed."""
+    assert swap.refund_lock_height is not None, "set together with the funding transaction"
+    return wallet.htlc_script(swap, swap.refund_lock_height)
+
+
+def output_script(swap: Swap) -> bytes:
+    """The script that both HTLC outputs of this swap pay to."""
+    return htlc.output_script(witness_script(swap))
+
+
+async def histories(
+    chain: Chain, scripts: Sequence[bytes]
+) -> tuple[dict[bytes, tuple[HistoryItem, ...]], dict[bytes, str]]:
+    """Histories of all scripts in one go, and the reason for each script that has none.
+
+    A server can refuse one script (too long a history); that must not hide the others.
+    """
+    try:
+        return await chain.histories(scripts), {}
+    except BackendRejected:
+        found: dict[bytes, tuple[HistoryItem, ...]] = {}
+        refused: dict[bytes, str] = {}
+        for script in scripts:
+            try:
+                found.update(await chain.histories([script]))
+            except BackendRejected as error:
+                refused[script] = error.message
+        return found, refused
+
+
+async def read_facts(
+    chain: Chain, swaps: Sequence[Swap]
+) -> tuple[dict[str, ChainFacts], dict[str, str]]:
+    """Facts of each swap by id, and the reason for each swap that could not be read.
+
+    Raises `BackendUnavailable` or `BackendTimeout` when nothing can be read at all.
+    """
+    by_script = {output_script(s): s for s in swaps}
+    found, refused = await histories(chain, list(by_script))
+    fundings = {s.funding_txid for s in swaps}
+    others = sorted({i.txid for items in found.values() for i in items if i.txid not in fundings})
+    raws = await chain.transactions(others) if others else {}
+    parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+    facts = {
+        by_script[script].swap_id: facts_of(by_script[script], items, parsed)
+        for script, items in found.items()
+    }
+    return facts, {by_script[script].swap_id: reason for script, reason in refused.items()}
+
+
+def facts_of(
+    swap: Swap, history: Sequence[HistoryItem], transactions: dict[str, tx.Transaction]
+) -> ChainFacts:
+    """Facts from the history of the swap's output script and the transactions in it."""
+    funding_seen, funding_height = False, None
+    spends: dict[Outpoint, Spend] = {}
+    script = witness_script(swap)
+    for item in history:
+        if item.txid == swap.funding_txid:
+            funding_seen, funding_height = True, item.height
+            continue
+        transaction = transactions.get(item.txid)
+        if transaction is None:
+            continue
+        for spent in transaction.inputs:
+            if spent.outpoint in (swap.asset_outpoint, swap.subsidy_outpoint):
+                read = htlc.read_spend_witness(spent.witness, script, swap.payment_hash)
+                spends[spent.outpoint] = Spend(item.txid, item.height, read.kind if read else None)
+    asset, subsidy = swap.asset_outpoint, swap.subsidy_outpoint
+    return ChainFacts(
+        funding_seen,
+        funding_height,
+        spends.get(asset) if asset else None,
+        spends.get(subsidy) if subsidy else None,
+    )

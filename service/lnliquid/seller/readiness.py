@@ -1,0 +1,95 @@
+"""Can a new swap be taken now? Asked before T1, so that a refusal leaves no row."""
+
+import asyncio
+import time
+
+from lnliquid.errors import BackendError, NotReady
+from lnliquid.ports import Chain, NodeInfo, SellerLightning
+from lnliquid.seller.inventory import Inventory
+from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.store.sqlite import Database
+
+PAUSED = "paused"
+FRESH_SECS = 2.0
+"""How long an answer of Lightning is good for; a burst of requests asks once."""
+
+LIGHTNING_NETWORKS = {
+    "liquidv1": ("bitcoin", "liquid"),
+    "liquidtestnet": ("testnet", "testnet4", "signet", "liquid-testnet"),
+    "liquid-regtest": ("liquid-regtest",),
+}
+
+
+class Readiness:
+    """Asks the backends, with a short memory."""
+
+    def __init__(
+        self,
+        database: Database,
+        chain: Chain,
+        lightning: SellerLightning,
+        inventory: Inventory,
+        settings: Settings,
+    ) -> None:
+        self._database = database
+        self._chain = chain
+        self._lightning = lightning
+        self._inventory = inventory
+        self._settings = settings
+        self._asking = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._info: NodeInfo | None = None
+        self._receivable_msat = 0
+        self._problem: str | None = "Lightning was not asked yet"
+
+    @property
+    def node_id(self) -> str:
+        """Public key of the Lightning node, empty until it has answered once."""
+        return self._info.node_id if self._info else ""
+
+    async def problem(self) -> str | None:
+        """Why no new swap can be taken now, None when one can."""
+        if await self._database.read(lambda s: coin_store.cursor(s, PAUSED)):
+            return "the operator has paused new swaps"
+        try:
+            await self._chain.tip()
+        except BackendError:
+            return "the Liquid backend cannot be reached"
+        if not self._inventory.synced:
+            return "the wallet is still being read from the Liquid backend"
+        await self._ask_lightning()
+        return self._problem
+
+    async def require(self, amount_msat: int) -> None:
+        """Raise `NotReady` unless a swap of this price can be taken now."""
+        problem = await self.problem()
+        if problem is not None:
+            raise NotReady(problem)
+        if self._receivable_msat < amount_msat:
+            raise NotReady(
+                f"the Lightning channels can receive {self._receivable_msat} msat and the swap "
+                f"needs {amount_msat}",
+                retry_after_secs=60,
+            )
+
+    async def _ask_lightning(self) -> None:
+        async with self._asking:
+            if time.monotonic() - self._asked_at < FRESH_SECS:
+                return
+            try:
+                self._info = await self._lightning.info()
+                self._receivable_msat = await self._lightning.receivable_msat()
+                self._problem = self._wrong_network(self._info)
+            except BackendError:
+                self._problem = "the Lightning node cannot be reached"
+            self._asked_at = time.monotonic()
+
+    def _wrong_network(self, info: NodeInfo) -> str | None:
+        fitting = LIGHTNING_NETWORKS[self._settings.network]
+        if info.network in fitting:
+            return None
+        return (
+            f"the Lightning node is on {info.network}, and {self._settings.network} goes with "
+            f"{' or '.join(fitting)}"
+        )
