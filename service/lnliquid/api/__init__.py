@@ -1,0 +1,1 @@
+"""gRPC: the servicer, conversion between schema and domain, error mapping."""

@@ -1,0 +1,85 @@
+"""Between the schema's messages and the domain's types."""
+
+from ln_liquid_swap.v1 import swap_pb2 as pb
+
+from lnliquid.seller.observe import witness_script
+from lnliquid.store.swaps import Request
+from lnliquid.swap import Event, Offer, State, Swap
+
+
+def request_from(message: pb.CreateSwapRequest) -> Request:
+    """The domain's request. UUIDs are compared without regard to case."""
+    return Request(
+        request_id=message.request_id.lower(),
+        asset_id=message.asset_id,
+        asset_amount=message.asset_amount,
+        buyer_claim_address=message.buyer_claim_address,
+        min_funding_confs=message.min_funding_confs,
+        max_total_price_msat=message.max_total_price_msat,
+    )
+
+
+def offer_to(offer: Offer) -> pb.Offer:
+    """The offer as a message."""
+    return pb.Offer(
+        network=offer.network,
+        asset_id=offer.asset_id,
+        asset_precision=offer.asset_precision,
+        price_msat_per_asset_unit=offer.price_msat_per_asset_unit,
+        min_swap_amount=offer.min_swap_amount,
+        max_swap_amount=offer.max_swap_amount,
+        available_amount=offer.available_amount,
+        fee_subsidy_sats=offer.fee_subsidy_sats,
+        refund_delta_blocks=offer.refund_delta_blocks,
+        invoice_expiry_secs=offer.invoice_expiry_secs,
+        max_min_funding_confs=offer.max_min_funding_confs,
+        max_ln_cltv_blocks=offer.max_ln_cltv_blocks,
+        claim_margin_blocks=offer.claim_margin_blocks,
+        liquid_block_secs=offer.liquid_block_secs,
+        lightning_block_secs=offer.lightning_block_secs,
+        lightning_node_id=offer.lightning_node_id,
+    )
+
+
+def swap_to(swap: Swap) -> pb.Swap:
+    """The swap as a message. The invoice is shown only from FUNDED on (money rule 3)."""
+    message = pb.Swap(
+        swap_id=swap.swap_id,
+        request_id=swap.request_id,
+        state=pb.SwapState.ValueType(swap.state),
+        asset_id=swap.asset_id,
+        asset_amount=swap.asset_amount,
+        fee_subsidy_sats=swap.subsidy_sats,
+        total_price_msat=swap.total_price_msat,
+        min_funding_confs=swap.min_funding_confs,
+        buyer_claim_address=swap.buyer_claim_address,
+        payment_hash=swap.payment_hash.hex(),
+        seller_key_hash=swap.seller_key_hash.hex(),
+        max_ln_cltv_blocks=swap.max_ln_cltv_blocks,
+        spend_txid=swap.spend_txid or "",
+        is_final=swap.finished,
+        created_at=swap.created_at,
+    )
+    if swap.funding_txid is not None:
+        message.funding_txid = swap.funding_txid
+        message.refund_lock_height = swap.refund_lock_height or 0
+        message.asset_vout = swap.asset_vout or 0
+        message.subsidy_vout = swap.subsidy_vout or 0
+        message.witness_script = witness_script(swap)
+    if swap.bolt11 is not None and swap.state is not State.CREATED:
+        message.bolt11 = swap.bolt11
+        message.invoice_expires_at = swap.invoice_expires_at or 0
+    return message
+
+
+def event_to(event: Event) -> pb.SwapEvent:
+    """An event as a message."""
+    return pb.SwapEvent(
+        seq=event.seq,
+        from_state=pb.SwapState.ValueType(event.from_state or 0),
+        to_state=pb.SwapState.ValueType(event.to_state),
+        cause=event.cause,
+        txid=event.txid or "",
+        height=event.height or 0,
+        at=event.at,
+    )

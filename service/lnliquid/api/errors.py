@@ -1,0 +1,136 @@
+"""One map from the domain's error kinds to gRPC statuses, with `google.rpc` details.
+
+What is not in the map is a fault of ours: the client gets INTERNAL and an id, the log the rest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as details
+from google.rpc.status_pb2 import Status
+
+from lnliquid.errors import (
+    AssetNotOffered,
+    FieldViolation,
+    InsufficientInventory,
+    InvalidRequest,
+    NotReady,
+    PriceAboveCap,
+    RequestConflict,
+    SwapNotFound,
+    TooManySwaps,
+)
+
+DOMAIN = "ln_liquid_swap.v1"
+
+AnySwapError = (
+    InvalidRequest
+    | SwapNotFound
+    | AssetNotOffered
+    | RequestConflict
+    | PriceAboveCap
+    | InsufficientInventory
+    | TooManySwaps
+    | NotReady
+)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A status, its message and its details."""
+
+    code: grpc.StatusCode
+    message: str
+    details: list[Message] = field(default_factory=list)
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """`google.rpc.Status` as gRPC carries it."""
+        status = Status(code=self.code.value[0], message=self.message)
+        for detail in self.details:
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return (("grpc-status-details-bin", status.SerializeToString()),)
+
+
+def _reason(reason: str, **metadata: Any) -> details.ErrorInfo:
+    return details.ErrorInfo(
+        reason=reason, domain=DOMAIN, metadata={k: str(v) for k, v in metadata.items()}
+    )
+
+
+def _bad_request(violations: tuple[FieldViolation, ...]) -> details.BadRequest:
+    return details.BadRequest(
+        field_violations=[
+            details.BadRequest.FieldViolation(field=v.field, description=v.problem)
+            for v in violations
+        ]
+    )
+
+
+def reply_to(error: AnySwapError) -> Reply:
+    """The status of each kind. A kind that is added without a line here does not type-check."""
+    code = grpc.StatusCode
+    text = str(error)
+    match error:
+        case InvalidRequest():
+            return Reply(code.INVALID_ARGUMENT, text, [_bad_request(error.violations)])
+        case SwapNotFound():
+            return Reply(code.NOT_FOUND, text, [_reason("SWAP_NOT_FOUND", swap_id=error.swap_id)])
+        case AssetNotOffered():
+            return Reply(
+                code.NOT_FOUND, text, [_reason("ASSET_NOT_OFFERED", asset_id=error.asset_id)]
+            )
+        case RequestConflict():
+            return Reply(
+                code.ALREADY_EXISTS,
+                text,
+                [
+                    _reason(
+                        "REQUEST_ID_REUSED",
+                        request_id=error.request_id,
+                        fields=",".join(error.fields),
+                    )
+                ],
+            )
+        case PriceAboveCap():
+            return Reply(
+                code.FAILED_PRECONDITION,
+                text,
+                [
+                    _reason(
+                        "PRICE_ABOVE_CAP",
+                        total_price_msat=error.total_price_msat,
+                        max_total_price_msat=error.max_total_price_msat,
+                    )
+                ],
+            )
+        case InsufficientInventory():
+            return Reply(
+                code.FAILED_PRECONDITION,
+                text,
+                [
+                    _reason(
+                        "INSUFFICIENT_INVENTORY",
+                        asset_id=error.asset_id,
+                        wanted=error.wanted,
+                        available=error.available,
+                    )
+                ],
+            )
+        case TooManySwaps():
+            return Reply(
+                code.RESOURCE_EXHAUSTED, text, [_reason("TOO_MANY_SWAPS", limit=error.limit)]
+            )
+        case NotReady():
+            delay = Duration()
+            delay.FromMilliseconds(int(error.retry_after_secs * 1000))
+            return Reply(
+                code.UNAVAILABLE, text, [_reason("NOT_READY"), details.RetryInfo(retry_delay=delay)]
+            )
+        case _:
+            assert_never(error)

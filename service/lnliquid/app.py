@@ -1,0 +1,176 @@
+"""The seller daemon put together: settings, adapters, tasks, signals, exit code."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+
+from lnliquid.api.server import Server
+from lnliquid.errors import SettingsError
+from lnliquid.lightning.cln import CoreLightning
+from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
+from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.seller.create import Seller
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.watcher import Watcher
+from lnliquid.settings import Settings
+from lnliquid.store.sqlite import Database
+
+log = structlog.get_logger()
+
+GRACE_SECS = 5.0
+READINESS_SECS = 1.0
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> int:
+        """Unix seconds."""
+        return int(time.time())
+
+
+def configure_log(log_format: str) -> None:
+    """One line an event on stderr: readable text, or JSON for machines."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+@contextmanager
+def only_process(database: Path) -> Iterator[None]:
+    """Refuse a second daemon on one database. The lock ends with the process."""
+    database.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise SettingsError(
+            (f"another daemon runs on the database {database}",),
+            hint="one inventory has one daemon; stop the other or name another database",
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(file)
+
+
+async def serve(settings: Settings) -> int:
+    """Run the daemon until SIGINT or SIGTERM. Returns the exit code.
+
+    Raises `SettingsError` when it cannot start as configured. A backend that is down does not keep
+    it from starting: it answers UNAVAILABLE until the backend is there.
+    """
+    configure_log(settings.log_format)
+    require_native_secp256k1()
+    keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
+    with only_process(settings.database):
+        clock = SystemClock()
+        database = Database(settings.database, clock)
+        try:
+            return await _serve(settings, keys, database, clock)
+        finally:
+            database.close()
+
+
+async def _serve(settings: Settings, keys: Keychain, database: Database, clock: SystemClock) -> int:
+    notices = Notices()
+    deadline = settings.backend_deadline_secs
+    chain = ElectrumChain(
+        settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
+    )
+    lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
+    inventory = Inventory(database, chain, keys)
+    funder = Funder(database, chain, inventory, keys, settings, notices)
+    refunds = Refunds(database, chain, inventory, keys, settings)
+    watcher = Watcher(
+        database, chain, lightning, inventory, refunds, funder, keys, settings, notices, clock
+    )
+    readiness = Readiness(database, chain, lightning, inventory, settings)
+    seller = Seller(database, readiness, funder, keys, settings, notices)
+    try:
+        server = Server(seller, settings.listen)
+    except RuntimeError:
+        raise SettingsError((f"cannot listen on {settings.listen}: is it in use?",)) from None
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    await chain.start()
+    await server.start()
+    log.info("serving", listen=_shown(settings.listen, server.port), network=settings.network)
+    tasks = [
+        asyncio.create_task(work, name=name)
+        for name, work in (
+            ("watcher", watcher.run()),
+            ("paid invoices", watcher.run_paid()),
+            ("funder", funder.run()),
+            ("readiness", _show_readiness(readiness, server)),
+            ("stop", stop.wait()),
+        )
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        log.info("stopping")
+        await server.stop(GRACE_SECS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await chain.close()
+        await lightning.close()
+    return max(_exit_code(task) for task in done)
+
+
+def _exit_code(task: "asyncio.Task[object]") -> int:
+    """0 for the stop signal; a task that ended by itself is a fault, told and not hidden."""
+    if task.get_name() == "stop":
+        return 0
+    log.error("task ended", task=task.get_name(), exc_info=task.exception())
+    return 1
+
+
+async def _show_readiness(readiness: Readiness, server: Server) -> None:
+    """Keep gRPC health what readiness is, and log each change."""
+    last: str | None = "starting"
+    while True:
+        problem = await readiness.problem()
+        if problem != last:
+            await server.set_ready(problem is None)
+            if problem is None:
+                log.info("ready")
+            else:
+                log.warning("not ready", reason=problem)
+            last = problem
+        await asyncio.sleep(READINESS_SECS)
+
+
+def _shown(listen: str, port: int) -> str:
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"
