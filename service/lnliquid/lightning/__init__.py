@@ -1,0 +1,1 @@
+"""Lightning: Core Lightning over its unix socket."""
