@@ -5,6 +5,7 @@ import uuid
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import (
     AssetNotOffered,
     FieldViolation,
@@ -112,6 +113,7 @@ class Seller:
                 self._keys.refund_key(index).key_hash,
             ),
         )
+        reach("create.checked")
         swap, is_new = await self._database.write(lambda tx: swap_store.create(tx, new))
         if is_new:
             log.info(
@@ -121,6 +123,7 @@ class Seller:
                 amount=swap.asset_amount,
                 price_msat=swap.total_price_msat,
             )
+            reach("create.reserved")
             self._funder.wake()
         return swap
 

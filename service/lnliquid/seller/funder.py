@@ -8,6 +8,7 @@ import asyncio
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import wallet
 from lnliquid.liquid.keys import CHANGE, Keychain
@@ -144,12 +145,15 @@ class Funder:
                 ],
             )
 
+        reach("fund.planned")
         await self._database.write(write)
+        reach("fund.stored")
         return plan, batch
 
     async def _send(self, plan: wallet.FundingPlan) -> None:
         """First broadcast. The watcher sends the same bytes again until they confirm."""
         try:
             await self._chain.broadcast(plan.signed.raw)
+            reach("fund.sent")
         except BackendError as error:
             log.warning("funding not sent yet", txid=plan.signed.txid, reason=str(error))

@@ -34,10 +34,6 @@ class Inventory:
         self.spending = asyncio.Lock()
         """Held from choosing coins and change addresses until they are stored as taken."""
 
-    def owns(self, script: bytes) -> bool:
-        """True when this output script is a watched address of the wallet."""
-        return script in self._addresses
-
     async def extend(self) -> None:
         """Watch all addresses that are to be watched and are not yet."""
 
@@ -79,22 +75,25 @@ class Inventory:
     async def sync(self, changed: set[bytes]) -> set[bytes]:
         """Read every changed address, and go on while that brings new ones into the gap.
 
-        Returns the scripts of `changed` that are not the wallet's.
+        Returns the scripts of `changed` that are not the wallet's. When it raises, all of
+        `changed` counts as changed again.
         """
-        await self.extend()
-        others = {s for s in changed if not self.owns(s)}
-        mine = (changed | self._chain.take_changed()) - others
-        while mine:
-            foreign = {s for s in mine if not self.owns(s)}
-            others |= foreign
-            try:
-                if mine - foreign:
-                    await self.read(sorted(mine - foreign))
-            except BaseException:
-                self._chain.mark_changed(mine)
-                raise
+        others: set[bytes] = set()
+        todo = set(changed)
+        try:
             await self.extend()
-            mine = self._chain.take_changed()
+            todo |= self._chain.take_changed()
+            while todo:
+                mine = {script for script in todo if script in self._addresses}
+                others |= todo - mine
+                if mine:
+                    await self.read(sorted(mine))
+                todo = set()
+                await self.extend()
+                todo = self._chain.take_changed()
+        except BaseException:
+            self._chain.mark_changed(changed | others | todo)
+            raise
         self.synced = True
         return others
 

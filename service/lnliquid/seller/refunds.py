@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError
 from lnliquid.liquid import wallet
 from lnliquid.liquid.keys import CHANGE, Keychain
@@ -65,6 +66,7 @@ class Refunds:
             raw = await self._plan_and_store(inputs, owners, lock_height)
         try:
             await self._chain.broadcast(raw)
+            reach("refund.sent")
         except BackendError as error:
             log.warning("refund not sent yet", reason=error.message)
 
@@ -121,7 +123,9 @@ class Refunds:
             coin_store.add_own_coins(session, plan.payouts)
             swap_store.add_spend_inputs(session, signed.txid, owners)
 
+        reach("refund.planned")
         await self._database.write(write)
+        reach("refund.stored")
         log.info(
             "refund signed",
             txid=plan.signed.txid,

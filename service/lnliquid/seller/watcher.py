@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import wallet
 from lnliquid.liquid.keys import Keychain
@@ -136,6 +137,8 @@ class Watcher:
         """
         await self._load(reload_all)
         tip = await self._read_chain()
+        if self._swaps:
+            reach("watch.read")
         if reload_all or tip != self._tip:
             let_go = await self._own_txs.check(tip)
             if let_go:
@@ -295,6 +298,7 @@ class Watcher:
                 self._forget([swap.swap_id])
                 continue
             if swap.state is not self._swaps[swap.swap_id].state:
+                reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
                 log.info(
                     "state changed",
                     swap_id=swap.swap_id,
@@ -304,6 +308,7 @@ class Watcher:
                 )
             self._swaps[swap.swap_id] = swap
             if swap.finished:
+                reach("finish.saved")
                 self._forget([swap.swap_id])
         self._notices.swaps_changed(d.swap.swap_id for d in changed)
         self._notices.news -= {d.swap.swap_id for d in changed if d.swap.swap_id in self._swaps}
@@ -339,12 +344,15 @@ class Watcher:
             expiry_secs=action.expiry_secs,
             cltv_blocks=self._settings.invoice_cltv_blocks,
         )
+        reach("invoice.made")
         self._invoices[swap.swap_id] = invoice
         await self._store_invoice(swap, invoice.bolt11, invoice.expires_at)
+        reach("invoice.stored")
 
     async def _drop_invoice(self, swap: Swap, action: DropInvoice) -> None:
         """Delete it if it is still as it was seen; then read it again, whatever came of it."""
         await self._lightning.delete_invoice(swap.swap_id, action.status)
+        reach("invoice.dropped")
         invoice = await self._lightning.invoice(swap.swap_id)
         self._invoices[swap.swap_id] = invoice
         if invoice.status is InvoiceStatus.ABSENT:
