@@ -1,0 +1,1 @@
+"""The regtest lab: nodes, faults and scenarios around the swap service."""
