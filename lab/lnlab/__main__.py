@@ -1,0 +1,6 @@
+"""``python -m lnlab`` is the ``lnlab`` command."""
+
+from lnlab.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""The seller daemon as a process of the lab, used as an operator would use it: files, CLI, gRPC."""
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from ln_liquid_swap.v1 import swap_pb2_grpc
+from lnlab.faucet import Payment
+from lnlab.lab import Lab
+from lnlab.nodes import record
+from lnlab.nodes.children import NodeDiedError, end, is_alive, kill, log_tail, spawn
+from lnlab.nodes.record import POLICY_ASSET, NodeProcess
+from lnlab.programs import run_program
+
+NAME = "lnliquid"
+TICKER = "DEMO"
+SERVICE = "ln_liquid_swap.v1.SwapService"
+
+PRICE_MSAT_PER_UNIT = 50_000_000
+ISSUED = 1_000_000 * 100_000_000
+
+LAB_SETTINGS: dict[str, Any] = {
+    # Blocks come when the lab mines them, and both chains are the same one: short times, but
+    # inside the timelock inequality like everywhere else.
+    "network": "liquid-regtest",
+    "asset_precision": 8,
+    "price_msat_per_asset_unit": PRICE_MSAT_PER_UNIT,
+    "fee_subsidy_sats": 500,
+    "refund_delta_blocks": 60,
+    "invoice_expiry_secs": 600,
+    "max_ln_cltv_blocks": 24,
+    "claim_margin_blocks": 6,
+    "liquid_block_secs": 60,
+    "lightning_block_secs": 60,
+    "create_slack_secs": 120,
+    "funding_confs": 1,
+    "final_confs": 2,
+    "create_wait_secs": 30,
+    "poll_interval_secs": 5,
+}
+
+
+class SellerDaemon:
+    """One `lnliquid serve` on a lab. Its files are in `DIR/daemon` and stay across restarts."""
+
+    def __init__(self, lab: Lab, settings: Mapping[str, Any] | None = None) -> None:
+        self.lab = lab
+        self.directory = lab.directory / "daemon"
+        self.config = self.directory / "seller.toml"
+        self.log = lab.directory / f"{NAME}.log"
+        self._settings = {**LAB_SETTINGS, **(settings or {})}
+        self._process: NodeProcess | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    async def create(
+        cls,
+        lab: Lab,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        asset_amount: int = 10_000 * 100_000_000,
+        lbtc_sats: int = 1_000_000_000,
+        coins: int = 1,
+        env: Mapping[str, str] | None = None,
+    ) -> "SellerDaemon":
+        """Issue the asset, make settings and keys, fund the wallet, start, wait until ready.
+
+        The inventory arrives as `coins` equal pairs of asset and L-BTC.
+        """
+        daemon = cls(lab, settings)
+        asset_id = await lab.faucet.issue(TICKER, ISSUED)
+        await daemon.configure(asset_id)
+        script = await daemon.receive_script()
+        payments = []
+        for _ in range(coins):
+            payments.append(Payment(script, asset_id, asset_amount // coins))
+            payments.append(Payment(script, POLICY_ASSET, lbtc_sats // coins))
+        await lab.mine()
+        await lab.faucet.pay(payments)
+        await lab.mine()
+        await daemon.start(env)
+        return daemon
+
+    async def configure(self, asset_id: str) -> None:
+        """Write the settings file and make the mnemonic, unless they are there."""
+        self.directory.mkdir(mode=0o700, exist_ok=True)
+        values = {
+            **self._settings,
+            "asset_id": asset_id,
+            "listen": f"127.0.0.1:{_free_port()}",
+            "database": str(self.directory / "swaps.sqlite"),
+            "mnemonic_file": str(self.directory / "mnemonic"),
+            "electrum_url": self.lab.electrum_url,
+            "lightning_rpc": self.lab.lightning["seller"],
+        }
+        self.config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
+        await run_program("lnliquid", "init", "--mnemonic-file", values["mnemonic_file"])
+
+    def setting(self, name: str) -> Any:
+        """A value of the settings file."""
+        import tomllib
+
+        return tomllib.loads(self.config.read_text())[name]
+
+    @property
+    def address(self) -> str:
+        """Where the daemon listens, host:port."""
+        return str(self.setting("listen"))
+
+    @property
+    def asset_id(self) -> str:
+        """The asset that is sold."""
+        return str(self.setting("asset_id"))
+
+    async def receive_script(self) -> bytes:
+        """Output script of the wallet's first address, asked for by the CLI."""
+        from lnlab.commands import script_of
+
+        return script_of(await self.receive_address())
+
+    async def receive_address(self) -> str:
+        """The wallet's first address, as `lnliquid address` prints it."""
+        printed = await run_program("lnliquid", "address", "--config", str(self.config))
+        return printed.split()[-1]
+
+    async def start(self, env: Mapping[str, str] | None = None) -> None:
+        """Start the process and wait until its health says that swaps can be taken."""
+        await self.launch(env)
+        await self.wait_ready()
+
+    async def launch(self, env: Mapping[str, str] | None = None) -> None:
+        """Start the process only."""
+        command = [sys.executable, "-m", "lnliquid", "serve", "--config", str(self.config)]
+        self._process = spawn(NAME, command, self.log, env={**os.environ, **(env or {})})
+        # On disk only, for `lnlab down`: the nodes live on while the daemon is dead on purpose.
+        nodes = record.load(self.lab.directory)
+        record.save(self.lab.directory, replace(nodes, processes=[*nodes.processes, self._process]))
+
+    async def wait_ready(self, timeout_secs: float = 30.0) -> None:
+        """Wait for SERVING. A daemon that ended meanwhile fails at once with its last lines."""
+        await self.lab.wait_for(
+            self.is_ready, timeout_secs=timeout_secs, message="the seller daemon gets ready"
+        )
+
+    async def is_ready(self) -> bool:
+        """True when the daemon can take a swap now."""
+        stub = health_pb2_grpc.HealthStub(self.channel())
+        try:
+            reply = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=2)
+        except grpc.aio.AioRpcError:
+            return False
+        return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def channel(self) -> grpc.aio.Channel:
+        """One channel for all calls of this lab; it reconnects after a restart."""
+        if self._channel is None:
+            options = [
+                ("grpc.initial_reconnect_backoff_ms", 50),
+                ("grpc.min_reconnect_backoff_ms", 50),
+                ("grpc.max_reconnect_backoff_ms", 200),
+            ]
+            self._channel = grpc.aio.insecure_channel(self.address, options=options)
+        return self._channel
+
+    def stub(self) -> "swap_pb2_grpc.SwapServiceAsyncStub":
+        """Client of `SwapService`."""
+        return swap_pb2_grpc.SwapServiceStub(self.channel())
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running daemon."""
+        assert self._process is not None, "the daemon was not started"
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        """True while the process lives."""
+        return self._process is not None and is_alive(self._process)
+
+    async def stop(self) -> None:
+        """Ask it to end (SIGTERM) and wait for that."""
+        await self._end(end)
+
+    async def kill(self) -> None:
+        """SIGKILL, as a power cut would."""
+        await self._end(kill)
+
+    async def wait_dead(self, timeout_secs: float = 30.0) -> None:
+        """Wait until it ended by itself, at a crash point."""
+        from lnlab.wait import wait_for
+
+        await wait_for(
+            lambda: not self.is_running(),
+            timeout_secs=timeout_secs,
+            message="the daemon stops dead",
+        )
+        await self._end(end)
+
+    async def _end(self, how: Any) -> None:
+        if self._process is None:
+            return
+        await asyncio.to_thread(how, [self._process])
+        nodes = record.load(self.lab.directory)
+        rest = [p for p in nodes.processes if p.pid != self._process.pid]
+        record.save(self.lab.directory, replace(nodes, processes=rest))
+        self._process = None
+
+    async def restart(self, env: Mapping[str, str] | None = None) -> None:
+        """Kill it and start it on the same files."""
+        await self.kill()
+        await self.start(env)
+
+    def check_log(self) -> None:
+        """Raise when the log holds a traceback or an internal error: nothing may go so wrong."""
+        text = log_tail(self.log, lines=100_000)
+        if "Traceback" in text or "internal error" in text:
+            raise NodeDiedError(f"the daemon's log shows a fault:\n{log_tail(self.log, 40)}")
+
+    async def close(self) -> None:
+        """Close the connection; the process goes on."""
+        if self._channel is not None:
+            await self._channel.close()
+            self._channel = None
+
+    async def __aenter__(self) -> Self:
+        """Return the daemon itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connection and end the process."""
+        await self.close()
+        await self.stop()
+
+
+def _free_port() -> int:
+    """A TCP port that was free a moment ago; the daemon keeps it across its restarts."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])

@@ -1,0 +1,58 @@
+"""`lnlab demo`: the main job from nothing to a finished sale, told to a newcomer."""
+
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from lnlab.buyer import Buyer
+from lnlab.daemon import TICKER, SellerDaemon
+from lnlab.lab import Kind, Lab
+from lnlab.scenarios.sale import Sale, sale
+
+AMOUNT = 2_50_000_000
+"""2.5 DEMO in its smallest unit."""
+
+UNIT = 100_000_000
+
+
+def units(amount: int) -> str:
+    """An amount of the demo asset as people write it."""
+    return f"{amount / UNIT:.8f}".rstrip("0").rstrip(".") + f" {TICKER}"
+
+
+async def demo(directory: Path, kind: Kind) -> dict[str, object]:
+    """Start a lab, sell, check, end the lab; prints a line for each step on standard error."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {text}")
+
+    what = "elementsd, electrs and two lightningd" if kind == "process" else "embedded nodes"
+    console.print("[bold]Pay a Lightning invoice, receive a Liquid asset: a sale on regtest.[/]")
+    say(f"lab     starting {what} in {directory}")
+    lab = await Lab.start(directory, kind=kind)
+    try:
+        say(f"lab     chain, Electrum server and two Lightning nodes are up: {lab.electrum_url}")
+        say(f"seller  issuing {TICKER}, funding the seller's wallet, starting `lnliquid serve`")
+        async with await SellerDaemon.create(lab) as daemon:
+            say(f"seller  ready on {daemon.address} (process {daemon.pid})")
+            buyer = Buyer(daemon)
+            say(f"buyer   has {units(await buyer.balance())}; buys {units(AMOUNT)}")
+            done = await sale(daemon, buyer, AMOUNT, say=lambda line: say(f"buyer {line}"))
+            _agree(console, done)
+            return asdict(done)
+    finally:
+        await lab.stop()
+
+
+def _agree(console: Console, done: Sale) -> None:
+    console.print(
+        f"\n[bold green]The sale is complete[/] in {done.secs:.1f} s.\n"
+        f"  The buyer's balance went from {units(done.balance_before)} "
+        f"to {units(done.balance_after)}.\n"
+        f"  The seller's invoice is {done.invoice_status}.\n"
+        f"  The seller's record says {done.state}; the claim is transaction {done.claim_txid}.\n"
+    )

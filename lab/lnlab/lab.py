@@ -1,0 +1,284 @@
+"""One interface over a running lab, whatever its nodes are: endpoints, mining, waiting, the faucet.
+
+A lab lives in a directory: ``nodes.json`` says where it listens and which processes it is, beside
+it are the nodes' data and logs. ``Lab.start`` makes one, ``Lab.attach`` opens a running one from
+any process, ``Lab.stop`` ends it.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, NamedTuple, Self
+
+from lnlab.faucet import Faucet
+from lnlab.nodes import record
+from lnlab.nodes.children import check_alive, end, is_alive, nudge, spawn
+from lnlab.nodes.electrum import electrum_call
+from lnlab.nodes.embedded import launch as embedded
+from lnlab.nodes.process import ProcessNodes
+from lnlab.nodes.record import NodeProcess, NodesRecord, NoLabError
+from lnlab.nodes.rpc import NodeRpc
+from lnlab.nodes.seed import mine
+from lnlab.wait import wait_for
+
+Kind = Literal["embedded", "process"]
+
+MARKER = ".lnlab"
+"""Its presence says that the directory is a lab's and may be emptied."""
+
+SOCKET_PATH_LIMIT_BYTES = 107
+CATCH_UP_TIMEOUT_SECS = 30.0
+
+
+class LabDirectoryError(Exception):
+    """The directory cannot hold a lab; the text says why and what to do."""
+
+
+def absolute(directory: Path | str) -> Path:
+    """Return the directory's absolute path, which is what records and child processes get."""
+    return Path(directory).resolve()
+
+
+class Tip(NamedTuple):
+    """The newest block of the active chain."""
+
+    height: int
+    block_hash: str
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make ``directory`` an empty lab directory.
+
+    Raises LabDirectoryError when a lab runs in it, when it holds something else, or when its path
+    is too long for the Lightning nodes' sockets.
+    """
+    longest = directory / "seller" / "lightning-rpc"
+    if (length := len(os.fsencode(longest))) > SOCKET_PATH_LIMIT_BYTES:
+        raise LabDirectoryError(
+            f"{directory} is too long a path: the socket {longest} would have {length} bytes, the "
+            f"system takes {SOCKET_PATH_LIMIT_BYTES}. Choose a shorter directory"
+        )
+    if running_processes(directory):
+        raise LabDirectoryError(f"a lab is running in {directory}: end it with `lnlab down`")
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(directory.iterdir()) and not (directory / MARKER).exists():
+        raise LabDirectoryError(
+            f"{directory} is not empty and not a lab's: choose another directory"
+        )
+    wipe(directory)
+    (directory / MARKER).write_text("A directory of lnlab: `lnlab up` empties it.\n")
+
+
+def wipe(directory: Path) -> None:
+    """Empty a lab directory; the marker goes last, so that this can be done again."""
+    for path in sorted(directory.iterdir(), key=lambda path: path.name == MARKER):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def running_processes(directory: Path) -> list[NodeProcess]:
+    """Return the processes of the lab in ``directory`` that are alive; none without a lab."""
+    try:
+        nodes = record.load(directory)
+    except NoLabError:
+        return []
+    return [process for process in nodes.processes if is_alive(process)]
+
+
+def end_lab(directory: Path) -> list[str]:
+    """End the lab in ``directory``, running or dead, and return the names of what was ended.
+
+    Data and logs stay until the next start. Doing it again does nothing.
+    """
+    running = running_processes(directory.resolve())
+    end(running)
+    record.remove(directory)
+    return [process.name for process in running]
+
+
+class Lab:
+    """An open lab. Use as an async context manager to have the connections closed at the end."""
+
+    def __init__(self, directory: Path, nodes: NodesRecord) -> None:
+        self.directory = directory
+        self.nodes = nodes
+        self.rpc = NodeRpc(nodes.rpc_url, nodes.rpc_user, nodes.rpc_password)
+        self.faucet = Faucet(self.rpc, directory)
+
+    @classmethod
+    async def start(
+        cls,
+        directory: Path | str,
+        *,
+        kind: Kind = "embedded",
+        block_every_secs: float | None = None,
+    ) -> "Lab":
+        """Start a fresh lab in ``directory``, which is emptied, and open it.
+
+        With ``block_every_secs`` a child process mines a block that often. Whatever goes wrong, a
+        Ctrl-C included, no process is left. Raises LabDirectoryError, MissingProgramError,
+        NodeDiedError, WaitTimeoutError.
+        """
+        path = absolute(directory)
+        prepare_directory(path)
+        started: list[NodeProcess] = []
+        try:
+            if kind == "process":
+                nodes = await ProcessNodes(path, started).launch()
+            else:
+                nodes = await embedded.launch(path, started)
+            record.save(path, nodes)
+            lab = cls(path, nodes)
+            try:
+                await lab.wait_until_caught_up()
+                if block_every_secs is not None:
+                    lab.start_miner(block_every_secs)
+                    started = list(lab.nodes.processes)
+            except BaseException:
+                await lab.close()
+                raise
+        except BaseException:
+            end(started)
+            record.remove(path)
+            raise
+        return lab
+
+    @classmethod
+    async def attach(cls, directory: Path | str) -> "Lab":
+        """Open the lab that runs in ``directory``.
+
+        Raises NoLabError when there is none, NodeDiedError when one of its processes is dead.
+        """
+        path = absolute(directory)
+        lab = cls(path, record.load(path))
+        lab.check_alive()
+        return lab
+
+    async def close(self) -> None:
+        """Close the connections; the nodes go on."""
+        await self.rpc.close()
+
+    async def stop(self) -> None:
+        """End all processes of the lab and close the connections. Data and logs stay."""
+        await self.close()
+        await asyncio.to_thread(end, self._recorded().processes)
+        record.remove(self.directory)
+
+    async def __aenter__(self) -> Self:
+        """Return the lab itself."""
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the connections; the nodes go on."""
+        await self.close()
+
+    @property
+    def electrum_url(self) -> str:
+        """Where the Electrum server listens, as ``tcp://127.0.0.1:port``."""
+        return self.nodes.electrum_url
+
+    @property
+    def lightning(self) -> dict[str, str]:
+        """Paths of the Lightning nodes' JSON-RPC sockets: ``seller`` and ``buyer``."""
+        return dict(self.nodes.lightning)
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by name."""
+        return {process.name: process.pid for process in self.nodes.processes}
+
+    def check_alive(self) -> None:
+        """Raise NodeDiedError, with its last log lines, when a process of the lab is dead."""
+        check_alive(self.nodes.processes)
+
+    async def tip(self) -> Tip:
+        """Return height and hash of the active chain's newest block, as elementsd has them."""
+        block_hash = str(await self.rpc.call("getbestblockhash"))
+        header = await self.rpc.call("getblockheader", block_hash)
+        return Tip(int(header["height"]), block_hash)
+
+    async def mine(self, count: int = 1) -> list[str]:
+        """Mine ``count`` blocks and return their hashes once the Electrum server has them too."""
+        hashes = await mine(self.rpc, count)
+        self._signal_electrs(signal.SIGCONT)
+        await self.wait_until_caught_up()
+        return hashes
+
+    async def invalidate(self, block_hash: str) -> None:
+        """Take a block and all after it out of the chain; ``mine`` next.
+
+        A real electrs ends with a failed assertion when the tip goes back to a block it knows
+        (``new_index/schema.rs``, Indexer::update), so it is held still until blocks are mined.
+        """
+        self._signal_electrs(signal.SIGSTOP)
+        await self.rpc.call("invalidateblock", block_hash)
+
+    async def reorg(self, depth: int, new_blocks: int | None = None) -> list[str]:
+        """Replace the newest ``depth`` blocks by ``new_blocks``, one more than that by default.
+
+        What the old blocks held goes to the mempool and from there into the new ones. Returns the
+        hashes of the new blocks.
+        """
+        height = (await self.tip()).height
+        await self.invalidate(await self.rpc.call("getblockhash", height - depth + 1))
+        return await self.mine(depth + 1 if new_blocks is None else new_blocks)
+
+    async def wait_until_caught_up(self) -> None:
+        """Wait until the Electrum server's tip is elementsd's."""
+        await self.wait_for(
+            self._electrum_has_tip,
+            timeout_secs=CATCH_UP_TIMEOUT_SECS,
+            message="the Electrum server catches up with elementsd",
+        )
+
+    async def _electrum_has_tip(self) -> bool:
+        self._signal_electrs(signal.SIGUSR1)  # look now, not at the next turn of its loop
+        header = await electrum_call(self.electrum_url, "blockchain.headers.subscribe")
+        best = await self.rpc.call("getbestblockhash")
+        return bool(header["hex"] == await self.rpc.call("getblockheader", best, False))
+
+    def _signal_electrs(self, number: signal.Signals) -> None:
+        for process in self.nodes.processes:
+            if process.name == "electrs":
+                nudge(process, number)
+
+    async def wait_for(
+        self,
+        predicate: Callable[[], Any],
+        *,
+        timeout_secs: float = 10.0,
+        message: str = "",
+    ) -> Any:
+        """Wait for ``predicate`` as ``lnlab.wait.wait_for`` does; a dead node ends the wait."""
+        return await wait_for(
+            predicate, timeout_secs=timeout_secs, message=message, check_alive=self.check_alive
+        )
+
+    def start_miner(self, every_secs: float) -> None:
+        """Start a child process that mines a block every ``every_secs`` until the lab ends."""
+        directory = str(self.directory)
+        command = [sys.executable, "-m", "lnlab.miner", "--dir", directory, "--every"]
+        miner = spawn("miner", [*command, str(every_secs)], self.directory / "miner.log")
+        nodes = self._recorded()
+        record.save(self.directory, replace(nodes, processes=[*nodes.processes, miner]))
+        self.nodes = replace(self.nodes, processes=[*self.nodes.processes, miner])
+
+    def _recorded(self) -> NodesRecord:
+        """Return the record on disk, to which another process may have added, else our own."""
+        try:
+            return record.load(self.directory)
+        except NoLabError:
+            return self.nodes
