@@ -1,20 +1,21 @@
 """The seller daemon put together: settings, adapters, tasks, signals, exit code."""
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
 from lnliquid.api.server import Server
-from lnliquid.errors import SettingsError
+from lnliquid.errors import BackendError, SettingsError
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
@@ -22,6 +23,7 @@ from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
@@ -33,6 +35,8 @@ log = structlog.get_logger()
 
 GRACE_SECS = 5.0
 READINESS_SECS = 1.0
+STARTING_SECS = 0.1
+FIRST_CONNECT_SECS = 2.0
 
 
 class SystemClock:
@@ -41,6 +45,10 @@ class SystemClock:
     def now(self) -> int:
         """Unix seconds."""
         return int(time.time())
+
+
+def _plain_traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return "".join(traceback.format_exception(*exc_info))
 
 
 def configure_log(log_format: str) -> None:
@@ -54,7 +62,12 @@ def configure_log(log_format: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            # Never with the values of local variables: a preimage may be among them.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+                if log_format == "json"
+                else _plain_traceback
+            ),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -62,7 +75,7 @@ def configure_log(log_format: str) -> None:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def only_process(database: Path) -> Iterator[None]:
     """Refuse a second daemon on one database. The lock ends with the process."""
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -89,7 +102,13 @@ async def serve(settings: Settings) -> int:
     """
     configure_log(settings.log_format)
     require_native_secp256k1()
-    keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
+    network = NETWORKS_BY_NAME[settings.network]
+    if settings.asset_id == network.policy_asset:
+        raise SettingsError(
+            ("asset_id is L-BTC itself, which pays fees and subsidies and cannot be sold too",),
+            hint="name another asset",
+        )
+    keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
     with only_process(settings.database):
         clock = SystemClock()
         database = Database(settings.database, clock)
@@ -109,9 +128,8 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     inventory = Inventory(database, chain, keys)
     funder = Funder(database, chain, inventory, keys, settings, notices)
     refunds = Refunds(database, chain, inventory, keys, settings)
-    watcher = Watcher(
-        database, chain, lightning, inventory, refunds, funder, keys, settings, notices, clock
-    )
+    invoices = Invoices(database, lightning, keys, settings, clock)
+    watcher = Watcher(database, chain, invoices, inventory, refunds, funder, settings, notices)
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices)
     try:
@@ -130,9 +148,9 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         asyncio.create_task(work, name=name)
         for name, work in (
             ("watcher", watcher.run()),
-            ("paid invoices", watcher.run_paid()),
+            ("paid invoices", invoices.run_paid(watcher.swaps, notices.watcher)),
             ("funder", funder.run()),
-            ("readiness", _show_readiness(readiness, server)),
+            ("readiness", _show_readiness(readiness, server, chain)),
             ("stop", stop.wait()),
         )
     ]
@@ -157,9 +175,11 @@ def _exit_code(task: "asyncio.Task[object]") -> int:
     return 1
 
 
-async def _show_readiness(readiness: Readiness, server: Server) -> None:
+async def _show_readiness(readiness: Readiness, server: Server, chain: ElectrumChain) -> None:
     """Keep gRPC health what readiness is, and log each change."""
     last: str | None = "starting"
+    with contextlib.suppress(BackendError):
+        await chain.wait_connected(FIRST_CONNECT_SECS)  # or the log begins with a false alarm
     while True:
         problem = await readiness.problem()
         if problem != last:
@@ -169,7 +189,7 @@ async def _show_readiness(readiness: Readiness, server: Server) -> None:
             else:
                 log.warning("not ready", reason=problem)
             last = problem
-        await asyncio.sleep(READINESS_SECS)
+        await asyncio.sleep(READINESS_SECS if problem is None else STARTING_SECS)
 
 
 def _shown(listen: str, port: int) -> str:

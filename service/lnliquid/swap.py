@@ -46,6 +46,25 @@ ROLLBACKS: dict[State, frozenset[State]] = {
 """What a reorg may undo; only the reconciler takes these."""
 
 
+class InvoiceMark(IntEnum):
+    """What we have done, or seen, about a swap's invoice. Stored *before* it is done.
+
+    An invoice that Lightning does not know is not by itself unpaid: it may have been paid and then
+    removed. These marks tell our own doing apart from that. The numbers are stored: fixed.
+    """
+
+    NONE = 0
+    """Never asked for, at this funding."""
+    ASKED = 1
+    """Asked for: it may exist, or come into being when a hung node wakes."""
+    CLOSED = 2
+    """Being deleted, or never to be made: from here on its absence is our doing."""
+    PAID = 3
+    """Seen paid. Stays, whatever Lightning says later."""
+    REFUNDING = 4
+    """A refund may be signed. Stays: an invoice is never made again."""
+
+
 class IllegalTransition(Exception):
     """A change of state that neither table allows. It is a defect of the program."""
 
@@ -133,6 +152,7 @@ class Swap:
     subsidy_vout: int | None = None
     bolt11: str | None = None
     invoice_expires_at: int | None = None
+    invoice_mark: InvoiceMark = InvoiceMark.NONE
     spend_txid: str | None = None
     """Transaction that spends the asset output, as last seen."""
     paid_unclaimed: bool = False

@@ -1,7 +1,6 @@
 """Between the schema's messages and the domain's types."""
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-
 from lnliquid.seller.observe import witness_script
 from lnliquid.store.swaps import Request
 from lnliquid.swap import Event, Offer, State, Swap

@@ -11,9 +11,9 @@ import structlog
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
-
 from lnliquid.api import convert
 from lnliquid.api.errors import Reply, reply_to
 from lnliquid.errors import FieldViolation, InvalidRequest, NotReady, SwapError

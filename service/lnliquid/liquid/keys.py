@@ -2,7 +2,7 @@
 
     m/84'/coin'/0'/branch/index    wallet addresses (BIP84): branch 0 receive, branch 1 change
     m/9737'/coin'/0'/index'        refund key of the swap with this index
-    m/9737'/coin'/1'/index'        source of that swap's preimage
+    m/9737'/coin'/1'/index'        source of that swap's preimage, with the swap's id
 
 The last two are hardened, so that one leaked child key tells nothing of the others. Nothing secret
 is ever part of `repr` (money rule 9).
@@ -111,14 +111,19 @@ class Keychain:
         """Key that refunds the swap with this index."""
         return _key(self._refunds.child(index, hardened=True))
 
-    def preimage(self, index: int) -> bytes:
-        """The 32-byte preimage of the swap with this index. A secret until the buyer has paid."""
-        secret = self._preimages.child(index, hardened=True).key.secret
-        return hmac.new(secret, b"ln_liquid_swap preimage v1", hashlib.sha256).digest()
+    def preimage(self, index: int, swap_id: str) -> bytes:
+        """The 32-byte preimage of a swap. A secret until the buyer has paid.
 
-    def payment_hash(self, index: int) -> bytes:
+        The swap's id goes in beside its index: after a database was lost or restored an index may
+        come again, and a preimage that some old buyer knows must not.
+        """
+        secret = self._preimages.child(index, hardened=True).key.secret
+        message = b"ln_liquid_swap preimage v1 " + swap_id.encode()
+        return hmac.new(secret, message, hashlib.sha256).digest()
+
+    def payment_hash(self, index: int, swap_id: str) -> bytes:
         """SHA-256 of the preimage: the invoice's payment hash and the script's hashlock."""
-        return hashlib.sha256(self.preimage(index)).digest()
+        return hashlib.sha256(self.preimage(index, swap_id)).digest()
 
     def __repr__(self) -> str:
         return f"Keychain({self.network.name})"
@@ -157,6 +162,8 @@ def read_mnemonic(path: Path) -> str:
             (f"mnemonic_file {path} cannot be read: {error.strerror}",),
             hint="make one with `lnliquid init`",
         ) from None
+    except UnicodeDecodeError:  # its own text shows what the file holds
+        raise SettingsError((f"mnemonic_file {path} cannot be read: it is not text",)) from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise SettingsError(
             (f"mnemonic_file {path} can be read by others (mode {mode & 0o777:04o})",),

@@ -130,7 +130,10 @@ def _set_witness(transaction: LTransaction, index: int, items: list[bytes]) -> N
 
 def _vsize(transaction: LTransaction) -> int:
     total = len(transaction.serialize())
-    witness = sum(len(part.witness.serialize()) for part in (*transaction.vin, *transaction.vout))
+    witness = 0
+    if transaction.has_witness:  # else there is no witness section at all
+        parts = (*transaction.vin, *transaction.vout)
+        witness = sum(len(part.witness.serialize()) for part in parts)
     return (4 * (total - witness) + witness + 3) // 4
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.swap import Coin, Outpoint, Swap
-from lnliquid.terms import fee_sats
+from lnliquid.terms import MAX_AMOUNT, fee_sats
 
 
 class NotEnoughCoins(Exception):
@@ -21,13 +21,17 @@ class NotEnoughCoins(Exception):
 
 
 def select_coins(coins: Iterable[Coin], asset_id: str, wanted: int) -> list[Coin]:
-    """Coins of an asset worth at least `wanted`: confirmed before unconfirmed, largest first.
+    """Coins of an asset worth at least `wanted`: confirmed before unconfirmed.
 
-    Large coins first keeps the transaction small; what is left returns as one change.
+    The smallest single coin that suffices, else the largest first: few inputs, and large coins stay
+    whole for large needs.
     """
+    candidates = [c for c in coins if c.asset_id == asset_id]
+    enough = [c for c in candidates if c.value >= wanted]
+    if enough:
+        return [min(enough, key=lambda c: (c.height is None, c.value, c.outpoint))]
     chosen: list[Coin] = []
     total = 0
-    candidates = [c for c in coins if c.asset_id == asset_id]
     for coin in sorted(candidates, key=lambda c: (c.height is None, -c.value, c.outpoint)):
         if total >= wanted:
             break
@@ -36,6 +40,14 @@ def select_coins(coins: Iterable[Coin], asset_id: str, wanted: int) -> list[Coin
     if total < wanted:
         raise NotEnoughCoins(asset_id, wanted, total)
     return chosen
+
+
+class TooLarge(Exception):
+    """The transaction would break a rule of the mempool: fewer swaps must share it."""
+
+
+MAX_VSIZE = 100_000
+"""vbytes of the largest standard transaction, 400,000 weight (Elements `policy.h`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +116,13 @@ def plan_funding(
             tx.Output(htlc.p2wpkh_script(keys.wallet_key(CHANGE, i).key_hash), asset, value)
             for i, asset, value in changes
         ]
-        needed = fee_sats(tx.predict_vsize(spends, outputs, policy_asset), rate_sats_per_kvb)
+        vsize = tx.predict_vsize(spends, outputs, policy_asset)
+        if vsize > MAX_VSIZE:
+            raise TooLarge(f"{len(swaps)} swaps from {len(inputs)} coins make {vsize} vbytes")
+        if sum(c.value for c in inputs) >= MAX_AMOUNT:
+            # bad-txns-txouttotal-toolarge: all assets of a transaction together count.
+            raise TooLarge(f"the {len(inputs)} coins hold more than one transaction may")
+        needed = fee_sats(vsize, rate_sats_per_kvb)
         if needed <= fee:
             break
         fee = needed

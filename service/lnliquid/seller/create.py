@@ -51,6 +51,7 @@ class Seller:
         self._keys = keys
         self._settings = settings
         self._notices = notices
+        self._creating: set[asyncio.Future[Swap]] = set()
 
     async def offer(self, asset_id: str) -> Offer:
         """The terms for this asset now. Raises `AssetNotOffered`."""
@@ -85,7 +86,11 @@ class Seller:
         """
         known = await self._database.read(lambda tx: swap_store.swap_of_request(tx, request))
         if known is None:
-            known = await self._create(request)
+            # A client that hangs up while T1 is on its way to the disk must not lose the wake-up.
+            creating = asyncio.ensure_future(self._create(request))
+            self._creating.add(creating)
+            creating.add_done_callback(self._creating.discard)
+            known = await asyncio.shield(creating)
         return await self._until_payable(known)
 
     async def _create(self, request: Request) -> Swap:
@@ -97,9 +102,10 @@ class Seller:
         if price > request.max_total_price_msat:
             raise PriceAboveCap(price, request.max_total_price_msat)
         await self._readiness.require(price)
+        swap_id = str(uuid.uuid4())
         new = NewSwap(
             request=request,
-            swap_id=str(uuid.uuid4()),
+            swap_id=swap_id,
             buyer_key_hash=buyer_key_hash,
             subsidy_sats=s.fee_subsidy_sats,
             fee_share_sats=fee_sats(SINGLE_FUNDING_VSIZE, s.fee_cap_sats_per_kvb),
@@ -109,7 +115,7 @@ class Seller:
             policy_asset=self._keys.network.policy_asset,
             max_inflight=s.max_inflight_swaps,
             keys=lambda index: (
-                self._keys.payment_hash(index),
+                self._keys.payment_hash(index, swap_id),
                 self._keys.refund_key(index).key_hash,
             ),
         )

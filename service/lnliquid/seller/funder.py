@@ -5,6 +5,7 @@ those that come meanwhile are the next round's. Nobody waits on a timer.
 """
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -67,12 +68,14 @@ class Funder:
     async def run(self) -> None:
         """Fund until cancelled. A round that fails is tried again; the swaps stay reserved."""
         while True:
-            await self._wanted.wait()
+            # The timer is for a wake-up that got lost; nobody waits for it otherwise.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), self._settings.poll_interval_secs)
             self._wanted.clear()
             try:
                 while await self.fund_waiting():
                     pass
-            except (BackendError, StoreFailure, wallet.NotEnoughCoins) as error:
+            except (BackendError, StoreFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
                 asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
             except Exception:  # reservations wait: keep trying and keep saying so
@@ -107,20 +110,29 @@ class Funder:
         swaps, coins, next_change = await self._database.read(look)
         if not swaps:
             return None, []
-        # One asset a transaction keeps plan and change simple; the next round takes the others.
-        batch = [s for s in swaps if s.asset_id == swaps[0].asset_id]
         tip = await self._chain.tip()
         refund_lock_height = tip.height + self._settings.refund_delta_blocks
-        plan = await asyncio.to_thread(
-            wallet.plan_funding,
-            batch,
-            coins,
-            keys=self._keys,
-            refund_lock_height=refund_lock_height,
-            change_indexes=range(next_change, next_change + 2),
-            policy_asset=self._keys.network.policy_asset,
-            rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
-        )
+        # One asset a transaction keeps plan and change simple; the next round takes the others.
+        batch = [s for s in swaps if s.asset_id == swaps[0].asset_id]
+        rate = await fee_rate(self._chain, self._settings)
+        plan = None
+        while plan is None:
+            try:
+                plan = await asyncio.to_thread(
+                    wallet.plan_funding,
+                    batch,
+                    coins,
+                    keys=self._keys,
+                    refund_lock_height=refund_lock_height,
+                    change_indexes=range(next_change, next_change + 2),
+                    policy_asset=self._keys.network.policy_asset,
+                    rate_sats_per_kvb=rate,
+                )
+            except (wallet.NotEnoughCoins, wallet.TooLarge) as error:
+                if len(batch) == 1:
+                    await self._cannot_fund(batch[0], error)
+                    return None, []
+                batch = batch[: len(batch) - max(1, len(batch) // 16)]  # the oldest first
 
         def write(session: Transaction) -> None:
             """T2: bytes, coins and swaps in one commit, before anything is sent (rule 1)."""
@@ -149,6 +161,18 @@ class Funder:
         await self._database.write(write)
         reach("fund.stored")
         return plan, batch
+
+    async def _cannot_fund(self, swap: Swap, error: Exception) -> None:
+        """Coins that were there at T1 are gone: wait for others a while, then give the swap up."""
+        log.warning("a swap cannot be funded", swap_id=swap.swap_id, reason=str(error))
+        asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+
+        def fail(session: Transaction) -> bool:
+            late = session.now - swap.created_at > self._settings.create_slack_secs
+            return late and swap_store.fail_waiting(session, swap, "the inventory is gone")
+
+        if self._inventory.synced and await self._database.write(fail):
+            self._notices.swaps_changed([swap.swap_id])
 
     async def _send(self, plan: wallet.FundingPlan) -> None:
         """First broadcast. The watcher sends the same bytes again until they confirm."""

@@ -7,16 +7,23 @@ holds a coin, and a gap of fresh ones, so that a wallet restored from its mnemon
 import asyncio
 from collections.abc import Sequence
 
+import structlog
+
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, HistoryItem
+from lnliquid.seller.observe import REORG_BLOCKS, read_scripts
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Outpoint
 
+log = structlog.get_logger()
+
 GAP = 20
 """Unused addresses that are looked at behind the last used one (as in BIP44)."""
+
+RETRY_SECS = 30.0
 
 NEXT_INDEX = {RECEIVE: "next_receive_index", CHANGE: "next_change_index"}
 
@@ -42,7 +49,8 @@ class Inventory:
             start = max(0, ends[CHANGE] - 2 * GAP)
             fresh = [(RECEIVE, i) for i in range(ends[RECEIVE])]
             fresh += [(CHANGE, i) for i in range(start, ends[CHANGE])]
-            return sorted({*coin_store.addresses_with_coins(session), *fresh})
+            recent = coin_store.best_height(session) - REORG_BLOCKS
+            return sorted({*coin_store.addresses_with_coins(session, recent), *fresh})
 
         new = {}
         for address in await self._database.read(wanted):
@@ -54,14 +62,18 @@ class Inventory:
             self._addresses.update(new)
 
     async def read(self, scripts: Sequence[bytes]) -> None:
-        """Read the history of these watched addresses and store what it says."""
-        histories = await self._chain.histories(scripts)
-        txids = {item.txid for items in histories.values() for item in items}
-        raws = await self._chain.transactions(sorted(txids))
-        parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+        """Read the history of these watched addresses and store what it says.
+
+        An address that the server refuses (too long a history) keeps its coins as they were and is
+        read again later; the others are not held up.
+        """
+        found, refused = await read_scripts(self._chain, scripts)
+        if refused:
+            log.warning("addresses cannot be read", addresses=len(refused), retry_secs=RETRY_SECS)
+            self._read_later(set(refused))
 
         def store(session: Transaction) -> None:
-            for script, items in histories.items():
+            for script, (items, parsed) in found.items():
                 branch, index = self._addresses[script]
                 coin_store.replace_script_coins(
                     session, branch, index, coins_of_script(script, items, parsed)
@@ -71,6 +83,9 @@ class Inventory:
                     coin_store.set_cursor(session, name, index + 1)
 
         await self._database.write(store)
+
+    def _read_later(self, scripts: set[bytes]) -> None:
+        asyncio.get_running_loop().call_later(RETRY_SECS, self._chain.mark_changed, scripts)
 
     async def sync(self, changed: set[bytes]) -> set[bytes]:
         """Read every changed address, and go on while that brings new ones into the gap.

@@ -1,12 +1,17 @@
 """Reads what the chain holds of swaps: funding height, and who spent each HTLC output, how."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.reconcile import ChainFacts, Spend
 from lnliquid.swap import Outpoint, Swap
+
+REORG_BLOCKS = 12
+"""What is buried less deep is looked at again: a reorg may undo it."""
+
+Parsed = dict[str, tx.Transaction]
 
 
 def witness_script(swap: Swap) -> bytes:
@@ -40,6 +45,28 @@ async def histories(
         return found, refused
 
 
+async def read_scripts(
+    chain: Chain, scripts: Sequence[bytes], known: Collection[str] = ()
+) -> tuple[dict[bytes, tuple[tuple[HistoryItem, ...], Parsed]], dict[bytes, str]]:
+    """History and transactions of each script, and the reason for each that is not whole.
+
+    `known` are txids whose bytes the caller has. A script whose history names a transaction that
+    the server does not give is refused: a spend may hide in it.
+    """
+    found, refused = await histories(chain, scripts)
+    wanted = {i.txid for items in found.values() for i in items} - set(known)
+    raws = await chain.transactions(sorted(wanted)) if wanted else {}
+    parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+    whole: dict[bytes, tuple[tuple[HistoryItem, ...], Parsed]] = {}
+    for script, items in found.items():
+        missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]
+        if missing:
+            refused[script] = f"the server names transaction {missing[0]} and does not give it"
+        else:
+            whole[script] = (items, parsed)
+    return whole, refused
+
+
 async def read_facts(
     chain: Chain, swaps: Sequence[Swap]
 ) -> tuple[dict[str, ChainFacts], dict[str, str]]:
@@ -48,14 +75,11 @@ async def read_facts(
     Raises `BackendUnavailable` or `BackendTimeout` when nothing can be read at all.
     """
     by_script = {output_script(s): s for s in swaps}
-    found, refused = await histories(chain, list(by_script))
-    fundings = {s.funding_txid for s in swaps}
-    others = sorted({i.txid for items in found.values() for i in items if i.txid not in fundings})
-    raws = await chain.transactions(others) if others else {}
-    parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+    fundings = {s.funding_txid for s in swaps if s.funding_txid}
+    found, refused = await read_scripts(chain, list(by_script), fundings)
     facts = {
         by_script[script].swap_id: facts_of(by_script[script], items, parsed)
-        for script, items in found.items()
+        for script, (items, parsed) in found.items()
     }
     return facts, {by_script[script].swap_id: reason for script, reason in refused.items()}
 

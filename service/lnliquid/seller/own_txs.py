@@ -1,7 +1,8 @@
 """Our own transactions after they were stored: seen, confirmed, sent again, or given up.
 
 From the commit that stored it on, a transaction's bytes are sent until it confirms; a reorg that
-takes it out of the chain makes it be sent again.
+takes it out of the chain makes it be sent again. It is given up only when something else spends one
+of its inputs, buried, as the chain shows at that moment.
 """
 
 import structlog
@@ -9,7 +10,7 @@ import structlog
 from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain
-from lnliquid.seller.observe import histories
+from lnliquid.seller.observe import REORG_BLOCKS, histories
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
@@ -17,9 +18,6 @@ from lnliquid.store.tables import OwnTxRow, Purpose, TxState
 from lnliquid.swap import Tip
 
 log = structlog.get_logger()
-
-REORG_BLOCKS = 12
-"""Confirmed transactions are looked at again until they are buried this deep."""
 
 
 class OwnTxs:
@@ -37,30 +35,27 @@ class OwnTxs:
         Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
         """
         rows = await self._database.read(
-            lambda session: [
-                row
-                for row in swap_store.own_txs(session, (TxState.SIGNED, TxState.CONFIRMED))
-                if row.state == TxState.SIGNED or (row.height or 0) > tip.height - REORG_BLOCKS
-            ]
+            lambda session: swap_store.moving_own_txs(session, tip.height - REORG_BLOCKS)
         )
-        if not rows:
-            return set()
         for row in rows:
             if row.txid not in self._scripts:
                 self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
-        found, _refused = await histories(
-            self._chain, sorted({self._scripts[row.txid] for row in rows})
-        )
+        self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
+        if not rows:
+            return set()
+        found, _refused = await histories(self._chain, sorted(set(self._scripts.values())))
         moved: list[tuple[str, TxState, int | None]] = []
         unseen: list[OwnTxRow] = []
         for row in rows:
-            items = {i.txid: i for i in found.get(self._scripts[row.txid], ())}
-            item = items.get(row.txid)
+            history = found.get(self._scripts[row.txid])
+            if history is None:
+                continue  # refused: nothing is known of it now
+            item = next((i for i in history if i.txid == row.txid), None)
             height = item.height if item else None
             state = TxState.SIGNED if height is None else TxState.CONFIRMED
             if (row.state, row.height) != (int(state), height):
                 moved.append((row.txid, state, height))
-            if item is None and self._scripts[row.txid] in found:
+            if item is None:
                 unseen.append(row)
         if moved:
 
@@ -72,35 +67,69 @@ class OwnTxs:
         let_go: set[str] = set()
         for row in unseen:
             let_go |= await self._send_again(row, tip)
-        self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
         return let_go
 
     async def _send_again(self, row: OwnTxRow, tip: Tip) -> set[str]:
         try:
             await self._chain.broadcast(row.raw)
             log.info("sent again", txid=row.txid, purpose=Purpose(row.purpose).name)
+            return set()
         except BackendRejected as error:
-            let_go = await self._give_up_if_dead(row, tip)
-            if let_go is None:
-                # A reason that can pass (fee floor, chain limit, missing parent): later.
-                log.warning("not accepted yet", txid=row.txid, reason=error.message)
-                return set()
-            log.warning("given up: an input is spent otherwise", txid=row.txid, swaps=len(let_go))
-            return let_go
-        except BackendError as error:
-            log.warning("not sent", txid=row.txid, reason=error.message)
-        return set()
+            reason = error.message
+        rival = await self._rival(row, tip)
+        if rival is None:
+            # A reason that can pass (fee floor, chain limit, missing parent): later, same bytes.
+            log.warning("not accepted yet", txid=row.txid, reason=reason)
+            return set()
+        try:
+            let_go = await self._database.write(lambda session: give_up(session, row.txid))
+        except swap_store.StillHeld:
+            log.warning("waits for its invoices to be gone", txid=row.txid, rival=rival)
+            return set()
+        log.warning("given up", txid=row.txid, rival=rival, swaps=len(let_go))
+        return let_go
 
-    async def _give_up_if_dead(self, row: OwnTxRow, tip: Tip) -> set[str] | None:
-        """Abandon a funding whose coin something else spent, buried; None when it may yet live."""
-        buried = tip.height - self._final_confs + 1
-
-        def abandon(session: Transaction) -> set[str] | None:
-            if not coin_store.spent_otherwise(session, row.txid, buried):
+    async def _rival(self, row: OwnTxRow, tip: Tip) -> str | None:
+        """Another transaction that spends one of its inputs, buried, read from the chain now."""
+        inputs = {i.outpoint for i in tx.parse(row.raw).inputs}
+        try:
+            parents = await self._chain.transactions(sorted({o.txid for o in inputs}))
+            scripts = {
+                tx.parse(parents[o.txid]).outputs[o.vout].script_pubkey
+                for o in inputs
+                if o.txid in parents
+            }
+            found, _refused = await histories(self._chain, sorted(scripts))
+            buried = {
+                item.txid
+                for history in found.values()
+                for item in history
+                if item.txid != row.txid
+                and item.height is not None
+                and tip.height - item.height + 1 >= self._final_confs
+            }
+            rivals = await self._chain.transactions(sorted(buried))
+            if await self._chain.tip() != tip:
                 return None
-            swap_store.set_own_tx(session, row.txid, TxState.ABANDONED)
-            coin_store.free_outpoints(session, row.txid)
-            coin_store.drop_coins_of(session, row.txid)
-            return swap_store.unbind_funding(session, row.txid)
+        except BackendError as error:
+            log.warning("cannot look for a rival", txid=row.txid, reason=error.message)
+            return None
+        for txid, raw in rivals.items():
+            if any(i.outpoint in inputs for i in tx.parse(raw).inputs):
+                return txid
+        return None
 
-        return await self._database.write(abandon)
+
+def give_up(session: Transaction, txid: str) -> set[str]:
+    """Abandon a transaction that cannot confirm any more, and all of ours that spend from it.
+
+    Returns the ids of swaps that wait for funding again. Raises `swaps.StillHeld`, which undoes
+    everything, while one of those swaps has an invoice or is not back in CREATED.
+    """
+    let_go = swap_store.unbind_funding(session, txid)
+    for child in coin_store.live_children(session, txid):
+        let_go |= give_up(session, child)
+    swap_store.set_own_tx(session, txid, TxState.ABANDONED)
+    coin_store.free_outpoints(session, txid)
+    coin_store.drop_coins_of(session, txid)
+    return let_go

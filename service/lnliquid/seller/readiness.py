@@ -8,7 +8,7 @@ from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller.inventory import Inventory
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.sqlite import Database, StoreFailure
 
 PAUSED = "paused"
 FRESH_SECS = 2.0
@@ -50,8 +50,11 @@ class Readiness:
 
     async def problem(self) -> str | None:
         """Why no new swap can be taken now, None when one can."""
-        if await self._database.read(lambda s: coin_store.cursor(s, PAUSED)):
-            return "the operator has paused new swaps"
+        try:
+            if await self._database.read(lambda s: coin_store.cursor(s, PAUSED)):
+                return "the operator has paused new swaps"
+        except StoreFailure:
+            return "the store cannot be read"
         try:
             await self._chain.tip()
         except BackendError:

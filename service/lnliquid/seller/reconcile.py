@@ -6,10 +6,11 @@ and asks again.
 """
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.swap import Outpoint, State, Swap, Tip
+from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 from lnliquid.terms import Timelocks, blocks_to_pay_and_claim, invoice_lifetime_secs
 
 MIN_INVOICE_SECS = 10
@@ -73,10 +74,10 @@ Action = MakeInvoice | DropInvoice | Refund
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The swap as it should be stored, why, and what to do."""
+    """The swap as it should be stored, why, and what to do once it is."""
 
     swap: Swap
-    actions: tuple[Action, ...]
+    action: Action | None
     cause: str
     txid: str | None
     height: int | None
@@ -92,43 +93,40 @@ def reconcile(
 ) -> Decision:
     """Derive state and actions. `invoice` None means unknown: Lightning could not be asked.
 
-    The swap must have a funding transaction. Refunds follow money rule 4: tip at or past the lock
-    height, invoice known to be neither paid nor payable, and no spend known.
+    The swap must have a funding transaction. The swap of the decision is stored before any action
+    is begun. Refunds follow money rule 4: tip at or past the lock height, invoice known to be
+    neither paid nor payable, and no spend known.
     """
     state, cause, txid, height = _state(swap, facts, tip, policy)
-    lock_height = swap.refund_lock_height or 0
-    is_open = tip.height >= lock_height
-    paid = invoice is not None and invoice.status is InvoiceStatus.PAID
+    is_open = tip.height >= (swap.refund_lock_height or 0)
+    after = _with_invoice(swap, invoice, state, tip, policy)
     after = replace(
-        swap,
+        after,
         state=state,
         spend_txid=facts.asset_spend.txid if facts.asset_spend else None,
-        paid_unclaimed=(
-            (paid if invoice is not None else swap.paid_unclaimed)
-            and state is State.FUNDED
-            and is_open
-        ),
+        paid_unclaimed=after.invoice_mark is InvoiceMark.PAID and state is State.FUNDED and is_open,
         finished=_is_buried(facts.asset_spend, tip, policy)
         and _is_buried(facts.subsidy_spend, tip, policy),
     )
-    actions: list[Action] = []
-    if invoice is not None:
-        if state is State.FUNDED:
-            actions += _while_funded(after, facts, invoice, tip, policy)
-        elif state is State.CREATED and invoice.status is InvoiceStatus.UNPAID:
-            # A reorg took the funding back; what nobody may pay must not be payable (rule 3).
-            actions.append(DropInvoice(InvoiceStatus.UNPAID))
-        elif state is State.CREATED and invoice.status is InvoiceStatus.EXPIRED:
-            actions.append(DropInvoice(InvoiceStatus.EXPIRED))
-    if (
+    action: Action | None = None
+    if state is State.FUNDED and facts.asset_spend is None:
+        action = _while_funded(after, facts, invoice, tip, policy)
+    elif state is State.CREATED and invoice is not None:
+        # A reorg took the funding back; what nobody may pay must not be payable (rule 3).
+        if invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED):
+            action = DropInvoice(invoice.status)
+    elif (
         state in (State.CLAIMED, State.REFUNDED)
         and is_open
         and facts.subsidy_spend is None
         and _is_buried(facts.asset_spend, tip, policy)
         and swap.subsidy_outpoint is not None
     ):
-        actions.append(Refund((swap.subsidy_outpoint,)))
-    return Decision(after, tuple(actions), cause, txid, height)
+        action = Refund((swap.subsidy_outpoint,))
+    mark = _mark_before(action, after.invoice_mark)
+    if mark is not after.invoice_mark:
+        after = replace(after, invoice_mark=mark)
+    return Decision(after, action, cause, txid, height)
 
 
 def _state(
@@ -160,33 +158,83 @@ def _is_buried(spend: Spend | None, tip: Tip, policy: Policy) -> bool:
     return spend is not None and confirmations(spend.height, tip) >= policy.final_confs
 
 
+def _with_invoice(
+    swap: Swap, invoice: Invoice | None, state: State, tip: Tip, policy: Policy
+) -> Swap:
+    """What Lightning tells, taken into the record: paid for ever, adopted, or gone by our doing."""
+    if invoice is None:
+        return swap
+    if invoice.status is InvoiceStatus.PAID:
+        return replace(swap, invoice_mark=InvoiceMark.PAID)
+    if invoice.status is InvoiceStatus.UNPAID and swap.invoice_mark <= InvoiceMark.ASKED:
+        # Made, but the answer did not reach the store, or the store is an older copy.
+        return replace(
+            swap,
+            bolt11=invoice.bolt11,
+            invoice_expires_at=invoice.expires_at,
+            invoice_mark=InvoiceMark.ASKED,
+        )
+    if invoice.status is InvoiceStatus.ABSENT and swap.invoice_mark is InvoiceMark.CLOSED:
+        in_time = _lifetime_secs(swap, tip, policy) >= MIN_INVOICE_SECS
+        again = state is State.CREATED and in_time
+        mark = InvoiceMark.NONE if again else InvoiceMark.CLOSED
+        return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
+    return swap
+
+
+def _lifetime_secs(swap: Swap, tip: Tip, policy: Policy) -> int:
+    return invoice_lifetime_secs(policy.timelocks, tip.height, swap.refund_lock_height or 0)
+
+
 def _while_funded(
-    swap: Swap, facts: ChainFacts, invoice: Invoice, tip: Tip, policy: Policy
-) -> list[Action]:
+    swap: Swap, facts: ChainFacts, invoice: Invoice | None, tip: Tip, policy: Policy
+) -> Action | None:
     lock_height = swap.refund_lock_height or 0
     is_open = tip.height >= lock_height
-    if facts.asset_spend is not None:
-        # Spent by a witness of neither branch: nothing of it is understood, so nothing is done.
-        return []
-    if invoice.status is InvoiceStatus.PAID:
-        if is_open and swap.forced_refund_reason is not None:
-            return [_refund(swap, facts)]
-        return []
+    refund = Refund(
+        tuple(
+            outpoint
+            for outpoint, spend in (
+                (swap.asset_outpoint, facts.asset_spend),
+                (swap.subsidy_outpoint, facts.subsidy_spend),
+            )
+            if outpoint is not None and spend is None
+        )
+    )
+    if swap.invoice_mark is InvoiceMark.PAID:
+        return refund if is_open and swap.forced_refund_reason is not None else None
+    if invoice is None:
+        return None  # unknown is not unpaid
     if invoice.status is InvoiceStatus.ABSENT:
+        shown = swap.bolt11 is not None
+        if swap.invoice_mark is InvoiceMark.ASKED and shown:
+            return None  # removed by somebody else, perhaps after it was paid: for the operator
         if is_open:
-            return [_refund(swap, facts)]
-        lifetime = invoice_lifetime_secs(policy.timelocks, tip.height, lock_height)
-        return [MakeInvoice(lifetime)] if lifetime >= MIN_INVOICE_SECS else []
+            return refund
+        lifetime = _lifetime_secs(swap, tip, policy)
+        may_be_made = swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED)
+        return MakeInvoice(lifetime) if may_be_made and lifetime >= MIN_INVOICE_SECS else None
     if invoice.status is InvoiceStatus.UNPAID:
         # From here on a payment could come back too late for the claim, so none is taken.
         too_late = lock_height - tip.height < blocks_to_pay_and_claim(policy.timelocks)
-        return [DropInvoice(InvoiceStatus.UNPAID)] if too_late else []
-    # Expired: kept until the lock height, because once it is gone it would be made again.
-    return [DropInvoice(InvoiceStatus.EXPIRED)] if is_open else []
+        closing = swap.invoice_mark in (InvoiceMark.CLOSED, InvoiceMark.REFUNDING)
+        return DropInvoice(InvoiceStatus.UNPAID) if too_late or closing else None
+    # Expired: kept until the lock height, so that what happened can be looked up.
+    return DropInvoice(InvoiceStatus.EXPIRED) if is_open else None
 
 
-def _refund(swap: Swap, facts: ChainFacts) -> Refund:
-    outpoints = [swap.asset_outpoint]
-    if facts.subsidy_spend is None:
-        outpoints.append(swap.subsidy_outpoint)
-    return Refund(tuple(o for o in outpoints if o is not None))
+def _mark_before(action: Action | None, mark: InvoiceMark) -> InvoiceMark:
+    """The mark that must be on the disk before this action is begun."""
+    if mark is InvoiceMark.PAID:
+        return mark
+    match action:
+        case MakeInvoice():
+            return InvoiceMark.ASKED
+        case DropInvoice():
+            return mark if mark is InvoiceMark.REFUNDING else InvoiceMark.CLOSED
+        case Refund():
+            return InvoiceMark.REFUNDING
+        case None:
+            return mark
+        case _:
+            assert_never(action)

@@ -49,9 +49,12 @@ class Refunds:
         The caller has just read chain, mempool and invoice of every one of these swaps.
         """
         async with self._inventory.spending:
-            taken = await self._database.read(swap_store.live_refund_outpoints)
+            everything = [o for _, outpoints in wanted for o in outpoints]
+            taken = await self._database.read(
+                lambda session: coin_store.bound_outpoints(session, everything)
+            )
             inputs: list[wallet.RefundInput] = []
-            owners: list[tuple[str, Outpoint]] = []
+            owners: set[str] = set()
             lock_height = 0
             for swap, outpoints in wanted:
                 fresh = [o for o in outpoints if o not in taken]
@@ -59,7 +62,7 @@ class Refunds:
                     break  # the next round takes the others
                 for outpoint in fresh:
                     inputs.append(self._input(swap, outpoint))
-                    owners.append((swap.swap_id, outpoint))
+                    owners.add(swap.swap_id)
                     lock_height = max(lock_height, swap.refund_lock_height or 0)
             if not inputs:
                 return
@@ -83,7 +86,7 @@ class Refunds:
     async def _plan_and_store(
         self,
         inputs: list[wallet.RefundInput],
-        owners: list[tuple[str, Outpoint]],
+        owners: set[str],
         lock_height: int,
     ) -> bytes:
         policy_asset = self._keys.network.policy_asset
@@ -119,9 +122,9 @@ class Refunds:
                 vsize=signed.vsize,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], first, assets)
-            coin_store.bind_outpoints(session, [c.outpoint for c in plan.topped_up], signed.txid)
+            spent = [i.outpoint for i in inputs] + [c.outpoint for c in plan.topped_up]
+            coin_store.bind_outpoints(session, spent, signed.txid)
             coin_store.add_own_coins(session, plan.payouts)
-            swap_store.add_spend_inputs(session, signed.txid, owners)
 
         reach("refund.planned")
         await self._database.write(write)
@@ -129,7 +132,7 @@ class Refunds:
         log.info(
             "refund signed",
             txid=plan.signed.txid,
-            swaps=len({swap_id for swap_id, _ in owners}),
+            swaps=len(owners),
             fee_sats=plan.signed.fee_sats,
             lock_height=lock_height,
         )

@@ -1,12 +1,13 @@
 """The watcher: brings every swap's record in line with the chain and its invoice, until the end.
 
 It works by level, not by edge: notices only wake it. A round reads what changed, makes sure that
-the tip did not move meanwhile, decides with the pure `reconcile`, commits, and acts. One swap that
-cannot be advanced is put aside for a while and stops no other (money rule 10).
+the tip did not move meanwhile, decides with the pure `reconcile`, commits, and acts. Whatever a
+decision changes rests on facts read under the very tip it was made for. One swap that cannot be
+advanced is put aside for a while and stops no other (money rule 10).
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -14,15 +15,14 @@ import structlog
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import wallet
-from lnliquid.liquid.keys import Keychain
-from lnliquid.ports import Chain, Clock, Invoice, InvoiceStatus, SellerLightning
+from lnliquid.ports import Chain
 from lnliquid.seller import observe
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.own_txs import OwnTxs
 from lnliquid.seller.reconcile import (
-    Action,
     ChainFacts,
     Decision,
     DropInvoice,
@@ -33,22 +33,21 @@ from lnliquid.seller.reconcile import (
 )
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
-from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, StoreFailure, Transaction
 from lnliquid.swap import Outpoint, State, Swap, Tip
 
 log = structlog.get_logger()
 
-LAST_PAY_INDEX = "last_pay_index"
-PAID_WAIT_SECS = 60
 MAX_REREADS = 10
-FIRST_RETRY_SECS, LAST_RETRY_SECS = 2, 300
+FIRST_RETRY_SECS, LAST_RETRY_SECS = 2.0, 300.0
 LIGHTNING_CALLS = 8
+ACT_AT_ONCE = 64
+"""Actions between two looks at the chain, so that a slow Lightning node delays no other work."""
 
 
 class TipMoved(Exception):
-    """Blocks came faster than a round could be read; the next round looks again."""
+    """Blocks came while a round was read; the next round looks again."""
 
 
 class Watcher:
@@ -58,34 +57,30 @@ class Watcher:
         self,
         database: Database,
         chain: Chain,
-        lightning: SellerLightning,
+        invoices: Invoices,
         inventory: Inventory,
         refunds: Refunds,
         funder: Funder,
-        keys: Keychain,
         settings: Settings,
         notices: Notices,
-        clock: Clock,
     ) -> None:
         self._database = database
         self._chain = chain
-        self._lightning = lightning
+        self._invoices = invoices
         self._inventory = inventory
         self._refunds = refunds
         self._funder = funder
-        self._keys = keys
         self._settings = settings
         self._notices = notices
-        self._clock = clock
         self._own_txs = OwnTxs(database, chain, settings.final_confs)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self._swaps: dict[str, Swap] = {}
+        self.swaps: dict[str, Swap] = {}
+        """What is watched, as stored."""
         self._by_script: dict[bytes, str] = {}
-        self._facts: dict[str, ChainFacts] = {}
-        self._invoices: dict[str, Invoice] = {}
-        self._put_aside: dict[str, tuple[int, int]] = {}
-        """Swap id to (attempts, not before)."""
-        self._stale_invoices: set[str] = set()
+        self._facts: dict[str, tuple[ChainFacts, Tip]] = {}
+        """What the chain held of each swap, and the tip under which that was read."""
+        self._put_aside: dict[str, tuple[int, float]] = {}
+        """Swap id to (attempts, not before, in the loop's time)."""
         self._tip: Tip | None = None
 
     async def run(self) -> None:
@@ -98,7 +93,9 @@ class Watcher:
             try:
                 await self.round(reload_all)
                 reload_all, retry = False, None
-            except (BackendError, StoreFailure, TipMoved) as error:
+            except TipMoved:
+                retry = 0.05
+            except (BackendError, StoreFailure) as error:
                 log.warning("watching is delayed", reason=str(error))
                 reload_all, retry = True, 1.0
             except Exception:  # money is locked: whatever is wrong, keep trying and keep saying so
@@ -109,27 +106,6 @@ class Watcher:
             except TimeoutError:
                 reload_all = True
 
-    async def run_paid(self) -> None:
-        """Wake the watcher at each paid invoice, from the stored index on."""
-        while True:
-            try:
-                await self._next_paid()
-            except (BackendError, StoreFailure) as error:
-                log.warning("waiting for payments is delayed", reason=str(error))
-                await asyncio.sleep(FIRST_RETRY_SECS)
-
-    async def _next_paid(self) -> None:
-        last = await self._database.read(lambda s: coin_store.cursor(s, LAST_PAY_INDEX))
-        invoice = await self._lightning.wait_paid(last, PAID_WAIT_SECS)
-        if invoice is None or invoice.pay_index is None:
-            return
-        index = invoice.pay_index
-        if invoice.label in self._swaps:
-            log.info("invoice paid", swap_id=invoice.label, amount_msat=invoice.amount_msat)
-            self._stale_invoices.add(invoice.label)
-            self._notices.wake_watcher()
-        await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))
-
     async def round(self, reload_all: bool = True) -> None:
         """Read what changed, decide, commit, act; again while acting made more to decide.
 
@@ -137,15 +113,15 @@ class Watcher:
         """
         await self._load(reload_all)
         tip = await self._read_chain()
-        if self._swaps:
+        if self.swaps:
             reach("watch.read")
+        await self._advance(list(self.swaps.values()), tip)
         if reload_all or tip != self._tip:
             let_go = await self._own_txs.check(tip)
             if let_go:
                 self._forget(let_go)
                 self._funder.wake()
             self._tip = tip
-        await self._advance(list(self._swaps.values()), tip)
 
     async def _load(self, everything: bool) -> None:
         news = self._notices.news
@@ -159,13 +135,13 @@ class Watcher:
 
         swaps = await self._database.read(look)
         if everything:
-            self._forget(set(self._swaps) - {s.swap_id for s in swaps})
+            self._forget(set(self.swaps) - {s.swap_id for s in swaps})
         fresh = []
         for swap in swaps:
-            known = self._swaps.get(swap.swap_id)
+            known = self.swaps.get(swap.swap_id)
             if known and known.funding_txid != swap.funding_txid:
                 self._forget([swap.swap_id])
-            self._swaps[swap.swap_id] = swap
+            self.swaps[swap.swap_id] = swap
             script = observe.output_script(swap)
             if script not in self._by_script:
                 self._by_script[script] = swap.swap_id
@@ -180,101 +156,86 @@ class Watcher:
         for script in scripts:
             del self._by_script[script]
         for swap_id in gone:
-            self._swaps.pop(swap_id, None)
+            self.swaps.pop(swap_id, None)
             self._facts.pop(swap_id, None)
-            self._invoices.pop(swap_id, None)
             self._put_aside.pop(swap_id, None)
-            self._stale_invoices.discard(swap_id)
+            self._invoices.forget(swap_id)
 
     async def _read_chain(self) -> Tip:
         """Read all that changed, under one tip."""
         for _ in range(MAX_REREADS):
             tip = await self._chain.tip()
             others = await self._inventory.sync(self._chain.take_changed())
-            swaps = [
-                self._swaps[self._by_script[script]]
-                for script in others
-                if script in self._by_script
-            ]
+            swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
             try:
-                await self._read_facts(swaps)
+                await self._read_facts(swaps, tip)
             except BaseException:
                 self._chain.mark_changed(others)
                 raise
             if await self._chain.tip() == tip:
                 return tip
-        raise TipMoved("the tip moved during every one of several readings")
+        raise TipMoved
 
-    async def _read_facts(self, swaps: list[Swap]) -> None:
+    async def _read_facts(self, swaps: Sequence[Swap], tip: Tip) -> None:
+        """Read these swaps' scripts; one that is refused has no facts until it can be read."""
         if not swaps:
             return
         facts, refused = await observe.read_facts(self._chain, swaps)
-        self._facts.update(facts)
-        for swap_id, reason in refused.items():
-            self._set_aside(swap_id, reason)
+        self._facts.update({swap_id: (found, tip) for swap_id, found in facts.items()})
+        for swap in swaps:
+            if swap.swap_id in refused:
+                self._facts.pop(swap.swap_id, None)
+                delay = self._set_aside(swap.swap_id, refused[swap.swap_id])
+                asyncio.get_running_loop().call_later(
+                    delay, self._chain.mark_changed, [observe.output_script(swap)]
+                )
 
-    async def _advance(self, swaps: list[Swap], tip: Tip) -> None:
+    async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
         for _ in range(MAX_REREADS):
-            await self._refresh_stale_invoices()
-            decided = [self._decide(swap, tip) for swap in swaps]
-            decisions = [d for d in decided if d is not None]
+            await self._invoices.refresh(self.swaps.values())
+            decisions = await self._decide(swaps, tip)
             await self._save(decisions)
-            acting = [d for d in decisions if d.actions and d.swap.swap_id in self._swaps]
+            acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
             if not acting:
                 return
-            again = await self._act(acting, tip)
-            swaps = [self._swaps[i] for i in again if i in self._swaps]
-            if not swaps:
-                return
+            if len(acting) > ACT_AT_ONCE:
+                self._notices.wake_watcher()  # the others in the next round
+            again = await self._act(acting[:ACT_AT_ONCE], tip)
+            swaps = [self.swaps[i] for i in again if i in self.swaps]
 
-    def _decide(self, swap: Swap, tip: Tip) -> Decision | None:
-        facts = self._facts.get(swap.swap_id)
-        attempts_until = self._put_aside.get(swap.swap_id, (0, 0))[1]
-        if facts is None or attempts_until > self._clock.now():
+    async def _decide(self, swaps: Sequence[Swap], tip: Tip) -> list[Decision]:
+        """Decisions that change or do something, each on facts read under this very tip."""
+        decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
+        old = [
+            self.swaps[d.swap.swap_id] for d in decisions if self._facts[d.swap.swap_id][1] != tip
+        ]
+        if old:
+            await self._read_facts(old, tip)
+            if await self._chain.tip() != tip:
+                raise TipMoved
+            decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
+        return decisions
+
+    def _judge(self, swap: Swap, tip: Tip) -> Decision | None:
+        if swap.swap_id not in self._facts:
             return None
+        facts, _ = self._facts[swap.swap_id]
         try:
-            decision = reconcile(swap, facts, self._invoice_view(swap), tip, self._policy)
+            decision = reconcile(swap, facts, self._invoices.view(swap), tip, self._policy)
         except Exception:  # a defect shown by one swap must not stop the others (rule 10)
             log.exception("swap cannot be judged", swap_id=swap.swap_id)
             self._set_aside(swap.swap_id, "a fault of the program, see the log line before")
             return None
-        return decision if decision.actions or decision.swap != swap else None
+        not_before = self._put_aside.get(swap.swap_id, (0, 0.0))[1]
+        if decision.action and not_before > asyncio.get_running_loop().time():
+            # What was seen is stored all the same. The mark of the action is too: it only ever
+            # makes the program more careful.
+            decision = replace(decision, action=None)
+        return decision if decision.action or decision.swap != swap else None
 
-    def _invoice_view(self, swap: Swap) -> Invoice | None:
-        """The invoice as last read. One that was never made needs no call to be known absent."""
-        known = self._invoices.get(swap.swap_id)
-        if known is None and swap.bolt11 is None and swap.state is State.CREATED:
-            return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
-        return known
-
-    async def _refresh_stale_invoices(self) -> None:
-        """Read invoices that were never read, were paid, or ran out."""
-        now = self._clock.now()
-        wanted = set(self._stale_invoices)
-        for swap in self._swaps.values():
-            known = self._invoices.get(swap.swap_id)
-            if known is None:
-                if swap.state is not State.CREATED or swap.bolt11 is not None:
-                    wanted.add(swap.swap_id)
-            elif known.status is InvoiceStatus.UNPAID and (known.expires_at or 0) <= now:
-                wanted.add(swap.swap_id)
-        await self._read_invoices(wanted & set(self._swaps))
-        self._stale_invoices -= wanted
-
-    async def _read_invoices(self, swap_ids: set[str]) -> None:
-        """Ask Lightning; what cannot be asked becomes unknown, and unknown is not unpaid."""
-        if not swap_ids:
-            return
-        for swap_id in swap_ids:
-            self._invoices.pop(swap_id, None)
-        try:
-            self._invoices.update(await self._lightning.invoices(sorted(swap_ids)))
-        except BackendError as error:
-            log.warning("invoices cannot be read", invoices=len(swap_ids), reason=error.message)
-
-    async def _save(self, decisions: list[Decision]) -> None:
-        changed = [d for d in decisions if d.swap != self._swaps[d.swap.swap_id]]
+    async def _save(self, decisions: Sequence[Decision]) -> None:
+        changed = [d for d in decisions if d.swap != self.swaps[d.swap.swap_id]]
         if not changed:
             return
 
@@ -282,7 +243,7 @@ class Watcher:
             return [
                 swap_store.save(
                     session,
-                    self._swaps[d.swap.swap_id],
+                    self.swaps[d.swap.swap_id],
                     d.swap,
                     cause=d.cause,
                     txid=d.txid,
@@ -292,101 +253,97 @@ class Watcher:
             ]
 
         for decision, saved in zip(changed, await self._database.write(write), strict=True):
-            swap = decision.swap
-            if not saved:
-                self._notices.news.add(swap.swap_id)
-                self._forget([swap.swap_id])
-                continue
-            if swap.state is not self._swaps[swap.swap_id].state:
-                reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
-                log.info(
-                    "state changed",
-                    swap_id=swap.swap_id,
-                    state=swap.state.name,
-                    cause=decision.cause,
-                    txid=decision.txid,
-                )
-            self._swaps[swap.swap_id] = swap
-            if swap.finished:
-                reach("finish.saved")
-                self._forget([swap.swap_id])
+            self._saved(decision, saved)
         self._notices.swaps_changed(d.swap.swap_id for d in changed)
-        self._notices.news -= {d.swap.swap_id for d in changed if d.swap.swap_id in self._swaps}
+        self._notices.news -= {d.swap.swap_id for d in changed if d.swap.swap_id in self.swaps}
 
-    async def _act(self, decisions: list[Decision], tip: Tip) -> set[str]:
+    def _saved(self, decision: Decision, saved: bool) -> None:
+        swap = decision.swap
+        if not saved:  # somebody else changed it: look again
+            self._forget([swap.swap_id])
+            self._notices.news.add(swap.swap_id)
+            return
+        before = self.swaps[swap.swap_id]
+        self.swaps[swap.swap_id] = swap
+        if swap.state is not before.state:
+            reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
+            log.info(
+                "state changed",
+                swap_id=swap.swap_id,
+                state=swap.state.name,
+                cause=decision.cause,
+                txid=decision.txid,
+            )
+        if swap.bolt11 is not None and before.bolt11 is None:
+            reach("invoice.stored")
+        if swap.paid_unclaimed and not before.paid_unclaimed:
+            log.error("paid and not claimed: this needs the operator", swap_id=swap.swap_id)
+        if swap.finished:
+            reach("finish.saved")
+            self._forget([swap.swap_id])
+
+    async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
         gate = asyncio.Semaphore(LIGHTNING_CALLS)
         again: set[str] = set()
 
-        async def one(swap: Swap, action: Action) -> None:
+        async def one(swap: Swap, action: MakeInvoice | DropInvoice) -> None:
             async with gate:
                 try:
                     if isinstance(action, MakeInvoice):
-                        await self._make_invoice(swap, action)
-                    elif isinstance(action, DropInvoice):
-                        await self._drop_invoice(swap, action)
-                        again.add(swap.swap_id)
+                        await self._invoices.make(swap, action)
+                    else:
+                        await self._invoices.drop(swap, action)
                 except BackendError as error:
                     self._set_aside(swap.swap_id, str(error))
+                else:
+                    self._put_aside.pop(swap.swap_id, None)
+                    again.add(swap.swap_id)
 
-        await asyncio.gather(*(one(d.swap, a) for d in decisions for a in d.actions))
-        refunds = [d for d in decisions if any(isinstance(a, Refund) for a in d.actions)]
+        calls = [
+            one(d.swap, d.action)
+            for d in decisions
+            if isinstance(d.action, MakeInvoice | DropInvoice)
+        ]
+        # Every call is waited for, also when one of them fails: none may act on after this round.
+        for result in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(result, BaseException):
+                raise result
+        refunds = [d.swap for d in decisions if isinstance(d.action, Refund)]
         if refunds:
-            await self._refund([d.swap for d in refunds], tip)
+            await self._refund(refunds, tip)
         return again
 
-    async def _make_invoice(self, swap: Swap, action: MakeInvoice) -> None:
-        invoice = await self._lightning.create_invoice(
-            label=swap.swap_id,
-            amount_msat=swap.total_price_msat,
-            preimage=self._keys.preimage(swap.key_index),
-            description=f"{swap.asset_amount} of {swap.asset_id[:8]}…, swap {swap.swap_id}",
-            expiry_secs=action.expiry_secs,
-            cltv_blocks=self._settings.invoice_cltv_blocks,
-        )
-        reach("invoice.made")
-        self._invoices[swap.swap_id] = invoice
-        await self._store_invoice(swap, invoice.bolt11, invoice.expires_at)
-        reach("invoice.stored")
-
-    async def _drop_invoice(self, swap: Swap, action: DropInvoice) -> None:
-        """Delete it if it is still as it was seen; then read it again, whatever came of it."""
-        await self._lightning.delete_invoice(swap.swap_id, action.status)
-        reach("invoice.dropped")
-        invoice = await self._lightning.invoice(swap.swap_id)
-        self._invoices[swap.swap_id] = invoice
-        if invoice.status is InvoiceStatus.ABSENT:
-            await self._store_invoice(swap, None, None)
-
-    async def _store_invoice(self, swap: Swap, bolt11: str | None, expires_at: int | None) -> None:
-        after = replace(swap, bolt11=bolt11, invoice_expires_at=expires_at)
-        if await self._database.write(lambda s: swap_store.save(s, swap, after)):
-            self._swaps[swap.swap_id] = after
-        self._notices.swaps_changed([swap.swap_id])
-
-    async def _refund(self, swaps: list[Swap], tip: Tip) -> None:
+    async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
-        await self._read_facts(swaps)
-        await self._read_invoices({s.swap_id for s in swaps})
+        await self._read_facts(swaps, tip)
+        await self._invoices.read({s.swap_id for s in swaps})
         if await self._chain.tip() != tip:
-            self._notices.wake_watcher()
-            return
-        wanted: list[tuple[Swap, tuple[Outpoint, ...]]] = []
+            raise TipMoved
+        whole: list[tuple[Swap, tuple[Outpoint, ...]]] = []
+        leftovers: list[tuple[Swap, tuple[Outpoint, ...]]] = []
         for swap in swaps:
-            invoice = self._invoices.get(swap.swap_id)
-            decision = reconcile(swap, self._facts[swap.swap_id], invoice, tip, self._policy)
-            wanted += [(swap, a.outpoints) for a in decision.actions if isinstance(a, Refund)]
-        try:
-            await self._refunds.refund(wanted)
-        except (BackendRejected, wallet.NotEnoughCoins) as error:
-            for swap, _ in wanted:
-                self._set_aside(swap.swap_id, str(error))
+            decision = self._judge(swap, tip)
+            if decision is None or not isinstance(decision.action, Refund):
+                continue
+            wanted = (swap, decision.action.outpoints)
+            # Apart, so that a buyer who spends its own leftover undoes nobody's refund.
+            (whole if swap.state is State.FUNDED else leftovers).append(wanted)
+        for wanted_now in (whole, leftovers):
+            try:
+                await self._refunds.refund(wanted_now)
+            except (BackendRejected, wallet.NotEnoughCoins) as error:
+                for swap, _ in wanted_now:
+                    self._set_aside(swap.swap_id, str(error))
 
-    def _set_aside(self, swap_id: str, reason: str) -> None:
-        attempts = self._put_aside.get(swap_id, (0, 0))[0] + 1
-        delay = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(attempts - 1, 10))
-        self._put_aside[swap_id] = (attempts, self._clock.now() + delay)
-        asyncio.get_running_loop().call_later(delay, self._notices.wake_watcher)
+    def _set_aside(self, swap_id: str, reason: str) -> float:
+        """Leave a swap's actions alone for a while that doubles; returns that while, in s."""
+        attempts = self._put_aside.get(swap_id, (0, 0.0))[0] + 1
+        delay: float = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(attempts - 1, 10))
+        loop = asyncio.get_running_loop()
+        self._put_aside[swap_id] = (attempts, loop.time() + delay)
+        loop.call_later(delay, self._notices.wake_watcher)
         log.warning(
             "swap put aside", swap_id=swap_id, attempts=attempts, retry_secs=delay, reason=reason
         )
+        return delay

@@ -17,6 +17,7 @@ from lnliquid.store.tables import (
     CursorRow,
     OutpointRow,
     OwnTxRow,
+    Purpose,
     ReservationRow,
     TxState,
 )
@@ -43,11 +44,25 @@ def _bound() -> ColumnElement[bool]:
     )
 
 
+def _spendable() -> ColumnElement[bool]:
+    """Unspent, not bound, and sure enough: confirmed, or change of a live transaction of ours.
+
+    An unconfirmed deposit may be replaced by its sender, and a refund of ours may lose against a
+    claim; what is built on such a coin would die with it.
+    """
+    sure = exists().where(
+        col(OwnTxRow.txid) == col(CoinRow.txid),
+        col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.LANES)]),
+        col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]),
+    )
+    return col(CoinRow.spent_txid).is_(None) & ~_bound() & (col(CoinRow.height).is_not(None) | sure)
+
+
 def available_coins(tx: Transaction) -> list[Coin]:
     """Coins that a new transaction may spend, confirmed ones first, largest first."""
     rows = tx.scalars(
         select(CoinRow)
-        .where(col(CoinRow.spent_txid).is_(None), ~_bound())
+        .where(_spendable())
         .order_by(col(CoinRow.height).is_(None), col(CoinRow.value).desc())
     )
     return [_coin(row) for row in rows]
@@ -74,9 +89,7 @@ def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
 
 
 def _unspent(tx: Transaction, asset_id: str) -> int:
-    held = select(_total(CoinRow.value)).where(
-        col(CoinRow.asset_id) == asset_id, col(CoinRow.spent_txid).is_(None), ~_bound()
-    )
+    held = select(_total(CoinRow.value)).where(col(CoinRow.asset_id) == asset_id, _spendable())
     return tx.execute(held).scalar_one()
 
 
@@ -122,17 +135,27 @@ def replace_script_coins(
 ) -> None:
     """Make the stored coins of one address what the chain shows.
 
-    Coins that the chain does not show are dropped, but for outputs of our own transactions that
-    are still to be sent or seen.
+    Coins that the chain does not show are dropped; outputs of our own living transactions stay, as
+    unconfirmed, because those transactions are sent until they confirm.
     """
-    pending = select(col(OwnTxRow.txid)).where(col(OwnTxRow.state) == TxState.SIGNED)
     keep = {(c.outpoint.txid, c.outpoint.vout) for c in seen}
     stored = tx.scalars(
         select(CoinRow).where(col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
     ).all()
-    own = set(tx.scalars(pending.where(col(OwnTxRow.txid).in_({r.txid for r in stored}))))
+    living = set(
+        tx.scalars(
+            select(col(OwnTxRow.txid)).where(
+                col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]),
+                col(OwnTxRow.txid).in_({r.txid for r in stored}),
+            )
+        )
+    )
     for row in stored:
-        if (row.txid, row.vout) not in keep and row.txid not in own:
+        if (row.txid, row.vout) in keep:
+            continue
+        if row.txid in living:
+            row.height = row.spent_txid = row.spent_height = None
+        else:
             tx.delete(row)
     for coin in seen:
         tx.merge(
@@ -150,23 +173,26 @@ def replace_script_coins(
         )
 
 
-def spent_otherwise(tx: Transaction, owner_txid: str, up_to_height: int) -> bool:
-    """True when a coin of this transaction of ours was spent by another, at most at this height."""
-    rivals = (
-        select(col(CoinRow.txid))
-        .join(
-            OutpointRow,
-            (col(OutpointRow.txid) == col(CoinRow.txid))
-            & (col(OutpointRow.vout) == col(CoinRow.vout)),
-        )
-        .where(
-            col(OutpointRow.owner_txid) == owner_txid,
-            col(OutpointRow.live).is_(True),
-            col(CoinRow.spent_txid) != owner_txid,
-            col(CoinRow.spent_height) <= up_to_height,
+def bound_outpoints(tx: Transaction, outpoints: Iterable[Outpoint]) -> set[Outpoint]:
+    """Those of these outpoints that a live transaction of ours spends."""
+    wanted = set(outpoints)
+    rows = tx.execute(
+        select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
+            col(OutpointRow.live).is_(True), col(OutpointRow.txid).in_({o.txid for o in wanted})
         )
     )
-    return tx.scalars(rivals).first() is not None
+    return wanted & {Outpoint(txid, vout) for txid, vout in rows}
+
+
+def live_children(tx: Transaction, txid: str) -> set[str]:
+    """Live transactions of ours that spend an output of this one."""
+    return set(
+        tx.scalars(
+            select(col(OutpointRow.owner_txid)).where(
+                col(OutpointRow.txid) == txid, col(OutpointRow.live).is_(True)
+            )
+        )
+    )
 
 
 def drop_coins_of(tx: Transaction, txid: str) -> None:
@@ -174,14 +200,26 @@ def drop_coins_of(tx: Transaction, txid: str) -> None:
     tx.execute(delete(CoinRow).where(col(CoinRow.txid) == txid))
 
 
-def addresses_with_coins(tx: Transaction) -> list[tuple[int, int]]:
-    """(branch, index) of every address that holds, or may hold again after a reorg, a coin."""
+def addresses_with_coins(tx: Transaction, spent_above_height: int) -> list[tuple[int, int]]:
+    """(branch, index) of every address that holds a coin, or may hold one again after a reorg."""
     rows = tx.execute(
         select(col(CoinRow.branch), col(CoinRow.key_index))
-        .where(or_(col(CoinRow.spent_txid).is_(None), col(CoinRow.spent_height).is_(None)))
+        .where(
+            or_(
+                col(CoinRow.spent_txid).is_(None),
+                col(CoinRow.spent_height).is_(None),
+                col(CoinRow.spent_height) > spent_above_height,
+            )
+        )
         .distinct()
     )
     return [(int(b), int(i)) for b, i in rows]
+
+
+def best_height(tx: Transaction) -> int:
+    """The greatest height that any coin was seen at."""
+    height = func.max(func.coalesce(col(CoinRow.spent_height), col(CoinRow.height), 0))
+    return int(tx.scalar(select(height)) or 0)
 
 
 def cursor(tx: Transaction, name: str, default: int = 0) -> int:

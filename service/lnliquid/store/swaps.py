@@ -4,8 +4,8 @@ Every function works inside a transaction that the caller opened with `Database.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 from sqlalchemy import delete, func, select, update
 from sqlmodel import col
@@ -19,11 +19,10 @@ from lnliquid.store.tables import (
     Purpose,
     RequestRow,
     ReservationRow,
-    SpendInputRow,
     SwapRow,
     TxState,
 )
-from lnliquid.swap import Event, Outpoint, State, Swap, path
+from lnliquid.swap import Event, InvoiceMark, State, Swap, path
 
 NEXT_SWAP = "next_swap_index"
 
@@ -156,6 +155,10 @@ def get(tx: Transaction, swap_id: str) -> Swap | None:
     return None if row is None else _swap(row)
 
 
+class StillHeld(Exception):
+    """A funding cannot be given up yet: a swap of it has an invoice or is not back in CREATED."""
+
+
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that no funding transaction exists for, oldest first."""
     rows = tx.scalars(
@@ -246,9 +249,12 @@ def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> No
 def unbind_funding(tx: Transaction, txid: str) -> set[str]:
     """Undo T2 for the swaps of a funding that can no longer confirm; they wait for funding again.
 
-    Returns their ids. Their amounts are reserved again, whether coins are left for them or not.
+    Returns their ids; their amounts are reserved again, whether coins are left for them or not.
+    Raises `StillHeld` while one of them is not back in CREATED with its invoice gone.
     """
     rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid)).all()
+    if any(r.state != State.CREATED or r.invoice_mark != InvoiceMark.NONE for r in rows):
+        raise StillHeld(txid)
     for row in rows:
         row.funding_txid = row.asset_vout = row.subsidy_vout = row.refund_lock_height = None
         tx.add(
@@ -263,13 +269,26 @@ def unbind_funding(tx: Transaction, txid: str) -> set[str]:
     return {row.swap_id for row in rows}
 
 
-def own_txs(tx: Transaction, states: Iterable[TxState]) -> list[OwnTxRow]:
-    """Our transactions in these states, oldest first."""
+def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
+    """Give up a swap that nothing was ever signed for; its reservation is released."""
+    if swap.funding_txid is not None:
+        raise ValueError(f"swap {swap.swap_id} has a funding transaction and may not fail")
+    return save(tx, swap, replace(swap, state=State.FAILED, finished=True), cause=cause)
+
+
+def moving_own_txs(tx: Transaction, above_height: int) -> list[OwnTxRow]:
+    """Our transactions that may still change: signed, or confirmed above this height."""
     return list(
         tx.scalars(
             select(OwnTxRow)
-            .where(col(OwnTxRow.state).in_([int(s) for s in states]))
-            .order_by(col(OwnTxRow.created_at))
+            .where(
+                (col(OwnTxRow.state) == TxState.SIGNED)
+                | (
+                    (col(OwnTxRow.state) == TxState.CONFIRMED)
+                    & (col(OwnTxRow.height) > above_height)
+                )
+            )
+            .order_by(col(OwnTxRow.created_at), col(OwnTxRow.purpose))
         )
     )
 
@@ -279,28 +298,6 @@ def set_own_tx(tx: Transaction, txid: str, state: TxState, height: int | None = 
     tx.execute(
         update(OwnTxRow).where(col(OwnTxRow.txid) == txid).values(state=int(state), height=height)
     )
-
-
-def add_spend_inputs(
-    tx: Transaction, spend_txid: str, inputs: Iterable[tuple[str, Outpoint]]
-) -> None:
-    """Note which (swap id, HTLC outpoint) a refund transaction takes."""
-    tx.add_all(
-        [
-            SpendInputRow(spend_txid=spend_txid, txid=o.txid, vout=o.vout, swap_id=swap_id)
-            for swap_id, o in inputs
-        ]
-    )
-
-
-def live_refund_outpoints(tx: Transaction) -> set[Outpoint]:
-    """HTLC outputs that a refund of ours, signed or confirmed, already takes."""
-    rows = tx.execute(
-        select(col(SpendInputRow.txid), col(SpendInputRow.vout))
-        .join(OwnTxRow, col(OwnTxRow.txid) == col(SpendInputRow.spend_txid))
-        .where(col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]))
-    )
-    return {Outpoint(txid, vout) for txid, vout in rows}
 
 
 def save(
@@ -360,4 +357,5 @@ _FIELDS = [f.name for f in fields(Swap)]
 def _swap(row: SwapRow) -> Swap:
     values = {name: getattr(row, name) for name in _FIELDS}
     values["state"] = State(values["state"])
+    values["invoice_mark"] = InvoiceMark(values["invoice_mark"])
     return Swap(**values)

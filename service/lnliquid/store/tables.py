@@ -44,6 +44,7 @@ class SwapRow(SQLModel, table=True):
     subsidy_vout: int | None = None
     bolt11: str | None = None
     invoice_expires_at: int | None = None
+    invoice_mark: int = 0
     spend_txid: str | None = None
     paid_unclaimed: bool = False
     finished: bool = False
@@ -72,7 +73,7 @@ class ReservationRow(SQLModel, table=True):
 
 
 class OutpointRow(SQLModel, table=True):
-    """A coin bound to a transaction of ours. One live owner at most (money rule 2)."""
+    """An outpoint that a transaction of ours spends, a coin or an HTLC output: one live owner."""
 
     __tablename__ = "reserved_outpoint"
     __table_args__ = (
@@ -143,17 +144,6 @@ class OwnTxRow(SQLModel, table=True):
     created_at: int
     height: int | None = None
     replaces: str | None = None
-
-
-class SpendInputRow(SQLModel, table=True):
-    """Which HTLC outputs of which swaps a refund transaction takes."""
-
-    __tablename__ = "spend_input"
-
-    spend_txid: str = Field(primary_key=True, foreign_key="own_tx.txid")
-    txid: str = Field(primary_key=True)
-    vout: int = Field(primary_key=True)
-    swap_id: str = Field(foreign_key="swap.swap_id", index=True)
 
 
 class EventRow(SQLModel, table=True):

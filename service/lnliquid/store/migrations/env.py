@@ -1,8 +1,9 @@
 """Alembic environment: runs on the connection that the program opened, in its transaction."""
 
-import lnliquid.store.tables  # noqa: F401  (registers the tables)
 from alembic import context
 from sqlmodel import SQLModel
+
+import lnliquid.store.tables  # noqa: F401  (registers the tables)
 
 connection = context.config.attributes.get("connection")
 if connection is None:  # the alembic command line, to write a new migration

@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.Column("subsidy_vout", sa.Integer(), nullable=True),
         sa.Column("bolt11", sa.String(), nullable=True),
         sa.Column("invoice_expires_at", sa.Integer(), nullable=True),
+        sa.Column("invoice_mark", sa.Integer(), nullable=False),
         sa.Column("spend_txid", sa.String(), nullable=True),
         sa.Column("paid_unclaimed", sa.Boolean(), nullable=False),
         sa.Column("finished", sa.Boolean(), nullable=False),
@@ -150,21 +151,3 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("swap_id"),
     )
-    op.create_table(
-        "spend_input",
-        sa.Column("spend_txid", sa.String(), nullable=False),
-        sa.Column("txid", sa.String(), nullable=False),
-        sa.Column("vout", sa.Integer(), nullable=False),
-        sa.Column("swap_id", sa.String(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["spend_txid"],
-            ["own_tx.txid"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["swap_id"],
-            ["swap.swap_id"],
-        ),
-        sa.PrimaryKeyConstraint("spend_txid", "txid", "vout"),
-    )
-    with op.batch_alter_table("spend_input", schema=None) as batch_op:
-        batch_op.create_index("ix_spend_input_swap_id", ["swap_id"], unique=False)

@@ -1,0 +1,133 @@
+"""The invoices of swaps: reading, making and deleting them in Core Lightning.
+
+What is held here is a cache of what Lightning said last; what cannot be asked is unknown, and
+unknown is never taken for unpaid (money rule 4).
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from lnliquid.crashpoints import reach
+from lnliquid.errors import BackendError
+from lnliquid.liquid.keys import Keychain
+from lnliquid.ports import Clock, Invoice, InvoiceStatus, SellerLightning
+from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
+from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.store.sqlite import Database
+from lnliquid.swap import InvoiceMark, Swap
+
+log = structlog.get_logger()
+
+LAST_PAY_INDEX = "last_pay_index"
+PAID_WAIT_SECS = 60
+RETRY_SECS = 2.0
+
+
+class Invoices:
+    """Invoices by swap id, which is their label."""
+
+    def __init__(
+        self,
+        database: Database,
+        lightning: SellerLightning,
+        keys: Keychain,
+        settings: Settings,
+        clock: Clock,
+    ) -> None:
+        self._database = database
+        self._lightning = lightning
+        self._keys = keys
+        self._settings = settings
+        self._clock = clock
+        self._known: dict[str, Invoice] = {}
+        self._stale: set[str] = set()
+
+    def view(self, swap: Swap) -> Invoice | None:
+        """The invoice as last read; None when that is not known.
+
+        One that was never asked for needs no call to be known absent.
+        """
+        known = self._known.get(swap.swap_id)
+        if known is None and swap.invoice_mark is InvoiceMark.NONE:
+            return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
+        return known
+
+    def forget(self, swap_id: str) -> None:
+        """This swap is not watched any more."""
+        self._known.pop(swap_id, None)
+        self._stale.discard(swap_id)
+
+    async def refresh(self, swaps: Iterable[Swap]) -> None:
+        """Read those that were never read, were paid, or ran out since."""
+        now = self._clock.now()
+        wanted: set[str] = set()
+        for swap in swaps:
+            known = self._known.get(swap.swap_id)
+            if known is None:
+                stale = swap.invoice_mark not in (InvoiceMark.NONE, InvoiceMark.PAID)
+            else:
+                ran_out = (known.expires_at or 0) <= now
+                stale = known.status is InvoiceStatus.UNPAID and ran_out
+            if stale or swap.swap_id in self._stale:
+                wanted.add(swap.swap_id)
+        await self.read(wanted)
+
+    async def read(self, swap_ids: set[str]) -> None:
+        """Ask Lightning now; what cannot be asked becomes unknown."""
+        if not swap_ids:
+            return
+        self._stale -= swap_ids  # before asking: news that come meanwhile count again
+        for swap_id in swap_ids:
+            self._known.pop(swap_id, None)
+        try:
+            self._known.update(await self._lightning.invoices(sorted(swap_ids)))
+        except BackendError as error:
+            log.warning("invoices cannot be read", invoices=len(swap_ids), reason=error.message)
+
+    async def make(self, swap: Swap, action: MakeInvoice) -> None:
+        """Create it, or find the one that exists. Raises `BackendError`."""
+        self._known.pop(swap.swap_id, None)
+        invoice = await self._lightning.create_invoice(
+            label=swap.swap_id,
+            amount_msat=swap.total_price_msat,
+            preimage=self._keys.preimage(swap.key_index, swap.swap_id),
+            description=f"{swap.asset_amount} of {swap.asset_id[:8]}…, swap {swap.swap_id}",
+            expiry_secs=action.expiry_secs,
+            cltv_blocks=self._settings.invoice_cltv_blocks,
+        )
+        reach("invoice.made")
+        self._known[swap.swap_id] = invoice
+
+    async def drop(self, swap: Swap, action: DropInvoice) -> None:
+        """Delete it if it is still as it was seen; read it again, whatever came of that."""
+        self._known.pop(swap.swap_id, None)
+        await self._lightning.delete_invoice(swap.swap_id, action.status)
+        reach("invoice.dropped")
+        self._known[swap.swap_id] = await self._lightning.invoice(swap.swap_id)
+
+    async def run_paid(self, watched: dict[str, Swap], wake: "asyncio.Event") -> None:
+        """Wake the watcher at each paid invoice, from the stored index on, until cancelled."""
+        while True:
+            try:
+                await self._next_paid(watched, wake)
+            except BackendError as error:
+                log.warning("waiting for payments is delayed", reason=error.message)
+                await asyncio.sleep(RETRY_SECS)
+            except Exception:  # only a wake-up is lost; the watcher reads invoices by itself too
+                log.exception("waiting for payments failed")
+                await asyncio.sleep(RETRY_SECS)
+
+    async def _next_paid(self, watched: dict[str, Swap], wake: "asyncio.Event") -> None:
+        last = await self._database.read(lambda s: coin_store.cursor(s, LAST_PAY_INDEX))
+        invoice = await self._lightning.wait_paid(last, PAID_WAIT_SECS)
+        if invoice is None or invoice.pay_index is None:
+            return
+        index = invoice.pay_index
+        if invoice.label in watched:
+            log.info("invoice paid", swap_id=invoice.label, amount_msat=invoice.amount_msat)
+            self._stale.add(invoice.label)
+            wake.set()
+        await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))
