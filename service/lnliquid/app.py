@@ -24,6 +24,7 @@ from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
@@ -126,7 +127,8 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     )
     lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
     inventory = Inventory(database, chain, keys)
-    funder = Funder(database, chain, inventory, keys, settings, notices)
+    rescue = RescueJournal(settings.rescue_journal_path)
+    funder = Funder(database, chain, inventory, rescue, keys, settings, notices)
     refunds = Refunds(database, chain, inventory, keys, settings)
     invoices = Invoices(database, lightning, keys, settings, clock)
     watcher = Watcher(database, chain, invoices, inventory, refunds, funder, settings, notices)

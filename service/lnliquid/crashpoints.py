@@ -12,6 +12,7 @@ POINTS = (
     "create.checked",  # before T1
     "create.reserved",  # T1 committed, nothing funded
     "fund.planned",  # signed, not stored
+    "fund.journaled",  # in the rescue journal, not in the store
     "fund.stored",  # T2 committed, not sent
     "fund.sent",  # sent, the caller not told
     "watch.read",  # the chain was read, nothing decided

@@ -22,6 +22,7 @@ from lnliquid.terms import (
     CLAIM_VSIZE,
     FEE_FLOOR_SATS_PER_KVB,
     MAX_AMOUNT,
+    SINGLE_FUNDING_VSIZE,
     Timelocks,
     fee_sats,
     timelock_budget,
@@ -58,6 +59,11 @@ class Settings(BaseSettings):
     )
 
     database: Path = Field(description="SQLite file; made at first start, mode 0600")
+    rescue_journal: Path | None = Field(
+        None,
+        description="file for rebuilding swaps if the database is lost; put it on another disk "
+        "(none given: beside the database, with the ending .rescue)",
+    )
     mnemonic_file: Path = Field(description="BIP39 mnemonic, mode 0600; `lnliquid init` makes one")
     listen: str = Field("127.0.0.1:50051", description="gRPC for buyers: host:port, or unix:/path")
     allow_nonlocal_listen: bool = Field(
@@ -96,6 +102,9 @@ class Settings(BaseSettings):
         6, ge=1, le=6, description="largest min_funding_confs a buyer may ask for"
     )
     final_confs: int = Field(2, ge=1, le=100, description="confirmations that make a spend final")
+    lanes: int = Field(
+        4, ge=1, le=32, description="pairs of coins that the inventory is kept as, for bursts"
+    )
     max_inflight_swaps: int = Field(1_000, ge=1, le=100_000, description="limit on open swaps")
     create_wait_secs: float = Field(
         90.0, ge=0, le=3_600, description="longest that CreateSwap waits for FUNDED, s"
@@ -114,10 +123,10 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="form of the log on stderr")
 
-    @field_validator("database", "mnemonic_file", "lightning_rpc")
+    @field_validator("database", "mnemonic_file", "lightning_rpc", "rescue_journal")
     @classmethod
-    def _expand_user(cls, path: Path) -> Path:
-        return path.expanduser()
+    def _expand_user(cls, path: Path | None) -> Path | None:
+        return path.expanduser() if path else None
 
     @field_validator("listen")
     @classmethod
@@ -163,6 +172,21 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def rescue_journal_path(self) -> Path:
+        """Where the rescue journal is kept."""
+        return self.rescue_journal or self.database.with_name(self.database.name + ".rescue")
+
+    @property
+    def fee_share_sats(self) -> int:
+        """L-BTC reserved for a swap's share of its funding fee: one swap alone, at the fee cap."""
+        return fee_sats(SINGLE_FUNDING_VSIZE, self.fee_cap_sats_per_kvb)
+
+    @property
+    def lbtc_per_swap_sats(self) -> int:
+        """L-BTC reserved for each swap: subsidy and fee share."""
+        return self.fee_subsidy_sats + self.fee_share_sats
 
     @property
     def timelocks(self) -> Timelocks:

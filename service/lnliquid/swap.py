@@ -125,6 +125,15 @@ class Coin:
 
 
 @dataclass(frozen=True, slots=True)
+class Pending:
+    """An unconfirmed transaction of ours; `parents` are the txids that it spends from."""
+
+    txid: str
+    vsize: int
+    parents: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Swap:
     """One sale as stored. Amounts: smallest unit of the asset, sat, msat. Times: unix seconds."""
 

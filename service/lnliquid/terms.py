@@ -15,6 +15,9 @@ MAX_SWAPS_PER_FUNDING = 634
 FEE_FLOOR_SATS_PER_KVB = 100
 """elementsd's minimum relay fee."""
 
+SINGLE_FUNDING_VSIZE = 620
+"""Funding of one swap alone from up to four coins, in vbytes."""
+
 CLAIM_VSIZE = 392
 """Claim of both outputs to one P2WPKH address with its fee, two inputs, in vbytes."""
 

@@ -3,10 +3,11 @@
 No I/O: what is read from the chain and kept in the store is the seller's business.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lnliquid.liquid import htlc, tx
+from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.swap import Coin, Outpoint, Swap
 from lnliquid.terms import MAX_AMOUNT, fee_sats
@@ -20,44 +21,43 @@ class NotEnoughCoins(Exception):
         self.asset_id = asset_id
 
 
-def select_coins(coins: Iterable[Coin], asset_id: str, wanted: int) -> list[Coin]:
-    """Coins of an asset worth at least `wanted`: confirmed before unconfirmed.
-
-    The smallest single coin that suffices, else the largest first: few inputs, and large coins stay
-    whole for large needs.
-    """
-    candidates = [c for c in coins if c.asset_id == asset_id]
-    enough = [c for c in candidates if c.value >= wanted]
-    if enough:
-        return [min(enough, key=lambda c: (c.height is None, c.value, c.outpoint))]
-    chosen: list[Coin] = []
-    total = 0
-    for coin in sorted(candidates, key=lambda c: (c.height is None, -c.value, c.outpoint)):
-        if total >= wanted:
-            break
-        chosen.append(coin)
-        total += coin.value
-    if total < wanted:
-        raise NotEnoughCoins(asset_id, wanted, total)
-    return chosen
-
-
-class TooLarge(Exception):
-    """The transaction would break a rule of the mempool: fewer swaps must share it."""
+class MustWait(Exception):
+    """The coins are there, but a rule of the mempool wants a block first."""
 
 
 MAX_VSIZE = 100_000
 """vbytes of the largest standard transaction, 400,000 weight (Elements `policy.h`)."""
 
 
+def select_coins(coins: Sequence[Coin], wanted: int) -> list[Coin] | None:
+    """Coins worth at least `wanted`, confirmed before unconfirmed; None when they are not.
+
+    The smallest single coin that suffices, else the largest first: few inputs, and large coins stay
+    whole for large needs.
+    """
+    enough = [c for c in coins if c.value >= wanted]
+    if enough:
+        return [min(enough, key=lambda c: (c.height is None, c.value, c.outpoint))]
+    chosen: list[Coin] = []
+    total = 0
+    for coin in sorted(coins, key=lambda c: (c.height is None, -c.value, c.outpoint)):
+        chosen.append(coin)
+        total += coin.value
+        if total >= wanted:
+            return chosen
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class FundingPlan:
     """A signed funding transaction and what it does to the wallet and to the swaps.
 
-    `vouts` maps a swap id to (asset vout, subsidy vout); `change` are the wallet's new coins.
+    `swaps` are those it funds, a prefix of those asked for. `vouts` maps a swap id to (asset vout,
+    subsidy vout); `change` are the wallet's new coins.
     """
 
     signed: tx.Signed
+    swaps: tuple[Swap, ...]
     inputs: tuple[Coin, ...]
     change: tuple[Coin, ...]
     vouts: dict[str, tuple[int, int]]
@@ -70,69 +70,160 @@ def htlc_script(swap: Swap, refund_lock_height: int) -> bytes:
     )
 
 
-def plan_funding(
-    swaps: Sequence[Swap],
-    coins: Sequence[Coin],
-    *,
-    keys: Keychain,
-    refund_lock_height: int,
-    change_indexes: Sequence[int],
-    policy_asset: str,
-    rate_sats_per_kvb: int,
-) -> FundingPlan:
-    """One funding transaction for all `swaps`, which sell one asset. Raises `NotEnoughCoins`.
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Inputs and change of a funding that fits all rules, not yet signed."""
+
+    inputs: tuple[Coin, ...]
+    changes: tuple[tuple[int, str, int], ...]
+    fee: int
+
+
+class FundingPlanner:
+    """Plans one funding transaction from the coins and the unconfirmed chains of this moment.
 
     Outputs: the pair (asset, subsidy) of each swap in order, asset change, L-BTC change, fee.
     `change_indexes` are two fresh indexes of the change branch.
     """
-    (asset_id,) = {s.asset_id for s in swaps}
-    wanted = sum(s.asset_amount for s in swaps)
-    subsidies = sum(s.subsidy_sats for s in swaps)
-    pairs: list[tx.Output] = []
-    vouts: dict[str, tuple[int, int]] = {}
-    for swap in swaps:
-        script = htlc.output_script(htlc_script(swap, refund_lock_height))
-        vouts[swap.swap_id] = (len(pairs), len(pairs) + 1)
-        pairs.append(tx.Output(script, asset_id, swap.asset_amount))
-        pairs.append(tx.Output(script, policy_asset, swap.subsidy_sats))
-    asset_coins = select_coins(coins, asset_id, wanted)
-    fee = 0
-    while True:
-        # The fee depends on the inputs, and the inputs on the fee: it only ever grows here.
-        lbtc_coins = select_coins(coins, policy_asset, subsidies + fee)
-        inputs = (*asset_coins, *lbtc_coins)
-        spends = [
-            tx.wallet_spend(c.outpoint, c.value, keys.wallet_key(c.branch, c.index)) for c in inputs
-        ]
-        outputs = list(pairs)
-        changes: list[tuple[int, str, int]] = []
+
+    def __init__(
+        self,
+        coins: Sequence[Coin],
+        chains: Chains,
+        *,
+        keys: Keychain,
+        refund_lock_height: int,
+        change_indexes: Sequence[int],
+        rate_sats_per_kvb: int,
+    ) -> None:
+        self._coins = coins
+        self._chains = chains
+        self._keys = keys
+        self._policy_asset = keys.network.policy_asset
+        self._refund_lock_height = refund_lock_height
+        self._change_indexes = change_indexes
+        self._rate = rate_sats_per_kvb
+
+    def plan(self, swaps: Sequence[Swap]) -> FundingPlan:
+        """Fund as many of `swaps`, which sell one asset, as one transaction may, oldest first.
+
+        Raises `MustWait` when a block is needed first, `NotEnoughCoins` when not even the first
+        swap can be paid for.
+        """
+        fitting, above = 0, len(swaps) + 1
+        best: _Choice | None = None
+        trial = len(swaps)
+        while fitting + 1 < above:
+            choice = self._choose(swaps[:trial])
+            if choice is None:
+                above = trial
+            else:
+                fitting, best = trial, choice
+            trial = (fitting + above) // 2
+        if best is None:
+            raise self._why_not(swaps[0])
+        return self._sign(swaps[:fitting], best)
+
+    def _why_not(self, swap: Swap) -> Exception:
+        for asset, wanted in ((swap.asset_id, swap.asset_amount), (self._policy_asset, 0)):
+            held = sum(c.value for c in self._coins if c.asset_id == asset)
+            least = wanted or swap.subsidy_sats + fee_sats(_LEAST_FUNDING_VSIZE, self._rate)
+            if held < least:
+                return NotEnoughCoins(asset, least, held)
+        return MustWait("the coins are in chains of unconfirmed transactions that are full")
+
+    def _pairs(self, swaps: Sequence[Swap]) -> list[tx.Output]:
+        pairs = []
+        for swap in swaps:
+            script = htlc.output_script(htlc_script(swap, self._refund_lock_height))
+            pairs.append(tx.Output(script, swap.asset_id, swap.asset_amount))
+            pairs.append(tx.Output(script, self._policy_asset, swap.subsidy_sats))
+        return pairs
+
+    def _choose(self, swaps: Sequence[Swap]) -> _Choice | None:
+        (asset_id,) = {s.asset_id for s in swaps}
+        wanted = sum(s.asset_amount for s in swaps)
+        subsidies = sum(s.subsidy_sats for s in swaps)
+        # All pairs are of one size, and the change is counted whether it comes or not.
+        outputs = [tx.Output(bytes(34), asset_id, 0)] * (2 * len(swaps))
+        outputs += [tx.Output(bytes(22), asset_id, 0)] * 2
+        vsize = tx.predict_vsize([], outputs) + 2 * _INPUT_VSIZE
+        usable = [c for c in self._coins if self._chains.fits([c.outpoint.txid], vsize)]
+        asset_coins = select_coins([c for c in usable if c.asset_id == asset_id], wanted)
+        if asset_coins is None:
+            return None
+        fee = fee_sats(vsize, self._rate)
+        while True:
+            # The fee depends on the inputs, and the inputs on the fee: it only ever grows here.
+            lbtc = [c for c in usable if c.asset_id == self._policy_asset]
+            lbtc_coins = select_coins(lbtc, subsidies + fee)
+            if lbtc_coins is None:
+                return None
+            inputs = (*asset_coins, *lbtc_coins)
+            vsize = tx.predict_vsize(self._spends(inputs), outputs)
+            if fee_sats(vsize, self._rate) <= fee:
+                break
+            fee = fee_sats(vsize, self._rate)
+        if (
+            vsize > MAX_VSIZE
+            # bad-txns-txouttotal-toolarge: all assets of a transaction together count.
+            or sum(c.value for c in inputs) >= MAX_AMOUNT
+            or not self._chains.fits({c.outpoint.txid for c in inputs}, vsize)
+        ):
+            return None
+        changes = []
         rest = sum(c.value for c in asset_coins) - wanted
         if rest:
-            changes.append((change_indexes[0], asset_id, rest))
-        lbtc_rest = sum(c.value for c in lbtc_coins) - subsidies - fee
-        if lbtc_rest >= tx.DUST_SATS:
-            changes.append((change_indexes[1], policy_asset, lbtc_rest))
-        outputs += [
-            tx.Output(htlc.p2wpkh_script(keys.wallet_key(CHANGE, i).key_hash), asset, value)
-            for i, asset, value in changes
+            changes.append((self._change_indexes[0], asset_id, rest))
+        rest = sum(c.value for c in lbtc_coins) - subsidies - fee
+        if rest >= tx.DUST_SATS:
+            changes.append((self._change_indexes[1], self._policy_asset, rest))
+        else:
+            fee += rest
+        return _Choice(inputs, tuple(changes), self._exact_fee(swaps, inputs, changes, fee))
+
+    def _exact_fee(
+        self,
+        swaps: Sequence[Swap],
+        inputs: Sequence[Coin],
+        changes: list[tuple[int, str, int]],
+        fee: int,
+    ) -> int:
+        """Give what was counted for a change that did not come back to the other, or keep it."""
+        if len(changes) == 2 or not changes or changes[-1][1] != self._policy_asset:
+            return fee
+        outputs = [tx.Output(bytes(34), "", 0)] * (2 * len(swaps)) + [tx.Output(bytes(22), "", 0)]
+        least = fee_sats(tx.predict_vsize(self._spends(inputs), outputs), self._rate)
+        index, asset, value = changes[-1]
+        changes[-1] = (index, asset, value + fee - least)
+        return least
+
+    def _spends(self, inputs: Sequence[Coin]) -> list[tx.Spend]:
+        return [
+            tx.wallet_spend(c.outpoint, c.value, self._keys.wallet_key(c.branch, c.index))
+            for c in inputs
         ]
-        vsize = tx.predict_vsize(spends, outputs, policy_asset)
-        if vsize > MAX_VSIZE:
-            raise TooLarge(f"{len(swaps)} swaps from {len(inputs)} coins make {vsize} vbytes")
-        if sum(c.value for c in inputs) >= MAX_AMOUNT:
-            # bad-txns-txouttotal-toolarge: all assets of a transaction together count.
-            raise TooLarge(f"the {len(inputs)} coins hold more than one transaction may")
-        needed = fee_sats(vsize, rate_sats_per_kvb)
-        if needed <= fee:
-            break
-        fee = needed
-    paid_fee = fee if lbtc_rest >= tx.DUST_SATS else fee + lbtc_rest
-    signed = tx.sign(spends, outputs, policy_asset=policy_asset, fee=paid_fee)
-    change = tuple(
-        Coin(Outpoint(signed.txid, len(pairs) + n), asset, value, CHANGE, index, None)
-        for n, (index, asset, value) in enumerate(changes)
-    )
-    return FundingPlan(signed, inputs, change, vouts)
+
+    def _sign(self, swaps: Sequence[Swap], choice: _Choice) -> FundingPlan:
+        pairs = self._pairs(swaps)
+        outputs = pairs + [
+            tx.Output(htlc.p2wpkh_script(self._keys.wallet_key(CHANGE, i).key_hash), asset, value)
+            for i, asset, value in choice.changes
+        ]
+        spends = self._spends(choice.inputs)
+        signed = tx.sign(spends, outputs, policy_asset=self._policy_asset, fee=choice.fee)
+        change = tuple(
+            Coin(Outpoint(signed.txid, len(pairs) + n), asset, value, CHANGE, index, None)
+            for n, (index, asset, value) in enumerate(choice.changes)
+        )
+        vouts = {s.swap_id: (2 * n, 2 * n + 1) for n, s in enumerate(swaps)}
+        return FundingPlan(signed, tuple(swaps), choice.inputs, change, vouts)
+
+
+_INPUT_VSIZE = 69
+"""vbytes of a P2WPKH input with its witness, rounded up."""
+_LEAST_FUNDING_VSIZE = 350
+"""vbytes of a funding of one swap without change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +281,7 @@ def plan_refund(
     extra = iter(top_up)
     topped_up: list[Coin] = []
     while True:
-        fee = fee_sats(tx.predict_vsize(spends, outputs(1), policy_asset), rate_sats_per_kvb)
+        fee = fee_sats(tx.predict_vsize(spends, outputs(1)), rate_sats_per_kvb)
         if lbtc - fee >= tx.DUST_SATS or (payouts and lbtc == fee):
             break
         coin = next(extra, None)

@@ -28,8 +28,6 @@ from lnliquid.terms import fee_sats, total_price_msat
 
 log = structlog.get_logger()
 
-SINGLE_FUNDING_VSIZE = 620
-"""vbytes reserved for a swap's share of its funding: one swap alone with up to four inputs."""
 REFUND_VSIZE = 375
 
 
@@ -108,7 +106,7 @@ class Seller:
             swap_id=swap_id,
             buyer_key_hash=buyer_key_hash,
             subsidy_sats=s.fee_subsidy_sats,
-            fee_share_sats=fee_sats(SINGLE_FUNDING_VSIZE, s.fee_cap_sats_per_kvb),
+            fee_share_sats=s.fee_share_sats,
             refund_headroom_sats=fee_sats(REFUND_VSIZE, s.fee_cap_sats_per_kvb),
             total_price_msat=price,
             max_ln_cltv_blocks=s.max_ln_cltv_blocks,

@@ -1,7 +1,7 @@
 """The funder: the only one that spends the wallet's coins for swaps.
 
-Group commit: every swap that waits when a round begins goes into that round's one transaction;
-those that come meanwhile are the next round's. Nobody waits on a timer.
+Group commit: every swap that waits when a round begins goes into that round's one transaction, as
+far as it holds them; those that come meanwhile are the next round's. Nobody waits on a timer.
 """
 
 import asyncio
@@ -11,10 +11,13 @@ import structlog
 
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected
-from lnliquid.liquid import wallet
+from lnliquid.liquid import lanes, wallet
+from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
+from lnliquid.seller import journal
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
+from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -28,6 +31,8 @@ log = structlog.get_logger()
 
 FEE_TARGET_BLOCKS = 2
 RETRY_SECS = 5.0
+LANE_SWAPS = 50
+"""A lane of L-BTC holds at least what this many swaps reserve of it."""
 
 
 async def fee_rate(chain: Chain, settings: Settings) -> int:
@@ -41,13 +46,14 @@ async def fee_rate(chain: Chain, settings: Settings) -> int:
 
 
 class Funder:
-    """Turns reservations into funding transactions."""
+    """Turns reservations into funding transactions, and keeps the lanes even when idle."""
 
     def __init__(
         self,
         database: Database,
         chain: Chain,
         inventory: Inventory,
+        rescue: RescueJournal,
         keys: Keychain,
         settings: Settings,
         notices: Notices,
@@ -55,6 +61,7 @@ class Funder:
         self._database = database
         self._chain = chain
         self._inventory = inventory
+        self._rescue = rescue
         self._keys = keys
         self._settings = settings
         self._notices = notices
@@ -62,7 +69,7 @@ class Funder:
         self._wanted.set()  # swaps may be waiting from before a restart
 
     def wake(self) -> None:
-        """Swaps are waiting."""
+        """Swaps are waiting, or a block came that may let them through."""
         self._wanted.set()
 
     async def run(self) -> None:
@@ -75,7 +82,11 @@ class Funder:
             try:
                 while await self.fund_waiting():
                     pass
-            except (BackendError, StoreFailure) as error:
+                await self.even_lanes()
+                await self.trim_journal()
+            except wallet.MustWait as error:
+                log.info("funding waits for a block", reason=str(error))
+            except (BackendError, StoreFailure, JournalFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
                 asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
             except Exception:  # reservations wait: keep trying and keep saying so
@@ -83,56 +94,61 @@ class Funder:
                 asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
 
     async def fund_waiting(self) -> int:
-        """Fund every waiting swap, at most one transaction full. Returns how many."""
+        """Fund waiting swaps, at most one transaction full. Returns how many.
+
+        Raises `MustWait` when a block is needed first, `BackendError`, `StoreFailure` and
+        `JournalFailure` when it cannot be done now.
+        """
         async with self._inventory.spending:
-            plan, batch = await self._plan_and_store()
+            plan = await self._plan_and_store()
         if plan is None:
             return 0
         log.info(
             "funding signed",
             txid=plan.signed.txid,
-            swaps=len(batch),
+            swaps=len(plan.swaps),
             fee_sats=plan.signed.fee_sats,
             vsize=plan.signed.vsize,
         )
-        self._notices.swaps_changed(s.swap_id for s in batch)
-        await self._send(plan)
-        return len(batch)
+        self._notices.swaps_changed(s.swap_id for s in plan.swaps)
+        if await self._send(plan.signed.raw, plan.signed.txid):
+            reach("fund.sent")
+        return len(plan.swaps)
 
-    async def _plan_and_store(self) -> tuple[wallet.FundingPlan | None, list[Swap]]:
-        def look(session: Transaction) -> tuple[list[Swap], list[Coin], int]:
+    async def _plan_and_store(self) -> wallet.FundingPlan | None:
+        def look(session: Transaction) -> tuple[list[Swap], list[Coin], Chains, int]:
             return (
                 swap_store.waiting(session, MAX_SWAPS_PER_FUNDING),
                 coin_store.available_coins(session),
+                Chains(coin_store.pending_own_txs(session)),
                 coin_store.cursor(session, NEXT_INDEX[CHANGE]),
             )
 
-        swaps, coins, next_change = await self._database.read(look)
+        swaps, coins, chains, next_change = await self._database.read(look)
         if not swaps:
-            return None, []
-        tip = await self._chain.tip()
-        refund_lock_height = tip.height + self._settings.refund_delta_blocks
+            return None
         # One asset a transaction keeps plan and change simple; the next round takes the others.
         batch = [s for s in swaps if s.asset_id == swaps[0].asset_id]
-        rate = await fee_rate(self._chain, self._settings)
-        plan = None
-        while plan is None:
-            try:
-                plan = await asyncio.to_thread(
-                    wallet.plan_funding,
-                    batch,
-                    coins,
-                    keys=self._keys,
-                    refund_lock_height=refund_lock_height,
-                    change_indexes=range(next_change, next_change + 2),
-                    policy_asset=self._keys.network.policy_asset,
-                    rate_sats_per_kvb=rate,
-                )
-            except (wallet.NotEnoughCoins, wallet.TooLarge) as error:
-                if len(batch) == 1:
-                    await self._cannot_fund(batch[0], error)
-                    return None, []
-                batch = batch[: len(batch) - max(1, len(batch) // 16)]  # the oldest first
+        tip = await self._chain.tip()
+        lock_height = tip.height + self._settings.refund_delta_blocks
+        planner = wallet.FundingPlanner(
+            coins,
+            chains,
+            keys=self._keys,
+            refund_lock_height=lock_height,
+            change_indexes=range(next_change, next_change + 2),
+            rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
+        )
+        try:
+            plan = await asyncio.to_thread(planner.plan, batch)
+        except wallet.NotEnoughCoins as error:
+            await self._cannot_fund(batch[0], error)
+            return None
+        reach("fund.planned")
+        txid = plan.signed.txid
+        lines = [journal.line_of(s, txid, lock_height, plan.vouts[s.swap_id]) for s in plan.swaps]
+        await asyncio.to_thread(self._rescue.append, lines)
+        reach("fund.journaled")
 
         def write(session: Transaction) -> None:
             """T2: bytes, coins and swaps in one commit, before anything is sent (rule 1)."""
@@ -152,15 +168,14 @@ class Funder:
                 session,
                 signed.txid,
                 [
-                    swap_store.FundedSwap(s.swap_id, refund_lock_height, *plan.vouts[s.swap_id])
-                    for s in batch
+                    swap_store.FundedSwap(s.swap_id, lock_height, *plan.vouts[s.swap_id])
+                    for s in plan.swaps
                 ],
             )
 
-        reach("fund.planned")
         await self._database.write(write)
         reach("fund.stored")
-        return plan, batch
+        return plan
 
     async def _cannot_fund(self, swap: Swap, error: Exception) -> None:
         """Coins that were there at T1 are gone: wait for others a while, then give the swap up."""
@@ -174,10 +189,84 @@ class Funder:
         if self._inventory.synced and await self._database.write(fail):
             self._notices.swaps_changed([swap.swap_id])
 
-    async def _send(self, plan: wallet.FundingPlan) -> None:
+    async def _send(self, raw: bytes, txid: str) -> bool:
         """First broadcast. The watcher sends the same bytes again until they confirm."""
         try:
-            await self._chain.broadcast(plan.signed.raw)
-            reach("fund.sent")
+            await self._chain.broadcast(raw)
         except BackendError as error:
-            log.warning("funding not sent yet", txid=plan.signed.txid, reason=str(error))
+            log.warning("not sent yet", txid=txid, reason=str(error))
+            return False
+        return True
+
+    async def even_lanes(self) -> bool:
+        """Split or merge coins when nothing waits and nothing is unconfirmed. True if it did."""
+        if self._settings.lanes == 1 or not self._inventory.synced:
+            return False
+        async with self._inventory.spending:
+            plan = await self._plan_lanes()
+        if plan is None:
+            return False
+        log.info(
+            "lanes rearranged",
+            txid=plan.signed.txid,
+            coins=len(plan.inputs),
+            lanes=len(plan.outputs),
+            fee_sats=plan.signed.fee_sats,
+        )
+        await self._send(plan.signed.raw, plan.signed.txid)
+        return True
+
+    async def trim_journal(self) -> None:
+        """Write the journal anew when most of it is about swaps that are final."""
+        if not self._rescue.wants_rewrite(live=0):
+            return
+        async with self._inventory.spending:
+            live = await self._database.read(swap_store.watched)
+            if self._rescue.wants_rewrite(len(live)):
+                await asyncio.to_thread(self._rescue.rewrite, journal.lines_of(live))
+                log.info("rescue journal rewritten", lines=self._rescue.lines)
+
+    async def _plan_lanes(self) -> lanes.LanesPlan | None:
+        def look(session: Transaction) -> tuple[list[Coin], int] | None:
+            if swap_store.waiting(session, 1) or coin_store.pending_own_txs(session):
+                return None
+            return (
+                coin_store.available_coins(session),
+                coin_store.cursor(session, NEXT_INDEX[CHANGE]),
+            )
+
+        idle = await self._database.read(look)
+        if idle is None:
+            return None
+        coins, next_change = idle
+        s = self._settings
+        plan = await asyncio.to_thread(
+            lanes.plan_lanes,
+            coins,
+            asset_id=s.asset_id,
+            lanes=s.lanes,
+            least_asset=s.min_swap_amount,
+            least_lbtc_sats=LANE_SWAPS * s.lbtc_per_swap_sats,
+            keys=self._keys,
+            next_change=next_change,
+            rate_sats_per_kvb=s.fee_floor_sats_per_kvb,  # there is no hurry
+        )
+        if plan is None:
+            return None
+
+        def write(session: Transaction) -> None:
+            signed = plan.signed
+            swap_store.store_own_tx(
+                session,
+                txid=signed.txid,
+                raw=signed.raw,
+                purpose=Purpose.LANES,
+                fee_sats=signed.fee_sats,
+                vsize=signed.vsize,
+            )
+            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, len(plan.outputs))
+            coin_store.bind_outpoints(session, [c.outpoint for c in plan.inputs], signed.txid)
+            coin_store.add_own_coins(session, plan.outputs)
+
+        await self._database.write(write)
+        return plan

@@ -120,7 +120,8 @@ class Watcher:
             let_go = await self._own_txs.check(tip)
             if let_go:
                 self._forget(let_go)
-                self._funder.wake()
+            if tip != self._tip:
+                self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
 
     async def _load(self, everything: bool) -> None:

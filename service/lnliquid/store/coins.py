@@ -21,7 +21,7 @@ from lnliquid.store.tables import (
     ReservationRow,
     TxState,
 )
-from lnliquid.swap import Coin, Outpoint
+from lnliquid.swap import Coin, Outpoint, Pending
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +182,20 @@ def bound_outpoints(tx: Transaction, outpoints: Iterable[Outpoint]) -> set[Outpo
         )
     )
     return wanted & {Outpoint(txid, vout) for txid, vout in rows}
+
+
+def pending_own_txs(tx: Transaction) -> list[Pending]:
+    """Our transactions that are not in a block, each with those that it spends from."""
+    signed = select(OwnTxRow).where(col(OwnTxRow.state) == TxState.SIGNED)
+    sizes = {row.txid: row.vsize for row in tx.scalars(signed)}
+    parents: dict[str, set[str]] = {txid: set() for txid in sizes}
+    for owner, parent in tx.execute(
+        select(col(OutpointRow.owner_txid), col(OutpointRow.txid)).where(
+            col(OutpointRow.owner_txid).in_(sizes), col(OutpointRow.live).is_(True)
+        )
+    ):
+        parents[owner].add(parent)
+    return [Pending(txid, vsize, frozenset(parents[txid])) for txid, vsize in sizes.items()]
 
 
 def live_children(tx: Transaction, txid: str) -> set[str]:

@@ -66,6 +66,7 @@ class Database:
             queue.SimpleQueue()
         )
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._closed = False
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
 
@@ -75,22 +76,29 @@ class Database:
         A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when the group could
         not be committed. A caller that is cancelled does not undo what was queued.
         """
+        self._require_open()
         future: Future[T] = Future()
         self._queue.put((work, future))
         return await asyncio.shield(asyncio.wrap_future(future))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` on a snapshot. Raises `StoreFailure`."""
+        self._require_open()
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, work)
 
     def close(self) -> None:
-        """Finish what is queued and close the file."""
+        """Finish what is queued and close the file. Calls from now on raise `StoreFailure`."""
+        self._closed = True
         self._queue.put(_Stop())
         self._writer.join()
         self._readers.shutdown()
         self._engine.dispose()
         self._read_engine.dispose()
+
+    def _require_open(self) -> None:
+        if self._closed:  # the writer is gone: a write would wait for ever
+            raise StoreFailure("the database is closed")
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         try:
@@ -157,14 +165,27 @@ def _only_this_write(error: SQLAlchemyError) -> bool:
 
 
 def _reason(error: SQLAlchemyError) -> str:
-    """SQLite's own words, without the statement and its values, which may be private."""
-    return str(getattr(error, "orig", None) or type(error).__name__)
+    """SQLite's own words, without the statement and its values, which may be private.
+
+    The first error counts: SQLite may end the transaction by itself, and then the roll-back to a
+    savepoint fails too and would hide why.
+    """
+    first: BaseException | None = None
+    here: BaseException | None = error
+    while here is not None:
+        first = here if isinstance(here, sqlite3.Error) else first
+        here = here.__context__
+    return str(first or type(error).__name__)
 
 
 def _create_private(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.fchmod(file, 0o600)  # it may have been there before, or come out of a backup
+        finally:
+            os.close(file)
     except OSError as error:
         raise SettingsError((f"database {path} cannot be opened: {error.strerror}",)) from None
 
@@ -185,6 +206,13 @@ def _engine(path: Path, begin: str) -> Engine:
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine, "checkin")
+    def _end_transaction(connection: sqlite3.Connection | None, _record: object) -> None:
+        # After a COMMIT that failed SQLAlchemy takes the transaction for ended; SQLite does not,
+        # and no later one could begin.
+        if connection is not None and connection.in_transaction:
+            connection.rollback()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:

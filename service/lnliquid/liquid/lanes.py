@@ -1,0 +1,117 @@
+"""Lanes: the inventory as several confirmed pairs of coins, so that bursts go out in one block.
+
+A chain of unconfirmed transactions holds 25 of them and 101 kvB, about 634 swaps. Each lane begins
+a chain of its own. Splitting and merging cost a fee and a block, so both are done when idle only.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lnliquid.liquid import htlc, tx
+from lnliquid.liquid.keys import CHANGE, Keychain
+from lnliquid.swap import Coin, Outpoint
+from lnliquid.terms import MAX_AMOUNT, fee_sats
+
+MERGE_FACTOR = 3
+"""More coins of one asset than this many times the wanted lanes are merged."""
+UNEVEN_FACTOR = 4
+"""A lane with less than the average divided by this counts as none."""
+MAX_INPUTS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class LanesPlan:
+    """A signed transaction that rearranges coins, its inputs and the wallet's new coins."""
+
+    signed: tx.Signed
+    inputs: tuple[Coin, ...]
+    outputs: tuple[Coin, ...]
+
+
+def lanes_wanted(total: int, lanes: int, least_value: int) -> int:
+    """How many lanes this much can be cut into, none of them below the least value."""
+    return max(1, min(lanes, total // max(1, least_value)))
+
+
+def is_uneven(values: Sequence[int], wanted: int) -> bool:
+    """True when there are too few coins of use, or far too many."""
+    if not values:
+        return False
+    average = sum(values) // wanted
+    useful = sum(1 for value in values if value >= average // UNEVEN_FACTOR)
+    return useful < wanted or len(values) > MERGE_FACTOR * wanted
+
+
+def plan_lanes(
+    coins: Sequence[Coin],
+    *,
+    asset_id: str,
+    lanes: int,
+    least_asset: int,
+    least_lbtc_sats: int,
+    keys: Keychain,
+    next_change: int,
+    rate_sats_per_kvb: int,
+) -> LanesPlan | None:
+    """Rearrange confirmed coins into equal lanes; None when they are well as they are.
+
+    Coins of an asset that is even already are left out. `next_change` is the first of as many fresh
+    change indexes as there are outputs.
+    """
+    policy_asset = keys.network.policy_asset
+    by_asset = {
+        asset: sorted(
+            (c for c in coins if c.asset_id == asset and c.height is not None),
+            key=lambda c: (-c.value, c.outpoint),
+        )[:MAX_INPUTS]
+        for asset in (asset_id, policy_asset)
+    }
+    least = {asset_id: least_asset, policy_asset: least_lbtc_sats}
+    counts: dict[str, int] = {}
+    inputs: list[Coin] = []
+    for asset, held in by_asset.items():
+        values = [c.value for c in held]
+        wanted = lanes_wanted(sum(values), lanes, least[asset])
+        if is_uneven(values, wanted):
+            counts[asset] = wanted
+            inputs += held
+    if not counts or sum(c.value for c in inputs) >= MAX_AMOUNT:
+        return None
+    if policy_asset not in counts:
+        # The smallest coin that pays the fee; what is left of it comes back as one coin.
+        for coin in reversed(by_asset[policy_asset]):
+            if coin.value >= _MOST_FEE_SATS:
+                inputs.append(coin)
+                counts[policy_asset] = 1
+                break
+        else:
+            return None
+    spends = [
+        tx.wallet_spend(c.outpoint, c.value, keys.wallet_key(c.branch, c.index)) for c in inputs
+    ]
+    shape = [tx.Output(bytes(22), policy_asset, 0)] * sum(counts.values())
+    fee = fee_sats(tx.predict_vsize(spends, shape), rate_sats_per_kvb)
+    parts: list[tuple[str, int]] = []
+    for asset, count in counts.items():
+        total = sum(c.value for c in inputs if c.asset_id == asset)
+        total -= fee if asset == policy_asset else 0
+        if total // count < (tx.DUST_SATS if asset == policy_asset else 1):
+            return None
+        parts += [(asset, total // count)] * (count - 1)
+        parts.append((asset, total - total // count * (count - 1)))
+    outputs = [
+        tx.Output(
+            htlc.p2wpkh_script(keys.wallet_key(CHANGE, next_change + n).key_hash), asset, value
+        )
+        for n, (asset, value) in enumerate(parts)
+    ]
+    signed = tx.sign(spends, outputs, policy_asset=policy_asset, fee=fee)
+    made = tuple(
+        Coin(Outpoint(signed.txid, n), asset, value, CHANGE, next_change + n, None)
+        for n, (asset, value) in enumerate(parts)
+    )
+    return LanesPlan(signed, tuple(inputs), made)
+
+
+_MOST_FEE_SATS = 50_000
+"""More than a rearrangement can cost at any sane rate."""
