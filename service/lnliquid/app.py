@@ -20,6 +20,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
@@ -130,8 +131,11 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     rescue = RescueJournal(settings.rescue_journal_path)
     funder = Funder(database, chain, inventory, rescue, keys, settings, notices)
     refunds = Refunds(database, chain, inventory, keys, settings)
+    bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, clock)
-    watcher = Watcher(database, chain, invoices, inventory, refunds, funder, settings, notices)
+    watcher = Watcher(
+        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices
+    )
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices)
     try:

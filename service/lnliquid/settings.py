@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     lanes: int = Field(
         4, ge=1, le=32, description="pairs of coins that the inventory is kept as, for bursts"
     )
+    bump_after_blocks: int = Field(
+        3, ge=1, le=1_000, description="unconfirmed for this many blocks, a fee is raised"
+    )
     max_inflight_swaps: int = Field(1_000, ge=1, le=100_000, description="limit on open swaps")
     create_wait_secs: float = Field(
         90.0, ge=0, le=3_600, description="longest that CreateSwap waits for FUNDED, s"

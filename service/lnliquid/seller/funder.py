@@ -21,6 +21,7 @@ from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, StoreFailure, Transaction
 from lnliquid.store.tables import Purpose
@@ -153,13 +154,14 @@ class Funder:
         def write(session: Transaction) -> None:
             """T2: bytes, coins and swaps in one commit, before anything is sent (rule 1)."""
             signed = plan.signed
-            swap_store.store_own_tx(
+            own_tx_store.add(
                 session,
                 txid=signed.txid,
                 raw=signed.raw,
                 purpose=Purpose.FUNDING,
                 fee_sats=signed.fee_sats,
                 vsize=signed.vsize,
+                signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, 2)
             coin_store.bind_outpoints(session, [c.outpoint for c in plan.inputs], signed.txid)
@@ -239,6 +241,7 @@ class Funder:
         if idle is None:
             return None
         coins, next_change = idle
+        tip = await self._chain.tip()
         s = self._settings
         plan = await asyncio.to_thread(
             lanes.plan_lanes,
@@ -256,13 +259,14 @@ class Funder:
 
         def write(session: Transaction) -> None:
             signed = plan.signed
-            swap_store.store_own_tx(
+            own_tx_store.add(
                 session,
                 txid=signed.txid,
                 raw=signed.raw,
                 purpose=Purpose.LANES,
                 fee_sats=signed.fee_sats,
                 vsize=signed.vsize,
+                signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, len(plan.outputs))
             coin_store.bind_outpoints(session, [c.outpoint for c in plan.inputs], signed.txid)

@@ -9,9 +9,10 @@ import structlog
 
 from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import tx
-from lnliquid.ports import Chain
+from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.observe import REORG_BLOCKS, histories
 from lnliquid.store import coins as coin_store
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import OwnTxRow, Purpose, TxState
@@ -35,7 +36,7 @@ class OwnTxs:
         Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
         """
         rows = await self._database.read(
-            lambda session: swap_store.moving_own_txs(session, tip.height - REORG_BLOCKS)
+            lambda session: own_tx_store.moving(session, tip.height - REORG_BLOCKS)
         )
         for row in rows:
             if row.txid not in self._scripts:
@@ -46,6 +47,7 @@ class OwnTxs:
         found, _refused = await histories(self._chain, sorted(set(self._scripts.values())))
         moved: list[tuple[str, TxState, int | None]] = []
         unseen: list[OwnTxRow] = []
+        turned_back: set[str] = set()
         for row in rows:
             history = found.get(self._scripts[row.txid])
             if history is None:
@@ -56,18 +58,48 @@ class OwnTxs:
             if (row.state, row.height) != (int(state), height):
                 moved.append((row.txid, state, height))
             if item is None:
-                unseen.append(row)
+                older = await self._confirmed_older(row.txid, history)
+                if older is not None:
+                    turned_back |= older
+                else:
+                    unseen.append(row)
         if moved:
 
             def store(session: Transaction) -> None:
                 for txid, state, height in moved:
-                    swap_store.set_own_tx(session, txid, state, height)
+                    own_tx_store.set_state(session, txid, state, height)
 
             await self._database.write(store)
         let_go: set[str] = set()
         for row in unseen:
             let_go |= await self._send_again(row, tip)
-        return let_go
+        return let_go | turned_back
+
+    async def _confirmed_older(
+        self, txid: str, history: tuple[HistoryItem, ...]
+    ) -> set[str] | None:
+        """If one that it replaced is in a block instead, let that one stand again.
+
+        Their first outputs pay the same script, so one history shows them all.
+        """
+        confirmed = {i.txid: i.height for i in history if i.height is not None}
+
+        def turn_back(session: Transaction) -> set[str] | None:
+            for row in own_tx_store.replaced_by(session, txid):
+                if row.txid in confirmed:
+                    swaps = {s.swap_id for s in swap_store.funded_by(session, txid)}
+                    own_tx_store.point_to(session, txid, row.txid)
+                    own_tx_store.set_state(
+                        session, row.txid, TxState.CONFIRMED, confirmed[row.txid]
+                    )
+                    coin_store.drop_coins_of(session, txid)
+                    return swaps
+            return None
+
+        swaps = await self._database.write(turn_back)
+        if swaps is not None:
+            log.warning("the older one confirmed", txid=txid, swaps=len(swaps))
+        return swaps
 
     async def _send_again(self, row: OwnTxRow, tip: Tip) -> set[str]:
         try:
@@ -129,7 +161,7 @@ def give_up(session: Transaction, txid: str) -> set[str]:
     let_go = swap_store.unbind_funding(session, txid)
     for child in coin_store.live_children(session, txid):
         let_go |= give_up(session, child)
-    swap_store.set_own_tx(session, txid, TxState.ABANDONED)
+    own_tx_store.set_state(session, txid, TxState.ABANDONED)
     coin_store.free_outpoints(session, txid)
     coin_store.drop_coins_of(session, txid)
     return let_go

@@ -15,7 +15,7 @@ from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.observe import witness_script
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store import swaps as swap_store
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose
 from lnliquid.swap import Coin, Outpoint, Swap
@@ -100,6 +100,7 @@ class Refunds:
             )
 
         first, top_up = await self._database.read(look)
+        tip = await self._chain.tip()
         plan = await asyncio.to_thread(
             wallet.plan_refund,
             inputs,
@@ -113,13 +114,14 @@ class Refunds:
 
         def write(session: Transaction) -> None:
             signed = plan.signed
-            swap_store.store_own_tx(
+            own_tx_store.add(
                 session,
                 txid=signed.txid,
                 raw=signed.raw,
                 purpose=Purpose.REFUND,
                 fee_sats=signed.fee_sats,
                 vsize=signed.vsize,
+                signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], first, assets)
             spent = [i.outpoint for i in inputs] + [c.outpoint for c in plan.topped_up]

@@ -17,6 +17,7 @@ from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import wallet
 from lnliquid.ports import Chain
 from lnliquid.seller import observe
+from lnliquid.seller.bump import Bumper
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
@@ -61,6 +62,7 @@ class Watcher:
         inventory: Inventory,
         refunds: Refunds,
         funder: Funder,
+        bumper: Bumper,
         settings: Settings,
         notices: Notices,
     ) -> None:
@@ -70,6 +72,7 @@ class Watcher:
         self._inventory = inventory
         self._refunds = refunds
         self._funder = funder
+        self._bumper = bumper
         self._settings = settings
         self._notices = notices
         self._own_txs = OwnTxs(database, chain, settings.final_confs)
@@ -121,6 +124,7 @@ class Watcher:
             if let_go:
                 self._forget(let_go)
             if tip != self._tip:
+                await self._bumper.bump_stuck(tip)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
 

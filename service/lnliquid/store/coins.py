@@ -173,6 +173,14 @@ def replace_script_coins(
         )
 
 
+def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
+    """The wallet's outputs of these transactions, by output index."""
+    rows = tx.scalars(
+        select(CoinRow).where(col(CoinRow.txid).in_(txids)).order_by(col(CoinRow.vout))
+    )
+    return [_coin(row) for row in rows]
+
+
 def bound_outpoints(tx: Transaction, outpoints: Iterable[Outpoint]) -> set[Outpoint]:
     """Those of these outpoints that a live transaction of ours spends."""
     wanted = set(outpoints)

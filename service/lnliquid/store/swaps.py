@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select
 from sqlmodel import col
 
 from lnliquid.errors import InsufficientInventory, RequestConflict, TooManySwaps
@@ -15,12 +15,9 @@ from lnliquid.store import coins
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     EventRow,
-    OwnTxRow,
-    Purpose,
     RequestRow,
     ReservationRow,
     SwapRow,
-    TxState,
 )
 from lnliquid.swap import Event, InvoiceMark, State, Swap, path
 
@@ -202,25 +199,6 @@ def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
     ]
 
 
-def store_own_tx(
-    tx: Transaction, *, txid: str, raw: bytes, purpose: Purpose, fee_sats: int, vsize: int,
-    replaces: str | None = None,
-) -> None:  # fmt: skip
-    """Keep the bytes of a transaction of ours; from the commit on only these are sent."""
-    tx.add(
-        OwnTxRow(
-            txid=txid,
-            purpose=int(purpose),
-            raw=raw,
-            fee_sats=fee_sats,
-            vsize=vsize,
-            created_at=tx.now,
-            replaces=replaces,
-        )
-    )
-    tx.flush()
-
-
 @dataclass(frozen=True, slots=True)
 class FundedSwap:
     """Where a swap's outputs are in its funding transaction, and its lock height."""
@@ -276,28 +254,16 @@ def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
     return save(tx, swap, replace(swap, state=State.FAILED, finished=True), cause=cause)
 
 
-def moving_own_txs(tx: Transaction, above_height: int) -> list[OwnTxRow]:
-    """Our transactions that may still change: signed, or confirmed above this height."""
-    return list(
-        tx.scalars(
-            select(OwnTxRow)
-            .where(
-                (col(OwnTxRow.state) == TxState.SIGNED)
-                | (
-                    (col(OwnTxRow.state) == TxState.CONFIRMED)
-                    & (col(OwnTxRow.height) > above_height)
-                )
-            )
-            .order_by(col(OwnTxRow.created_at), col(OwnTxRow.purpose))
-        )
-    )
+def funded_by(tx: Transaction, txid: str) -> list[Swap]:
+    """Swaps of a funding transaction."""
+    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid))
+    return [_swap(row) for row in rows]
 
 
-def set_own_tx(tx: Transaction, txid: str, state: TxState, height: int | None = None) -> None:
-    """Note what became of a transaction of ours."""
-    tx.execute(
-        update(OwnTxRow).where(col(OwnTxRow.txid) == txid).values(state=int(state), height=height)
-    )
+def with_outputs_in(tx: Transaction, txids: set[str]) -> list[Swap]:
+    """Swaps whose HTLC outputs are in one of these transactions."""
+    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid).in_(txids)))
+    return [_swap(row) for row in rows]
 
 
 def save(

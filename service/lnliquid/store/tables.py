@@ -142,8 +142,9 @@ class OwnTxRow(SQLModel, table=True):
     fee_sats: int
     vsize: int
     created_at: int
+    signed_height: int
     height: int | None = None
-    replaces: str | None = None
+    replaces: str | None = Field(default=None, foreign_key="own_tx.txid")
 
 
 class EventRow(SQLModel, table=True):

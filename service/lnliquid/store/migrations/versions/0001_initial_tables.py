@@ -39,8 +39,13 @@ def upgrade() -> None:
         sa.Column("fee_sats", sa.Integer(), nullable=False),
         sa.Column("vsize", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.Integer(), nullable=False),
+        sa.Column("signed_height", sa.Integer(), nullable=False),
         sa.Column("height", sa.Integer(), nullable=True),
         sa.Column("replaces", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["replaces"],
+            ["own_tx.txid"],
+        ),
         sa.PrimaryKeyConstraint("txid"),
     )
     with op.batch_alter_table("own_tx", schema=None) as batch_op:

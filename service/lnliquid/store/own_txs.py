@@ -1,0 +1,89 @@
+"""Our own transactions: kept whole before they are sent, followed, replaced, given up."""
+
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from lnliquid.store.sqlite import Transaction
+from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, SwapRow, TxState
+
+
+def add(
+    tx: Transaction, *, txid: str, raw: bytes, purpose: Purpose, fee_sats: int, vsize: int,
+    signed_height: int, replaces: str | None = None,
+) -> None:  # fmt: skip
+    """Keep the bytes of a transaction of ours; from the commit on only these are sent."""
+    tx.add(
+        OwnTxRow(
+            txid=txid,
+            purpose=int(purpose),
+            raw=raw,
+            fee_sats=fee_sats,
+            vsize=vsize,
+            created_at=tx.now,
+            signed_height=signed_height,
+            replaces=replaces,
+        )
+    )
+    tx.flush()
+
+
+def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
+    """Our transactions that may still change: signed, or confirmed above this height."""
+    return list(
+        tx.scalars(
+            select(OwnTxRow)
+            .where(
+                (col(OwnTxRow.state) == TxState.SIGNED)
+                | (
+                    (col(OwnTxRow.state) == TxState.CONFIRMED)
+                    & (col(OwnTxRow.height) > above_height)
+                )
+            )
+            .order_by(col(OwnTxRow.created_at), col(OwnTxRow.purpose))
+        )
+    )
+
+
+def stuck(tx: Transaction, signed_up_to: int) -> list[OwnTxRow]:
+    """Fundings and refunds that were signed at this tip height or before and are in no block."""
+    return list(
+        tx.scalars(
+            select(OwnTxRow).where(
+                col(OwnTxRow.state) == TxState.SIGNED,
+                col(OwnTxRow.signed_height) <= signed_up_to,
+                col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.REFUND)]),
+            )
+        )
+    )
+
+
+def replaced_by(tx: Transaction, txid: str) -> list[OwnTxRow]:
+    """The transactions that this one replaced, all of them back to the first."""
+    older: list[OwnTxRow] = []
+    row = tx.get(OwnTxRow, txid)
+    while row is not None and row.replaces is not None:
+        row = tx.get(OwnTxRow, row.replaces)
+        if row is not None:
+            older.append(row)
+    return older
+
+
+def point_to(tx: Transaction, old_txid: str, new_txid: str) -> None:
+    """Let `new_txid` stand in the place of `old_txid`: its inputs and its swaps."""
+    set_state(tx, old_txid, TxState.REPLACED)
+    set_state(tx, new_txid, TxState.SIGNED)
+    tx.execute(
+        update(OutpointRow)
+        .where(col(OutpointRow.owner_txid) == old_txid, col(OutpointRow.live).is_(True))
+        .values(owner_txid=new_txid)
+    )
+    tx.execute(
+        update(SwapRow).where(col(SwapRow.funding_txid) == old_txid).values(funding_txid=new_txid)
+    )
+
+
+def set_state(tx: Transaction, txid: str, state: TxState, height: int | None = None) -> None:
+    """Note what became of a transaction of ours."""
+    tx.execute(
+        update(OwnTxRow).where(col(OwnTxRow.txid) == txid).values(state=int(state), height=height)
+    )
