@@ -173,11 +173,19 @@ def read_mnemonic(path: Path) -> str:
 
 
 def write_mnemonic(path: Path) -> str:
-    """Make a mnemonic and write it to a new file of mode 0600. Raises `FileExistsError`."""
+    """Make a mnemonic and write it to a new file of mode 0600. Raises `FileExistsError`.
+
+    The file appears whole or not at all, also when the power is cut.
+    """
     mnemonic = new_mnemonic()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(mnemonic + "\n")
         file.flush()
         os.fsync(file.fileno())
+    try:
+        path.hardlink_to(unfinished)  # unlike a rename, this never overwrites
+    finally:
+        unfinished.unlink()
     return mnemonic

@@ -1,0 +1,202 @@
+"""The buyer: offer → create → verify → pay → claim, to be resumed after a crash at any point.
+
+A purchase is a row of steps (`journal.Step`). Each has one function, which does its act and stores
+the next step; what an act needs is stored before it. So whatever dies in between, running the
+function of the stored step goes on from there.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lnliquid.buyer import claiming, obtain, paying
+from lnliquid.buyer.errors import BuyerError, OrderDiffers
+from lnliquid.buyer.facts import Verdict
+from lnliquid.buyer.journal import Journal, Order, Record, Step
+from lnliquid.buyer.seller import Seller
+from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.buyer.wallet import read_coins
+from lnliquid.buyer.work import Progress, Work
+from lnliquid.liquid.address import p2wpkh_address
+from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
+from lnliquid.ports import BuyerLightning, Chain, Clock
+from lnliquid.swap import Offer
+from lnliquid.terms import total_price_msat
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How far a purchase has come, without its secrets."""
+
+    record: Record
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The checks as last run; None when it did not come to them."""
+        stored = self.record.verdict
+        return None if stored is None else Verdict.from_dict(stored)
+
+    @property
+    def claimed(self) -> bool:
+        """True when the claim is seen by the network, confirmed or not."""
+        record = self.record
+        return record.step in (Step.CLAIMING, Step.DONE) and bool(record.spend_txid)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return self.record.public_dict() | {"claimed": self.claimed}
+
+
+class Buyer:
+    """Buys from one seller, with the buyer's own chain backend, Lightning node and journal.
+
+    The mnemonic is made at the first use. Methods raise the kinds of `BuyerError` and
+    `BackendError`; after any of them `resume` goes on.
+    """
+
+    def __init__(
+        self,
+        settings: BuyerSettings,
+        *,
+        seller: Seller,
+        chain: Chain,
+        lightning: BuyerLightning,
+        clock: Clock,
+        journal: Journal | None = None,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> None:
+        self.settings = settings
+        self.journal = journal or Journal(settings.directory)
+        self._seller = seller
+        self._chain = chain
+        self._lightning = lightning
+        self._clock = clock
+        self._on_progress = on_progress
+        self._keys = open_keychain(self.journal, settings)
+
+    async def offer(self, asset_id: str) -> Offer:
+        """The seller's offer of this asset."""
+        return await self._seller.offer(asset_id)
+
+    async def buy(
+        self, order: Order, *, offer: Offer | None = None, dry_run: bool = False
+    ) -> Outcome:
+        """Buy, or go on with the purchase of the same request id.
+
+        With `dry_run` the swap is created and checked, and nothing is paid; `buy` without it, with
+        the same order, goes on from there. `offer`: the one the order was made on, to save a call.
+        """
+        with self.journal.lock(order.request_id):
+            record = self.journal.find(order.request_id)
+            if record is None:
+                record = await self._new_record(order, offer)
+            elif differing := _differing(record.order, order):
+                raise OrderDiffers(order.request_id, differing)
+            return await self._run(record, dry_run)
+
+    async def resume(self, name: str) -> Outcome:
+        """Go on with a purchase of the journal, a dry run too; an ended one is looked at again.
+
+        `name`: its request id or swap id.
+        """
+        request_id = self.journal.load(name).order.request_id
+        with self.journal.lock(request_id):
+            record = self.journal.load(request_id)
+            if record.network != self.settings.network:
+                raise BuyerError(f"{request_id} is a purchase on {record.network}")
+            if record.step is Step.REFUSED:
+                # A payment can only have been started after a clean verdict, which stores this.
+                record.step = Step.PAYING if record.funding_raw else Step.CREATED
+            elif record.step is Step.LOST:
+                record.step = Step.CLAIMING
+            return await self._run(record, dry_run=False)
+
+    async def balance(self, asset_id: str) -> int:
+        """What the buyer's claim addresses hold of the asset, unconfirmed coins too."""
+        coins = await read_coins(self._chain, self._keys, self.journal.index_count())
+        return sum(coin.value for coin in coins if coin.asset_id == asset_id)
+
+    async def _new_record(self, order: Order, offer: Offer | None) -> Record:
+        """Check what can be checked without the seller, then store the order before it is sent."""
+        offer = offer or await self._seller.offer(order.asset_id)
+        if offer.network != self.settings.network:
+            raise BuyerError(
+                f"the seller is on {offer.network}, this buyer on {self.settings.network}"
+            )
+        price_msat = quote_msat(offer, order.amount)
+        if price_msat > order.max_price_msat:
+            raise BuyerError(
+                f"the price is {price_msat} msat, above your limit of {order.max_price_msat}"
+            )
+        # Without them the seller's coins would be locked for nothing.
+        await self._chain.tip()
+        await self._lightning.info()
+        index = self.journal.take_index()
+        return Record(
+            order=order,
+            network=self.settings.network,
+            seller=self._seller.address,
+            key_index=index,
+            claim_address=p2wpkh_address(
+                self._keys.wallet_key(RECEIVE, index).key_hash, self.settings.chain
+            ),
+            created_at=self._clock.now(),
+            offer=asdict(offer),
+        )
+
+    async def _run(self, record: Record, dry_run: bool) -> Outcome:
+        work = Work(
+            record,
+            self.journal,
+            self.settings,
+            self._seller,
+            self._chain,
+            self._lightning,
+            self._clock,
+            self._keys,
+            self._on_progress,
+        )
+        work.save(dry_run=dry_run and record.step in (Step.REQUESTED, Step.CREATED))
+        while not record.step.is_over:
+            match record.step:
+                case Step.REQUESTED:
+                    await obtain.create(work)
+                case Step.CREATED:
+                    await obtain.check(work)
+                    if dry_run:
+                        break
+                    await paying.pay(work)
+                case Step.PAYING:
+                    await paying.look_up(work)
+                case Step.PAID:
+                    await claiming.build(work)
+                case Step.CLAIMING:
+                    await claiming.follow(work)
+                    if record.step is Step.CLAIMING:
+                        break  # in the mempool, and seen by the seller
+        return Outcome(record)
+
+
+def quote_msat(offer: Offer, amount: int) -> int:
+    """Price of an amount under an offer, without Lightning fees. `BuyerError` on a bad offer."""
+    if not 0 <= offer.asset_precision <= 8:
+        raise BuyerError(f"the offer's asset_precision of {offer.asset_precision} is not possible")
+    return total_price_msat(amount, offer.price_msat_per_asset_unit, offer.asset_precision)
+
+
+def new_request_id() -> str:
+    """A fresh name for a purchase."""
+    return str(uuid.uuid4())
+
+
+def open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
+    """The buyer's keys; the mnemonic is made when there is none."""
+    if not journal.mnemonic_file.exists():
+        write_mnemonic(journal.mnemonic_file)
+    return Keychain(read_mnemonic(journal.mnemonic_file), settings.chain)
+
+
+def _differing(stored: Order, asked: Order) -> tuple[str, ...]:
+    before, now = asdict(stored), asdict(asked)
+    return tuple(name for name in before if before[name] != now[name])

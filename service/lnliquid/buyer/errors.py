@@ -1,0 +1,111 @@
+"""What a buyer can run into, each with a message for a person and an exit code for a script."""
+
+from pathlib import Path
+
+from lnliquid.buyer.facts import Verdict
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_UNAVAILABLE = 3
+EXIT_UNFINISHED = 4
+
+
+class BuyerError(Exception):
+    """The purchase did not go as asked. No message holds a preimage or a key."""
+
+    exit_code = EXIT_FAILED
+
+
+class SwapBusy(BuyerError):
+    """Another process works on this swap."""
+
+    exit_code = EXIT_UNFINISHED
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"another process is working on {request_id}; wait for it to end")
+
+
+class DirectoryUnusable(BuyerError):
+    """The buyer's directory cannot be made or opened."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, directory: Path, why: str) -> None:
+        super().__init__(f"the directory {directory} cannot be used: {why}; choose another --dir")
+
+
+class UnknownRequest(BuyerError):
+    """Nothing in the journal has this id."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, name: str, directory: Path) -> None:
+        super().__init__(f"no swap {name} in {directory}; `lnliquid history` lists them")
+
+
+class OrderDiffers(BuyerError):
+    """The request id is in the journal with another order."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, request_id: str, fields: tuple[str, ...]) -> None:
+        super().__init__(
+            f"request id {request_id} was used with another {', '.join(fields)}; leave "
+            "--request-id out to buy again"
+        )
+
+
+class SellerDeclined(BuyerError):
+    """The seller answered no. `code` is the gRPC status; nothing is locked and nothing is paid."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the seller declines ({code}): {message}")
+        self.code = code
+
+
+class SellerUnavailable(BuyerError):
+    """The seller cannot be reached, or cannot serve now. What was asked may have been done."""
+
+    exit_code = EXIT_UNAVAILABLE
+
+    def __init__(self, seller: str, message: str) -> None:
+        super().__init__(f"the seller at {seller} is not available: {message}")
+
+
+class VerdictNotClean(BuyerError):
+    """The checks found something wrong; nothing is paid."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        names = ", ".join(check.name for check in verdict.failed)
+        super().__init__(f"nothing was paid, because these checks failed: {names}")
+        self.verdict = verdict
+
+
+class PaymentFailed(BuyerError):
+    """Lightning could not pay; no money left. The swap can still be resumed while it lasts."""
+
+    def __init__(self, request_id: str, why: str) -> None:
+        super().__init__(
+            f"the payment failed and nothing was paid: {why}; once that is solved, "
+            f"`lnliquid resume {request_id}` checks everything again and pays"
+        )
+
+
+class Unfinished(BuyerError):
+    """Something takes longer than this process waits. Everything needed to go on is stored."""
+
+    exit_code = EXIT_UNFINISHED
+
+    def __init__(self, request_id: str, why: str) -> None:
+        super().__init__(f"{why}; go on with `lnliquid resume {request_id}`")
+
+
+class AssetLost(BuyerError):
+    """Paid, but the seller's refund took the asset."""
+
+    def __init__(self, request_id: str, refund_txid: str) -> None:
+        super().__init__(
+            f"paid but not received: the seller's refund {refund_txid} took the asset of "
+            f"{request_id} before the claim; ask the seller for it, the journal is your proof"
+        )

@@ -1,0 +1,245 @@
+"""The buyer's memory: one JSON file a swap, written before each act it describes.
+
+    DIR/mnemonic               the buyer's own wallet
+    DIR/next_index             key index of the next swap
+    DIR/swaps/REQUEST_ID.json  everything about one swap
+    DIR/swaps/REQUEST_ID.lock  held while a process works on it
+
+A file is replaced whole: temporary file, fsync, rename, fsync of the directory. A reader sees the
+old or the new one, after a crash too. The files hold preimages, so only their owner can read them.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from lnliquid.buyer.errors import BuyerError, DirectoryUnusable, SwapBusy, UnknownRequest
+
+_REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_FORMAT = 1
+
+
+class Step(Enum):
+    """How far the buyer has come. Each says what may already have happened to the money."""
+
+    REQUESTED = "requested"
+    """CreateSwap may have been called; nothing is paid."""
+    CREATED = "created"
+    """The seller's reply is stored; nothing is paid and no payment is under way."""
+    PAYING = "paying"
+    """A payment may be under way or done: look its hash up before anything else."""
+    PAID = "paid"
+    """The preimage is stored; a claim may be built, none was sent."""
+    CLAIMING = "claiming"
+    """The claim is stored and may be sent, unconfirmed."""
+    DONE = "done"
+    """The claim is confirmed."""
+    REFUSED = "refused"
+    """The checks found something wrong; nothing is paid."""
+    DECLINED = "declined"
+    """The seller does not sell this, or has given the swap up; nothing is paid."""
+    LOST = "lost"
+    """Paid, but the seller's refund took the asset: a person must act."""
+
+    @property
+    def is_over(self) -> bool:
+        """True when there is nothing left for the program to do."""
+        return self in (Step.DONE, Step.REFUSED, Step.DECLINED, Step.LOST)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the buyer wants. `max_fee_msat` is for Lightning fees, on top of the price."""
+
+    request_id: str
+    asset_id: str
+    amount: int
+    max_price_msat: int
+    min_confs: int
+    max_fee_msat: int
+
+
+@dataclass
+class Record:
+    """One swap in the journal. Times are unix seconds, byte strings hex, the rest as in `Order`."""
+
+    order: Order
+    network: str
+    seller: str
+    key_index: int
+    claim_address: str
+    created_at: int
+    offer: dict[str, Any]
+    step: Step = Step.REQUESTED
+    dry_run: bool = False
+    swap: dict[str, Any] | None = None
+    funding_raw: str = ""
+    verdict: dict[str, Any] | None = None
+    paying_until: int = 0
+    """Until then the node may still be trying to pay; a failed payment is not final."""
+    amount_sent_msat: int | None = None
+    preimage: str = ""
+    claims: list[dict[str, str]] = field(default_factory=list)
+    """Signed claims as `{txid, raw}`; only the last one is sent."""
+    least_claim_rate: int = 0
+    """sat/kvB; set when a claim was refused for its fee."""
+    spend_txid: str = ""
+    """What spends the asset output, as last seen."""
+    note: str = ""
+    """Why it ended as it did, for a person."""
+
+    def __repr__(self) -> str:
+        return f"Record({self.order.request_id}, {self.step.value})"
+
+    @property
+    def label(self) -> str:
+        """How far it is, for a person."""
+        if self.step is Step.CLAIMING and self.spend_txid:
+            return "claimed, unconfirmed"
+        return f"{self.step.value}, dry run" if self.dry_run else self.step.value
+
+    def public_dict(self) -> dict[str, Any]:
+        """For output: everything but the preimage and the raw bytes that contain it."""
+        values = self.to_dict()
+        del values["preimage"], values["funding_raw"]
+        values["claims"] = [claim["txid"] for claim in self.claims]
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the file, preimage included."""
+        return asdict(self) | {"step": self.step.value}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Record":
+        """The reverse of `to_dict`."""
+        return cls(
+            **values | {"order": Order(**values["order"]), "step": Step(values["step"])},
+        )
+
+
+class Journal:
+    """The directory of one buyer. Raises `BuyerError` kinds with what to do."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._swaps = directory / "swaps"
+        try:
+            for path in (directory, self._swaps):
+                path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise DirectoryUnusable(directory, error.strerror or "unknown reason") from None
+
+    @property
+    def mnemonic_file(self) -> Path:
+        """Where the buyer's mnemonic is."""
+        return self.directory / "mnemonic"
+
+    @contextmanager
+    def lock(self, request_id: str) -> Iterator[None]:
+        """Work on one swap alone. `SwapBusy` when another process does; a dead one does not."""
+        with self._locked(self._path(request_id).with_suffix(".lock"), wait=False) as free:
+            if not free:
+                raise SwapBusy(request_id)
+            yield
+
+    def take_index(self) -> int:
+        """A key index that was never returned before, whatever crashed in between."""
+        counter = self.directory / "next_index"
+        with self._locked(self.directory / "next_index.lock", wait=True):
+            index = self.index_count()
+            _replace(counter, f"{index + 1}\n")
+        return index
+
+    def index_count(self) -> int:
+        """How many key indexes were handed out; all of them are below this."""
+        counter = self.directory / "next_index"
+        stored = int(counter.read_text()) if counter.exists() else 0
+        return max([stored, *(record.key_index + 1 for record in self.all())])
+
+    def save(self, record: Record) -> None:
+        """Store the record durably; on return it survives a power cut."""
+        text = json.dumps({"format": _FORMAT} | record.to_dict(), indent=1)
+        _replace(self._path(record.order.request_id), text + "\n")
+
+    def find(self, request_id: str) -> Record | None:
+        """The record of a request, None when there is none."""
+        path = self._path(request_id)
+        return self._read(path) if path.exists() else None
+
+    def load(self, name: str) -> Record:
+        """The record of a request id or a swap id. Raises `UnknownRequest`."""
+        for record in self.all():
+            swap_id = record.swap["swap_id"] if record.swap else None
+            if name.lower() in (record.order.request_id, swap_id):
+                return record
+        raise UnknownRequest(name, self.directory)
+
+    def all(self) -> list[Record]:
+        """Every record that can be read, oldest first. `damaged` lists the others."""
+        records = []
+        for path in self._swaps.glob("*.json"):
+            with contextlib.suppress(BuyerError):
+                records.append(self._read(path))
+        return sorted(records, key=lambda record: (record.created_at, record.key_index))
+
+    def damaged(self) -> list[str]:
+        """What is wrong with each file that cannot be read. One of them stops no other swap."""
+        problems = []
+        for path in sorted(self._swaps.glob("*.json")):
+            try:
+                self._read(path)
+            except BuyerError as error:
+                problems.append(str(error))
+        return problems
+
+    def _path(self, request_id: str) -> Path:
+        if not _REQUEST_ID.fullmatch(request_id):
+            raise BuyerError(f"{request_id!r} is not a request id: a UUID in lower case is needed")
+        return self._swaps / f"{request_id}.json"
+
+    def _read(self, path: Path) -> Record:
+        try:
+            values = json.loads(path.read_text())
+            found = values.pop("format")
+            if found != _FORMAT:
+                raise BuyerError(f"{path} was written by another version (format {found})")
+            return Record.from_dict(values)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BuyerError(f"{path} is damaged: {type(error).__name__}; keep the file") from None
+
+    @contextmanager
+    def _locked(self, path: Path, *, wait: bool) -> Iterator[bool]:
+        # The kernel drops the lock when the process ends, however it ends.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+        finally:
+            os.close(descriptor)
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    with os.fdopen(os.open(temporary, flags, 0o600), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,108 @@
+"""Paying the invoice exactly once.
+
+`pay` is called only right after a clean verdict, and only when no earlier payment can still be
+under way: after a crash or a time-out the payment hash is looked up first, and a payment that the
+node may still be trying is waited for.
+"""
+
+import hashlib
+
+from lnliquid.buyer.errors import BuyerError, PaymentFailed
+from lnliquid.buyer.journal import Step
+from lnliquid.buyer.verify import hold_blocks
+from lnliquid.buyer.work import Work
+from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.ports import Payment, PaymentStatus
+
+_NODE_GRACE_SECS = 5
+
+
+async def pay(work: Work) -> None:
+    """CREATED, with a clean verdict of this moment → PAYING → PAID, if the node says so at once.
+
+    Stays PAYING when the outcome is unknown. Raises `PaymentFailed` when it is known to be none.
+    """
+    record, swap = work.record, work.swap
+    ends_at = work.clock.now() + work.settings.pay_wait_secs + _NODE_GRACE_SECS
+    work.save(step=Step.PAYING, paying_until=ends_at)
+    work.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
+    try:
+        payment = await work.lightning.pay(
+            swap.bolt11,
+            max_delay_blocks=hold_blocks(swap, work.offer),
+            max_fee_msat=record.order.max_fee_msat,
+            wait_secs=work.settings.pay_wait_secs,
+        )
+    except BackendUnavailable:
+        work.save(step=Step.CREATED, paying_until=0)  # the node never got the request
+        raise
+    except BackendTimeout as timeout:
+        work.say("pay", f"{timeout}; the payment may be under way")
+        return
+    except BackendRejected as rejected:
+        payment = Payment(PaymentStatus.FAILED, failure=rejected.message)
+    if payment.status is PaymentStatus.COMPLETE:
+        take_preimage(work, payment)
+    elif payment.status is PaymentStatus.FAILED:
+        await _after_failure(work, payment)
+
+
+async def _after_failure(work: Work, failed: Payment) -> None:
+    """The node gave up: believe it only when the look-up says the same."""
+    seen = await work.lightning.payment(bytes.fromhex(work.swap.payment_hash))
+    match seen.status:
+        case PaymentStatus.COMPLETE:
+            take_preimage(work, seen)
+        case PaymentStatus.PENDING:
+            work.say("pay", "a part of the payment is still under way")
+        case PaymentStatus.FAILED | PaymentStatus.ABSENT:
+            why = failed.failure or seen.failure or "no reason given"
+            work.save(step=Step.CREATED, paying_until=0, note=why)
+            raise PaymentFailed(work.request_id, why)
+
+
+async def look_up(work: Work) -> None:
+    """PAYING → PAID when the payment is complete, → CREATED when it is known that there is none.
+
+    Waits while it is pending, and as long as the node may still be trying.
+    """
+    wait_secs = max(0, work.record.paying_until - work.clock.now())
+    work.say(
+        "pay",
+        "looking up what became of the payment"
+        + (f"; the node may be trying for another {wait_secs} s" if wait_secs else ""),
+    )
+    payment_hash = bytes.fromhex(work.swap.payment_hash)
+
+    async def outcome() -> Payment | None:
+        payment = await work.lightning.payment(payment_hash)
+        if payment.status is PaymentStatus.PENDING:
+            return None
+        if payment.status is PaymentStatus.COMPLETE:
+            return payment
+        return payment if work.clock.now() >= work.record.paying_until else None
+
+    payment = await work.until("the payment", outcome)
+    if payment.status is PaymentStatus.COMPLETE:
+        take_preimage(work, payment)
+    else:
+        work.save(step=Step.CREATED, paying_until=0)
+        work.say("pay", "nothing was paid yet; checking everything again")
+
+
+def take_preimage(work: Work, payment: Payment) -> None:
+    """Store the preimage: from here on the asset can be claimed, whatever else is lost."""
+    expected = bytes.fromhex(work.swap.payment_hash)
+    if payment.preimage is None or hashlib.sha256(payment.preimage).digest() != expected:
+        raise BuyerError(
+            "the Lightning node says that the payment is complete, but what it gives as the "
+            f"preimage does not match; the payment hash is {work.swap.payment_hash}. "
+            f"Look at the node's `listpays`, then `lnliquid resume {work.request_id}`"
+        )
+    work.save(
+        step=Step.PAID,
+        preimage=payment.preimage.hex(),
+        amount_sent_msat=payment.amount_sent_msat,
+        note="",
+    )
+    work.say("paid", "paid; the preimage is stored")

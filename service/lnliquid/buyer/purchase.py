@@ -1,0 +1,80 @@
+"""Running one purchase for the command line: what it shows, and how it ends."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import typer
+
+from lnliquid.buyer import terminal
+from lnliquid.buyer.client import Outcome
+from lnliquid.buyer.errors import EXIT_UNAVAILABLE, BuyerError, Unfinished
+from lnliquid.buyer.facts import Verdict
+from lnliquid.buyer.journal import Journal, Record, Step
+from lnliquid.errors import BackendError, SettingsError
+
+T = TypeVar("T")
+
+
+def run_now(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end, with the adapters' log kept off stdout."""
+    terminal.quiet_log()
+    return asyncio.run(work)
+
+
+def conclude(
+    journal: Journal, request_id: str, work: Coroutine[Any, Any, Outcome]
+) -> tuple[dict[str, Any], int]:
+    """Run a purchase to its end or its error; its JSON form, and the exit code."""
+    error: Exception | None = None
+    try:
+        run_now(work)
+    except (BuyerError, BackendError, SettingsError) as known:
+        error = known
+    except KeyboardInterrupt:
+        error = Unfinished(request_id, "interrupted")
+    record = journal.find(request_id)
+    values: dict[str, Any] = Outcome(record).to_dict() if record else {"request_id": request_id}
+    if error is None:
+        return values | {"exit_code": 0}, 0
+    if isinstance(error, BuyerError) and record and record.step is Step.REFUSED and record.verdict:
+        terminal.say_verdict(Verdict.from_dict(record.verdict))
+    terminal.say(terminal.describe(error), style="red")
+    code = terminal.exit_code(error)
+    if record and not record.step.is_over and code == EXIT_UNAVAILABLE:
+        terminal.say(f"go on with `lnliquid resume {request_id}`")
+    return values | {"error": terminal.describe(error), "exit_code": code}, code
+
+
+def finish(
+    journal: Journal, request_id: str, as_json: bool, work: Coroutine[Any, Any, Outcome]
+) -> None:
+    """Run one purchase, show the result, end with its exit code."""
+    values, code = conclude(journal, request_id, work)
+    record = journal.find(request_id)
+    if as_json:
+        terminal.show_json(values)
+    elif record and code == 0:
+        if record.dry_run and record.verdict:
+            terminal.say_verdict(Verdict.from_dict(record.verdict))
+        show_record(record)
+    raise typer.Exit(code)
+
+
+def show_record(record: Record) -> None:
+    """The purchase in a few lines on stdout, without secrets."""
+    order, swap = record.order, record.swap or {}
+    terminal.show(f"request      {order.request_id}")
+    terminal.show(f"swap         {swap.get('swap_id', '-')}")
+    terminal.show(f"bought       {order.amount} of {order.asset_id}")
+    terminal.show(f"price        {swap.get('total_price_msat', '-')} msat")
+    terminal.show(f"to           {record.claim_address}")
+    terminal.show(f"claim        {record.spend_txid or '-'}")
+    terminal.show(f"step         {record.label}")
+    if record.note:
+        terminal.show(f"note         {record.note}")
+    if record.dry_run:
+        terminal.show(
+            "dry run: nothing was paid. The seller's coins stay locked until block "
+            f"{swap.get('refund_lock_height', '-')}; `lnliquid resume {order.request_id}` pays."
+        )

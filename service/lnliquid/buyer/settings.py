@@ -1,0 +1,56 @@
+"""Knobs of a buyer. The command line reads the first five from `LNLIQUID_BUYER_<NAME>` too."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lnliquid.errors import SettingsError
+from lnliquid.liquid.networks import NETWORKS_BY_NAME, REGTEST, Network
+
+
+@dataclass(frozen=True)
+class BuyerSettings:
+    """Where the buyer's parts are, what it assumes, and how long it waits.
+
+    `directory` holds the journal and the mnemonic. `seller` is host:port or unix:/path.
+    """
+
+    directory: Path
+    network: str
+    seller: str = ""
+    electrum_url: str = ""
+    lightning_rpc: Path = Path()
+
+    liquid_block_secs: int = 60
+    """The buyer's own reckoning; a seller's larger one is not believed."""
+    lightning_block_secs: int | None = None
+    """The same for the chain that carries the channels; None: 600, on regtest 60."""
+    min_claim_margin_blocks: int = 10
+    """Blocks to keep free for the claim, when the seller keeps fewer."""
+
+    pay_wait_secs: int = 30
+    """How long the node looks for a route; until this is over a failed payment is not final."""
+    poll_secs: float = 0.5
+    """Pause between two looks at chain, seller or payment."""
+    outage_secs: float = 30
+    """Give up (to be resumed) when a backend or the seller cannot be reached for this long."""
+    wait_secs: float = 3_600
+    """Give up (to be resumed) when blocks or a held payment take longer than this."""
+    call_secs: float = 10
+    """Deadline of one call."""
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS_BY_NAME:
+            names = ", ".join(NETWORKS_BY_NAME)
+            raise SettingsError((f"network {self.network!r} is not one of {names}",), hint="")
+
+    @property
+    def chain(self) -> Network:
+        """Parameters of the Liquid chain."""
+        return NETWORKS_BY_NAME[self.network]
+
+    @property
+    def assumed_lightning_block_secs(self) -> int:
+        """`lightning_block_secs`, or what fits the network: regtest has its channels on Liquid."""
+        if self.lightning_block_secs is not None:
+            return self.lightning_block_secs
+        return self.liquid_block_secs if self.chain is REGTEST else 600

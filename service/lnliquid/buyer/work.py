@@ -1,0 +1,99 @@
+"""One swap in work: its record, the backends, and how to wait."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lnliquid.buyer.errors import SellerUnavailable, Unfinished
+from lnliquid.buyer.facts import SwapReply
+from lnliquid.buyer.journal import Journal, Record
+from lnliquid.buyer.seller import Seller
+from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.errors import BackendTimeout, BackendUnavailable
+from lnliquid.liquid.keys import RECEIVE, Key, Keychain
+from lnliquid.ports import BuyerLightning, Chain, Clock
+from lnliquid.swap import Offer
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A line for whoever watches: the step in one word, and a sentence."""
+
+    step: str
+    text: str
+
+
+@dataclass
+class Work:
+    """What the steps of one swap share. The record is only changed through `save`."""
+
+    record: Record
+    journal: Journal
+    settings: BuyerSettings
+    seller: Seller
+    chain: Chain
+    lightning: BuyerLightning
+    clock: Clock
+    keys: Keychain
+    on_progress: Callable[[Progress], None]
+
+    @property
+    def request_id(self) -> str:
+        """Names the swap in the journal."""
+        return self.record.order.request_id
+
+    @property
+    def offer(self) -> Offer:
+        """The offer that the order was made on."""
+        return Offer(**self.record.offer)
+
+    @property
+    def swap(self) -> SwapReply:
+        """The seller's last reply; only from the step CREATED on."""
+        if self.record.swap is None:
+            raise LookupError("the seller has not replied yet")
+        return SwapReply.from_dict(self.record.swap)
+
+    @property
+    def key(self) -> Key:
+        """The key that claims."""
+        return self.keys.wallet_key(RECEIVE, self.record.key_index)
+
+    def say(self, step: str, text: str) -> None:
+        """Announce progress."""
+        self.on_progress(Progress(step, text))
+
+    def save(self, **changes: Any) -> None:
+        """Change the record and store it durably, before anything that relies on it is done."""
+        for name, value in changes.items():
+            setattr(self.record, name, value)
+        self.journal.save(self.record)
+
+    async def until(self, what: str, probe: Callable[[], Awaitable[Found | None]]) -> Found:
+        """Repeat `probe` until it finds something. `what` completes "still waiting for …".
+
+        A backend or seller that is away is asked again for `outage_secs`, then its error is raised;
+        after `wait_secs` in all `Unfinished` is.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self.settings.wait_secs
+        outage_ends: float | None = None
+        while True:
+            try:
+                found = await probe()
+            except (SellerUnavailable, BackendUnavailable, BackendTimeout) as error:
+                if outage_ends is None:
+                    outage_ends = loop.time() + self.settings.outage_secs
+                    self.say("wait", f"{error}; trying again")
+                if loop.time() >= outage_ends:
+                    raise
+            else:
+                outage_ends = None
+                if found is not None:
+                    return found
+            if loop.time() >= ends:
+                raise Unfinished(self.request_id, f"still waiting for {what}")
+            await asyncio.sleep(self.settings.poll_secs)
