@@ -9,12 +9,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import structlog
 
-from lnliquid.api.server import Server
+from lnliquid.api.server import Listener, listen, listen_operator
 from lnliquid.errors import BackendError, SettingsError
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
@@ -27,6 +27,7 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
 from lnliquid.seller.watcher import Watcher
@@ -138,25 +139,35 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     )
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices)
-    try:
-        server = Server(seller, settings.listen)
-    except RuntimeError:
-        raise SettingsError((f"cannot listen on {settings.listen}: is it in use?",)) from None
+    operator = Operator(database, keys, settings, notices)
+    listeners = [
+        _bind(lambda: listen(seller, settings.listen), settings.listen),
+        _bind(
+            lambda: listen_operator(operator, settings.operator_address),
+            settings.operator_address,
+        ),
+    ]
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
     await chain.start()
-    await server.start()
-    log.info("serving", listen=_shown(settings.listen, server.port), network=settings.network)
+    for listener in listeners:
+        await listener.start()
+    log.info(
+        "serving",
+        listen=_shown(settings.listen, listeners[0].port),
+        operator=settings.operator_address,
+        network=settings.network,
+    )
     tasks = [
         asyncio.create_task(work, name=name)
         for name, work in (
             ("watcher", watcher.run()),
             ("paid invoices", invoices.run_paid(watcher.swaps, notices.watcher)),
             ("funder", funder.run()),
-            ("readiness", _show_readiness(readiness, server, chain)),
+            ("readiness", _show_readiness(readiness, listeners, chain)),
             ("stop", stop.wait()),
         )
     ]
@@ -164,7 +175,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stopping")
-        await server.stop(GRACE_SECS)
+        await asyncio.gather(*(listener.stop(GRACE_SECS) for listener in listeners))
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,7 +192,18 @@ def _exit_code(task: "asyncio.Task[object]") -> int:
     return 1
 
 
-async def _show_readiness(readiness: Readiness, server: Server, chain: ElectrumChain) -> None:
+def _bind(make: Callable[[], Listener], address: str) -> Listener:
+    try:
+        return make()
+    except RuntimeError:
+        raise SettingsError(
+            (f"cannot listen on {address}: is it in use, is the path too long?",)
+        ) from None
+
+
+async def _show_readiness(
+    readiness: Readiness, listeners: Sequence[Listener], chain: ElectrumChain
+) -> None:
     """Keep gRPC health what readiness is, and log each change."""
     last: str | None = "starting"
     with contextlib.suppress(BackendError):
@@ -189,7 +211,8 @@ async def _show_readiness(readiness: Readiness, server: Server, chain: ElectrumC
     while True:
         problem = await readiness.problem()
         if problem != last:
-            await server.set_ready(problem is None)
+            for listener in listeners:
+                await listener.set_ready(problem is None)
             if problem is None:
                 log.info("ready")
             else:

@@ -109,6 +109,33 @@ class TooManySwaps(SwapError):
 
 
 @dataclass
+class NotPaidUnclaimed(SwapError):
+    """Only a swap that was paid and not claimed by the lock height can be refunded by hand."""
+
+    swap_id: str
+    state: str
+
+    def __str__(self) -> str:
+        return (
+            f"swap {self.swap_id} is {self.state} and not paid and unclaimed past its lock height; "
+            "the daemon refunds by itself whatever may be refunded"
+        )
+
+
+@dataclass
+class SlowReader(SwapError):
+    """A watcher takes its messages too slowly."""
+
+    write_secs: float
+
+    def __str__(self) -> str:
+        return (
+            f"no message was taken for {self.write_secs:g} s; "
+            "call again with the number of the last event"
+        )
+
+
+@dataclass
 class NotReady(SwapError):
     """The daemon cannot take new swaps at this moment; nothing was stored.
 

@@ -66,6 +66,11 @@ class Settings(BaseSettings):
     )
     mnemonic_file: Path = Field(description="BIP39 mnemonic, mode 0600; `lnliquid init` makes one")
     listen: str = Field("127.0.0.1:50051", description="gRPC for buyers: host:port, or unix:/path")
+    operator_listen: str | None = Field(
+        None,
+        description="gRPC for the operator, unix:/path or host:port "
+        "(none given: the socket operator.sock beside the database)",
+    )
     allow_nonlocal_listen: bool = Field(
         False, description="needed to listen on anything but loopback or a unix socket"
     )
@@ -131,10 +136,10 @@ class Settings(BaseSettings):
     def _expand_user(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
 
-    @field_validator("listen")
+    @field_validator("listen", "operator_listen")
     @classmethod
-    def _address_form(cls, value: str) -> str:
-        if value.startswith("unix:"):
+    def _address_form(cls, value: str | None) -> str | None:
+        if value is None or value.startswith("unix:"):
             return value
         host, colon, port = value.rpartition(":")
         if not (colon and host and port.isdigit() and int(port) < 65_536):
@@ -144,9 +149,14 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _safe_together(self) -> "Settings":
         problems = []
-        if not self.allow_nonlocal_listen and not is_local(self.listen):
+        for name, address in (
+            ("listen", self.listen),
+            ("operator_listen", self.operator_address),
+        ):
+            if self.allow_nonlocal_listen or is_local(address):
+                continue
             problems.append(
-                f"listen = {self.listen!r} is reachable from other machines and the API has no "
+                f"{name} = {address!r} is reachable from other machines and the API has no "
                 "authentication; set allow_nonlocal_listen = true if the network is closed"
             )
         budget = timelock_budget(self.timelocks)
@@ -175,6 +185,11 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    @property
+    def operator_address(self) -> str:
+        """Where the operator's service listens."""
+        return self.operator_listen or f"unix:{self.database.absolute().parent}/operator.sock"
 
     @property
     def rescue_journal_path(self) -> Path:

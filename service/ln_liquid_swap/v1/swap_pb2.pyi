@@ -457,3 +457,350 @@ class SwapEvent(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SwapEvent: _TypeAlias = SwapEvent  # noqa: Y015
+
+@_typing.final
+class WatchSwapRequest(_message.Message):
+    """Asks to follow a swap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_ID_FIELD_NUMBER: _builtins.int
+    AFTER_EVENT_FIELD_NUMBER: _builtins.int
+    swap_id: _builtins.str
+    """Id that CreateSwap returned."""
+    after_event: _builtins.int
+    """Number of the last event that is known already; 0 for all."""
+    def __init__(
+        self,
+        *,
+        swap_id: _builtins.str = ...,
+        after_event: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event", b"after_event", "swap_id", b"swap_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSwapRequest: _TypeAlias = WatchSwapRequest  # noqa: Y015
+
+@_typing.final
+class WatchSwapResponse(_message.Message):
+    """A change of a swap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def swap(self) -> Global___Swap:
+        """The swap after it."""
+
+    @_builtins.property
+    def event(self) -> Global___SwapEvent:
+        """The change of state; unset when something else changed, the invoice for one."""
+
+    def __init__(
+        self,
+        *,
+        swap: Global___Swap | None = ...,
+        event: Global___SwapEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "swap", b"swap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "swap", b"swap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSwapResponse: _TypeAlias = WatchSwapResponse  # noqa: Y015
+
+@_typing.final
+class ListSwapsRequest(_message.Message):
+    """Asks for a list of swaps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATES_FIELD_NUMBER: _builtins.int
+    PAID_UNCLAIMED_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    paid_unclaimed: _builtins.bool
+    """Only swaps that were paid and not claimed by the lock height: they need the operator."""
+    limit: _builtins.int
+    """At most this many; 0 stands for 100."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[Global___SwapState.ValueType]:
+        """Only these states; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Iterable[Global___SwapState.ValueType] | None = ...,
+        paid_unclaimed: _builtins.bool = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "paid_unclaimed", b"paid_unclaimed", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSwapsRequest: _TypeAlias = ListSwapsRequest  # noqa: Y015
+
+@_typing.final
+class ListSwapsResponse(_message.Message):
+    """Answer to ListSwaps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAPS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def swaps(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorSwap]:
+        """The swaps, newest first."""
+
+    def __init__(
+        self,
+        *,
+        swaps: _abc.Iterable[Global___OperatorSwap] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["swaps", b"swaps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSwapsResponse: _TypeAlias = ListSwapsResponse  # noqa: Y015
+
+@_typing.final
+class OperatorSwap(_message.Message):
+    """A swap with what only the operator is shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_FIELD_NUMBER: _builtins.int
+    PAID_UNCLAIMED_FIELD_NUMBER: _builtins.int
+    FORCED_REFUND_REASON_FIELD_NUMBER: _builtins.int
+    paid_unclaimed: _builtins.bool
+    """Paid, not claimed, and past the lock height."""
+    forced_refund_reason: _builtins.str
+    """Reason that the operator gave for a refund by hand; empty without one."""
+    @_builtins.property
+    def swap(self) -> Global___Swap:
+        """As the buyer sees it."""
+
+    def __init__(
+        self,
+        *,
+        swap: Global___Swap | None = ...,
+        paid_unclaimed: _builtins.bool = ...,
+        forced_refund_reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced_refund_reason", b"forced_refund_reason", "paid_unclaimed", b"paid_unclaimed", "swap", b"swap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OperatorSwap: _TypeAlias = OperatorSwap  # noqa: Y015
+
+@_typing.final
+class GetInventoryRequest(_message.Message):
+    """Asks what the wallet holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInventoryRequest: _TypeAlias = GetInventoryRequest  # noqa: Y015
+
+@_typing.final
+class GetInventoryResponse(_message.Message):
+    """Answer to GetInventory."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSETS_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    paused: _builtins.bool
+    """True while no new swaps are taken at the operator's word."""
+    @_builtins.property
+    def assets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetInventory]:
+        """The asset that is sold, and L-BTC."""
+
+    def __init__(
+        self,
+        *,
+        assets: _abc.Iterable[Global___AssetInventory] | None = ...,
+        paused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assets", b"assets", "paused", b"paused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetInventoryResponse: _TypeAlias = GetInventoryResponse  # noqa: Y015
+
+@_typing.final
+class AssetInventory(_message.Message):
+    """What is held of one asset, in its smallest unit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    RESERVED_FIELD_NUMBER: _builtins.int
+    LOCKED_FIELD_NUMBER: _builtins.int
+    COINS_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.str
+    """The asset, 64 hex digits."""
+    available: _builtins.int
+    """Could be reserved now."""
+    reserved: _builtins.int
+    """Kept for swaps that have no funding transaction yet."""
+    locked: _builtins.int
+    """In HTLCs that are neither claimed nor refunded."""
+    @_builtins.property
+    def coins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Values of the single coins that are available, largest first."""
+
+    def __init__(
+        self,
+        *,
+        asset_id: _builtins.str = ...,
+        available: _builtins.int = ...,
+        reserved: _builtins.int = ...,
+        locked: _builtins.int = ...,
+        coins: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "available", b"available", "coins", b"coins", "locked", b"locked", "reserved", b"reserved"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssetInventory: _TypeAlias = AssetInventory  # noqa: Y015
+
+@_typing.final
+class PauseRequest(_message.Message):
+    """Asks to take no new swaps."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseRequest: _TypeAlias = PauseRequest  # noqa: Y015
+
+@_typing.final
+class PauseResponse(_message.Message):
+    """Answer to Pause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseResponse: _TypeAlias = PauseResponse  # noqa: Y015
+
+@_typing.final
+class ResumeRequest(_message.Message):
+    """Asks to take new swaps again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeRequest: _TypeAlias = ResumeRequest  # noqa: Y015
+
+@_typing.final
+class ResumeResponse(_message.Message):
+    """Answer to Resume."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeResponse: _TypeAlias = ResumeResponse  # noqa: Y015
+
+@_typing.final
+class RefundSwapRequest(_message.Message):
+    """Asks to refund a swap that was paid and not claimed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    swap_id: _builtins.str
+    """The swap, typed out in full."""
+    reason: _builtins.str
+    """Why; it is recorded with the swap."""
+    def __init__(
+        self,
+        *,
+        swap_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "swap_id", b"swap_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundSwapRequest: _TypeAlias = RefundSwapRequest  # noqa: Y015
+
+@_typing.final
+class RefundSwapResponse(_message.Message):
+    """Answer to RefundSwap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def swap(self) -> Global___OperatorSwap:
+        """The swap with the order recorded."""
+
+    def __init__(
+        self,
+        *,
+        swap: Global___OperatorSwap | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundSwapResponse: _TypeAlias = RefundSwapResponse  # noqa: Y015

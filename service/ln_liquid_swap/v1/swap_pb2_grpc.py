@@ -57,6 +57,11 @@ class SwapServiceStub:
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapRequest.SerializeToString,
                 response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapResponse.FromString,
                 _registered_method=True)
+        self.WatchSwap = channel.unary_stream(
+                '/ln_liquid_swap.v1.SwapService/WatchSwap',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapResponse.FromString,
+                _registered_method=True)
 
 
 class SwapServiceServicer:
@@ -124,6 +129,22 @@ class SwapServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSwap(self, request, context):
+        """Follows a swap: first everything that happened after `after_event`, then each change as it comes.
+
+        Has no effect. Resumable: after a break, call again with the greatest event number received.
+        Any number of watchers may follow one swap. Ends with OK once the swap is final.
+
+        Status codes:
+        INVALID_ARGUMENT     swap_id is not a UUID.
+        NOT_FOUND            no swap has this id.
+        RESOURCE_EXHAUSTED   the client does not read; ErrorInfo reason SLOW_READER.
+        UNAVAILABLE          the daemon is stopping; call again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SwapServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -141,6 +162,11 @@ def add_SwapServiceServicer_to_server(servicer, server):
                     servicer.GetSwap,
                     request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapRequest.FromString,
                     response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapResponse.SerializeToString,
+            ),
+            'WatchSwap': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSwap,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -232,6 +258,305 @@ class SwapService:
             '/ln_liquid_swap.v1.SwapService/GetSwap',
             ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapRequest.SerializeToString,
             ln__liquid__swap_dot_v1_dot_swap__pb2.GetSwapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSwap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/ln_liquid_swap.v1.SwapService/WatchSwap',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.WatchSwapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class OperatorServiceStub:
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListSwaps = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/ListSwaps',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.FromString,
+                _registered_method=True)
+        self.GetInventory = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/GetInventory',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryResponse.FromString,
+                _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/Pause',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.PauseRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.PauseResponse.FromString,
+                _registered_method=True)
+        self.Resume = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/Resume',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeResponse.FromString,
+                _registered_method=True)
+        self.RefundSwap = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/RefundSwap',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
+                _registered_method=True)
+
+
+class OperatorServiceServicer:
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    def ListSwaps(self, request, context):
+        """Swaps, newest first.
+
+        Has no effect.
+
+        Status codes:
+        INVALID_ARGUMENT   a limit of more than 1000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetInventory(self, request, context):
+        """What the wallet holds and what is spoken for. Has no effect.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pause(self, request, context):
+        """Takes no new swaps from now on, also after a restart, until Resume. Running swaps and refunds go
+        on. Doing it again does nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Resume(self, request, context):
+        """Takes new swaps again. Doing it again does nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundSwap(self, request, context):
+        """Refunds a swap that was paid and not claimed, at the operator's word. The daemon never does this
+        by itself: the buyer has paid, and may still claim until the refund confirms.
+
+        Doing it again does nothing. Happens once the lock height is reached.
+
+        Status codes:
+        INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
+        NOT_FOUND             no swap has this id.
+        FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_OperatorServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListSwaps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSwaps,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.SerializeToString,
+            ),
+            'GetInventory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetInventory,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.PauseRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.PauseResponse.SerializeToString,
+            ),
+            'Resume': grpc.unary_unary_rpc_method_handler(
+                    servicer.Resume,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeResponse.SerializeToString,
+            ),
+            'RefundSwap': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundSwap,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'ln_liquid_swap.v1.OperatorService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('ln_liquid_swap.v1.OperatorService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class OperatorService:
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    @staticmethod
+    def ListSwaps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/ListSwaps',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetInventory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/GetInventory',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/Pause',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.PauseRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.PauseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Resume(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/Resume',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ResumeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundSwap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/RefundSwap',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
             options,
             channel_credentials,
             insecure,

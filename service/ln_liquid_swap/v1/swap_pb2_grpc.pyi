@@ -88,6 +88,18 @@ class SwapServiceStub:
       INVALID_ARGUMENT   swap_id is not a UUID.
       NOT_FOUND          no swap has this id.
     """
+    WatchSwap: _grpc.UnaryStreamMultiCallable[_swap_pb2.WatchSwapRequest, _swap_pb2.WatchSwapResponse]
+    """Follows a swap: first everything that happened after `after_event`, then each change as it comes.
+
+    Has no effect. Resumable: after a break, call again with the greatest event number received.
+    Any number of watchers may follow one swap. Ends with OK once the swap is final.
+
+    Status codes:
+      INVALID_ARGUMENT     swap_id is not a UUID.
+      NOT_FOUND            no swap has this id.
+      RESOURCE_EXHAUSTED   the client does not read; ErrorInfo reason SLOW_READER.
+      UNAVAILABLE          the daemon is stopping; call again.
+    """
 
 @_typing.type_check_only
 class SwapServiceAsyncStub(SwapServiceStub):
@@ -143,6 +155,18 @@ class SwapServiceAsyncStub(SwapServiceStub):
     Status codes:
       INVALID_ARGUMENT   swap_id is not a UUID.
       NOT_FOUND          no swap has this id.
+    """
+    WatchSwap: _aio.UnaryStreamMultiCallable[_swap_pb2.WatchSwapRequest, _swap_pb2.WatchSwapResponse]  # type: ignore[assignment]
+    """Follows a swap: first everything that happened after `after_event`, then each change as it comes.
+
+    Has no effect. Resumable: after a break, call again with the greatest event number received.
+    Any number of watchers may follow one swap. Ends with OK once the swap is final.
+
+    Status codes:
+      INVALID_ARGUMENT     swap_id is not a UUID.
+      NOT_FOUND            no swap has this id.
+      RESOURCE_EXHAUSTED   the client does not read; ErrorInfo reason SLOW_READER.
+      UNAVAILABLE          the daemon is stopping; call again.
     """
 
 class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -216,4 +240,161 @@ class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
           NOT_FOUND          no swap has this id.
         """
 
+    @_abc_1.abstractmethod
+    def WatchSwap(
+        self,
+        request: _swap_pb2.WatchSwapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_swap_pb2.WatchSwapResponse], _abc.AsyncIterator[_swap_pb2.WatchSwapResponse]]:
+        """Follows a swap: first everything that happened after `after_event`, then each change as it comes.
+
+        Has no effect. Resumable: after a break, call again with the greatest event number received.
+        Any number of watchers may follow one swap. Ends with OK once the swap is final.
+
+        Status codes:
+          INVALID_ARGUMENT     swap_id is not a UUID.
+          NOT_FOUND            no swap has this id.
+          RESOURCE_EXHAUSTED   the client does not read; ErrorInfo reason SLOW_READER.
+          UNAVAILABLE          the daemon is stopping; call again.
+        """
+
 def add_SwapServiceServicer_to_server(servicer: SwapServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class OperatorServiceStub:
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
+    ListSwaps: _grpc.UnaryUnaryMultiCallable[_swap_pb2.ListSwapsRequest, _swap_pb2.ListSwapsResponse]
+    """Swaps, newest first.
+
+    Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    GetInventory: _grpc.UnaryUnaryMultiCallable[_swap_pb2.GetInventoryRequest, _swap_pb2.GetInventoryResponse]
+    """What the wallet holds and what is spoken for. Has no effect."""
+    Pause: _grpc.UnaryUnaryMultiCallable[_swap_pb2.PauseRequest, _swap_pb2.PauseResponse]
+    """Takes no new swaps from now on, also after a restart, until Resume. Running swaps and refunds go
+    on. Doing it again does nothing.
+    """
+    Resume: _grpc.UnaryUnaryMultiCallable[_swap_pb2.ResumeRequest, _swap_pb2.ResumeResponse]
+    """Takes new swaps again. Doing it again does nothing."""
+    RefundSwap: _grpc.UnaryUnaryMultiCallable[_swap_pb2.RefundSwapRequest, _swap_pb2.RefundSwapResponse]
+    """Refunds a swap that was paid and not claimed, at the operator's word. The daemon never does this
+    by itself: the buyer has paid, and may still claim until the refund confirms.
+
+    Doing it again does nothing. Happens once the lock height is reached.
+
+    Status codes:
+      INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
+      NOT_FOUND             no swap has this id.
+      FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+    """
+
+@_typing.type_check_only
+class OperatorServiceAsyncStub(OperatorServiceStub):
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListSwaps: _aio.UnaryUnaryMultiCallable[_swap_pb2.ListSwapsRequest, _swap_pb2.ListSwapsResponse]  # type: ignore[assignment]
+    """Swaps, newest first.
+
+    Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    GetInventory: _aio.UnaryUnaryMultiCallable[_swap_pb2.GetInventoryRequest, _swap_pb2.GetInventoryResponse]  # type: ignore[assignment]
+    """What the wallet holds and what is spoken for. Has no effect."""
+    Pause: _aio.UnaryUnaryMultiCallable[_swap_pb2.PauseRequest, _swap_pb2.PauseResponse]  # type: ignore[assignment]
+    """Takes no new swaps from now on, also after a restart, until Resume. Running swaps and refunds go
+    on. Doing it again does nothing.
+    """
+    Resume: _aio.UnaryUnaryMultiCallable[_swap_pb2.ResumeRequest, _swap_pb2.ResumeResponse]  # type: ignore[assignment]
+    """Takes new swaps again. Doing it again does nothing."""
+    RefundSwap: _aio.UnaryUnaryMultiCallable[_swap_pb2.RefundSwapRequest, _swap_pb2.RefundSwapResponse]  # type: ignore[assignment]
+    """Refunds a swap that was paid and not claimed, at the operator's word. The daemon never does this
+    by itself: the buyer has paid, and may still claim until the refund confirms.
+
+    Doing it again does nothing. Happens once the lock height is reached.
+
+    Status codes:
+      INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
+      NOT_FOUND             no swap has this id.
+      FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+    """
+
+class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
+    """The operator's side, on a listener of its own: a unix socket that only the operator can reach.
+
+    Any call may also end with INTERNAL, as in SwapService.
+    """
+
+    @_abc_1.abstractmethod
+    def ListSwaps(
+        self,
+        request: _swap_pb2.ListSwapsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.ListSwapsResponse, _abc.Awaitable[_swap_pb2.ListSwapsResponse]]:
+        """Swaps, newest first.
+
+        Has no effect.
+
+        Status codes:
+          INVALID_ARGUMENT   a limit of more than 1000.
+        """
+
+    @_abc_1.abstractmethod
+    def GetInventory(
+        self,
+        request: _swap_pb2.GetInventoryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.GetInventoryResponse, _abc.Awaitable[_swap_pb2.GetInventoryResponse]]:
+        """What the wallet holds and what is spoken for. Has no effect."""
+
+    @_abc_1.abstractmethod
+    def Pause(
+        self,
+        request: _swap_pb2.PauseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.PauseResponse, _abc.Awaitable[_swap_pb2.PauseResponse]]:
+        """Takes no new swaps from now on, also after a restart, until Resume. Running swaps and refunds go
+        on. Doing it again does nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def Resume(
+        self,
+        request: _swap_pb2.ResumeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.ResumeResponse, _abc.Awaitable[_swap_pb2.ResumeResponse]]:
+        """Takes new swaps again. Doing it again does nothing."""
+
+    @_abc_1.abstractmethod
+    def RefundSwap(
+        self,
+        request: _swap_pb2.RefundSwapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.RefundSwapResponse, _abc.Awaitable[_swap_pb2.RefundSwapResponse]]:
+        """Refunds a swap that was paid and not claimed, at the operator's word. The daemon never does this
+        by itself: the buyer has paid, and may still claim until the refund confirms.
+
+        Doing it again does nothing. Happens once the lock height is reached.
+
+        Status codes:
+          INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
+          NOT_FOUND             no swap has this id.
+          FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+        """
+
+def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -71,6 +71,15 @@ def swap_to(swap: Swap) -> pb.Swap:
     return message
 
 
+def operator_swap_to(swap: Swap) -> pb.OperatorSwap:
+    """The swap with what only the operator is shown."""
+    return pb.OperatorSwap(
+        swap=swap_to(swap),
+        paid_unclaimed=swap.paid_unclaimed,
+        forced_refund_reason=swap.forced_refund_reason or "",
+    )
+
+
 def event_to(event: Event) -> pb.SwapEvent:
     """An event as a message."""
     return pb.SwapEvent(

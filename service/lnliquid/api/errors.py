@@ -18,9 +18,11 @@ from lnliquid.errors import (
     FieldViolation,
     InsufficientInventory,
     InvalidRequest,
+    NotPaidUnclaimed,
     NotReady,
     PriceAboveCap,
     RequestConflict,
+    SlowReader,
     SwapNotFound,
     TooManySwaps,
 )
@@ -35,6 +37,8 @@ AnySwapError = (
     | PriceAboveCap
     | InsufficientInventory
     | TooManySwaps
+    | NotPaidUnclaimed
+    | SlowReader
     | NotReady
 )
 
@@ -126,6 +130,14 @@ def reply_to(error: AnySwapError) -> Reply:
             return Reply(
                 code.RESOURCE_EXHAUSTED, text, [_reason("TOO_MANY_SWAPS", limit=error.limit)]
             )
+        case NotPaidUnclaimed():
+            return Reply(
+                code.FAILED_PRECONDITION,
+                text,
+                [_reason("NOT_PAID_UNCLAIMED", swap_id=error.swap_id, state=error.state)],
+            )
+        case SlowReader():
+            return Reply(code.RESOURCE_EXHAUSTED, text, [_reason("SLOW_READER")])
         case NotReady():
             delay = Duration()
             delay.FromMilliseconds(int(error.retry_after_secs * 1000))

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -139,6 +140,32 @@ class Seller:
         if swap is None:
             raise SwapNotFound(swap_id)
         return swap, events
+
+    async def watch(
+        self, swap_id: str, after_event: int
+    ) -> AsyncIterator[tuple[Swap, Event | None]]:
+        """The events after this one, then each change; ends when the swap is final.
+
+        The event is None when something else changed. Raises `SwapNotFound`.
+        """
+        changed = self._notices.subscribe(swap_id)
+        shown: Swap | None = None
+        try:
+            while True:
+                changed.clear()
+                swap, events = await self.swap(swap_id)
+                fresh = [event for event in events if event.seq > after_event]
+                for event in fresh:
+                    after_event = event.seq
+                    yield swap, event
+                if not fresh and swap != shown:
+                    yield swap, None
+                shown = swap
+                if swap.finished:
+                    return
+                await changed.wait()
+        finally:
+            self._notices.unsubscribe(swap_id, changed)
 
     async def _until_payable(self, swap: Swap) -> Swap:
         """Wait, at most `create_wait`, until there is an invoice or the swap has moved on."""

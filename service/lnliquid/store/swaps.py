@@ -167,6 +167,11 @@ def waiting(tx: Transaction, limit: int) -> list[Swap]:
     return [_swap(row) for row in rows]
 
 
+def everything(tx: Transaction) -> list[Swap]:
+    """Every swap that there ever was, oldest first."""
+    return [_swap(row) for row in tx.scalars(select(SwapRow).order_by(col(SwapRow.key_index)))]
+
+
 def watched(tx: Transaction) -> list[Swap]:
     """Swaps with a funding transaction that are not final."""
     rows = tx.scalars(
@@ -175,6 +180,32 @@ def watched(tx: Transaction) -> list[Swap]:
         .order_by(col(SwapRow.key_index))
     )
     return [_swap(row) for row in rows]
+
+
+def listed(
+    tx: Transaction, states: Sequence[State], paid_unclaimed: bool, limit: int
+) -> list[Swap]:
+    """Swaps, newest first; all states when none is named."""
+    query = select(SwapRow).order_by(col(SwapRow.key_index).desc()).limit(limit)
+    if states:
+        query = query.where(col(SwapRow.state).in_([int(s) for s in states]))
+    if paid_unclaimed:
+        query = query.where(col(SwapRow.paid_unclaimed).is_(True))
+    return [_swap(row) for row in tx.scalars(query)]
+
+
+def locked(tx: Transaction) -> tuple[int, int]:
+    """(asset, L-BTC) in HTLCs that are neither claimed nor refunded, sent or about to be."""
+    row = tx.execute(
+        select(
+            func.coalesce(func.sum(col(SwapRow.asset_amount)), 0),
+            func.coalesce(func.sum(col(SwapRow.subsidy_sats)), 0),
+        ).where(
+            col(SwapRow.funding_txid).is_not(None),
+            col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
+        )
+    ).one()
+    return int(row[0]), int(row[1])
 
 
 def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:

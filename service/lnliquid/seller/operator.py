@@ -1,0 +1,103 @@
+"""What the operator can ask of the running daemon."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from lnliquid.errors import NotPaidUnclaimed, SwapNotFound
+from lnliquid.liquid.keys import Keychain
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.readiness import PAUSED
+from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.swap import State, Swap
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """What is held of one asset, in its smallest unit; `coins` are the available ones."""
+
+    asset_id: str
+    available: int
+    reserved: int
+    locked: int
+    coins: tuple[int, ...]
+
+
+class Operator:
+    """Lists, pause switch, and the refund by hand."""
+
+    def __init__(
+        self, database: Database, keys: Keychain, settings: Settings, notices: Notices
+    ) -> None:
+        self._database = database
+        self._policy_asset = keys.network.policy_asset
+        self._settings = settings
+        self._notices = notices
+
+    async def swaps(self, states: Sequence[State], paid_unclaimed: bool, limit: int) -> list[Swap]:
+        """Swaps, newest first; all states when none is named."""
+        return await self._database.read(
+            lambda tx: swap_store.listed(tx, states, paid_unclaimed, limit)
+        )
+
+    async def holdings(self) -> list[Holding]:
+        """The asset that is sold, and L-BTC."""
+
+        def look(session: Transaction) -> list[Holding]:
+            coins = coin_store.available_coins(session)
+            locked_asset, locked_lbtc = swap_store.locked(session)
+            result = []
+            for asset, locked in (
+                (self._settings.asset_id, locked_asset),
+                (self._policy_asset, locked_lbtc),
+            ):
+                values = sorted((c.value for c in coins if c.asset_id == asset), reverse=True)
+                free = (
+                    coin_store.reservable_lbtc(session, asset)
+                    if asset == self._policy_asset
+                    else coin_store.reservable(session, asset)
+                )
+                result.append(
+                    Holding(asset, max(0, free), sum(values) - free, locked, tuple(values))
+                )
+            return result
+
+        return await self._database.read(look)
+
+    async def paused(self) -> bool:
+        """True while no new swaps are taken at the operator's word."""
+        return bool(await self._database.read(lambda tx: coin_store.cursor(tx, PAUSED)))
+
+    async def set_paused(self, paused: bool) -> None:
+        """Stop or go on taking new swaps, also across restarts. Refunds go on either way."""
+        await self._database.write(lambda tx: coin_store.set_cursor(tx, PAUSED, int(paused)))
+        log.warning("paused by the operator" if paused else "resumed by the operator")
+
+    async def refund(self, swap_id: str, reason: str) -> Swap:
+        """Order the refund of a swap that was paid and not claimed; the watcher carries it out.
+
+        Raises `SwapNotFound`, `NotPaidUnclaimed`.
+        """
+
+        def order(session: Transaction) -> Swap:
+            swap = swap_store.get(session, swap_id)
+            if swap is None:
+                raise SwapNotFound(swap_id)
+            if swap.forced_refund_reason is not None:
+                return swap
+            if not swap.paid_unclaimed:
+                raise NotPaidUnclaimed(swap_id, swap.state.name)
+            after = replace(swap, forced_refund_reason=reason)
+            swap_store.save(session, swap, after)
+            return after
+
+        swap = await self._database.write(order)
+        log.warning("refund ordered by the operator", swap_id=swap_id, reason=reason)
+        self._notices.swaps_changed([swap_id])
+        return swap

@@ -1,0 +1,67 @@
+"""Labs for the end-to-end tests: embedded always, real nodes where the programs are on PATH.
+
+A lab is started once a module and kind, because starting costs more than most scenarios; each xdist
+worker has its own. The directory of a failed module is kept and named.
+"""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from lnlab.daemon import SellerDaemon
+from lnlab.lab import Kind, Lab, end_lab
+from lnlab.nodes.process import PROGRAMS
+
+MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+
+KINDS = [
+    "embedded",
+    pytest.param(
+        "process",
+        marks=[
+            pytest.mark.real,
+            pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}"),
+        ],
+    ),
+]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def lab_kind(request: pytest.FixtureRequest) -> Kind:
+    """Which nodes this module's lab has."""
+    kind: Kind = request.param
+    return kind
+
+
+@pytest.fixture(scope="module")
+def lab_directory(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory with a short path for unix sockets. Kept when a test of the module failed."""
+    directory = Path(tempfile.mkdtemp(prefix="lnlab-"))
+    failed_before = request.session.testsfailed
+    yield directory
+    end_lab(directory)
+    if request.session.testsfailed > failed_before:
+        sys.stderr.write(f"\nthe lab of {request.node.name} is kept in {directory}\n")
+    else:
+        shutil.rmtree(directory)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lab(lab_directory: Path, lab_kind: Kind) -> AsyncIterator[Lab]:
+    """Running nodes."""
+    lab = await Lab.start(lab_directory, kind=lab_kind)
+    yield lab
+    await lab.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemon(lab: Lab) -> AsyncIterator[SellerDaemon]:
+    """A funded seller daemon on them; its log must hold no fault at the end."""
+    async with await SellerDaemon.create(lab, coins=4) as daemon:
+        yield daemon
+        daemon.check_log()
