@@ -110,6 +110,9 @@ class Settings(BaseSettings):
     lanes: int = Field(
         4, ge=1, le=32, description="pairs of coins that the inventory is kept as, for bursts"
     )
+    stall_after_blocks: int = Field(
+        20, ge=2, le=10_000, description="no block for the time of this many: no new swaps"
+    )
     bump_after_blocks: int = Field(
         3, ge=1, le=1_000, description="unconfirmed for this many blocks, a fee is raised"
     )

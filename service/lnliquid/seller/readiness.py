@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 
 from lnliquid.errors import BackendError, NotReady
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
@@ -9,6 +10,7 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database, StoreFailure
+from lnliquid.swap import Tip
 
 PAUSED = "paused"
 FRESH_SECS = 2.0
@@ -19,6 +21,30 @@ LIGHTNING_NETWORKS = {
     "liquidtestnet": ("testnet", "testnet4", "signet", "liquid-testnet"),
     "liquid-regtest": ("liquid-regtest",),
 }
+
+
+class TipBreaker:
+    """Trips when the backend's tip goes back or stands still: it may be cut off from the network.
+
+    Only new swaps are refused; whatever is under way is watched on. Times are of a monotonic clock.
+    """
+
+    def __init__(self, stall_secs: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._stall_secs = stall_secs
+        self._now = now
+        self._best = -1
+        self._best_at = now()
+
+    def problem(self, tip: Tip) -> str | None:
+        """What is wrong with this tip, None when nothing is."""
+        if tip.height > self._best:
+            self._best, self._best_at = tip.height, self._now()
+        age = self._now() - self._best_at
+        if age > self._stall_secs:
+            return f"the Liquid backend has shown no block above {self._best} for {age:.0f} s"
+        if tip.height < self._best:
+            return f"the Liquid backend's tip went back from {self._best} to {tip.height}"
+        return None
 
 
 class Readiness:
@@ -37,6 +63,7 @@ class Readiness:
         self._lightning = lightning
         self._inventory = inventory
         self._settings = settings
+        self._breaker = TipBreaker(settings.stall_after_blocks * settings.liquid_block_secs)
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._info: NodeInfo | None = None
@@ -56,9 +83,11 @@ class Readiness:
         except StoreFailure:
             return "the store cannot be read"
         try:
-            await self._chain.tip()
+            problem = self._breaker.problem(await self._chain.tip())
         except BackendError:
             return "the Liquid backend cannot be reached"
+        if problem is not None:
+            return problem
         if not self._inventory.synced:
             return "the wallet is still being read from the Liquid backend"
         await self._ask_lightning()
