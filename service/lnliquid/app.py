@@ -26,6 +26,7 @@ from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
@@ -143,10 +144,19 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     listeners = [
         _bind(lambda: listen(seller, settings.listen), settings.listen),
         _bind(
-            lambda: listen_operator(operator, settings.operator_address),
+            lambda: listen_operator(operator, seller, settings.operator_address),
             settings.operator_address,
         ),
     ]
+
+    metrics = Metrics(database, chain, readiness, operator)
+    if settings.metrics_listen is not None:
+        try:
+            metrics.serve(settings.metrics_listen)
+        except (OSError, ValueError):
+            raise SettingsError(
+                (f"cannot serve metrics on {settings.metrics_listen}: is it in use?",)
+            ) from None
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -168,6 +178,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
             ("paid invoices", invoices.run_paid(watcher.swaps, notices.watcher)),
             ("funder", funder.run()),
             ("readiness", _show_readiness(readiness, listeners, chain)),
+            *([("metrics", metrics.run())] if settings.metrics_listen else []),
             ("stop", stop.wait()),
         )
     ]

@@ -1,4 +1,5 @@
-"""The command line `lnliquid`: the seller's commands here, the buyer's in `buyer/commands.py`."""
+"""The command line `lnliquid`: the seller's commands here and in `operator_commands`, the buyer's
+in `buyer.commands`."""
 
 import asyncio
 from pathlib import Path
@@ -6,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lnliquid import operator_calls, operator_commands
 from lnliquid.buyer import commands, terminal
 from lnliquid.errors import SettingsError
 from lnliquid.liquid.address import p2wpkh_address
@@ -103,6 +105,8 @@ def address(
         terminal.show(p2wpkh_address(keys.wallet_key(RECEIVE, 0).key_hash, chain))
 
 
+operator_commands.register(cli)
+operator_calls.register(cli)
 commands.register(cli)
 
 

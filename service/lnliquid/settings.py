@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         description="gRPC for the operator, unix:/path or host:port "
         "(none given: the socket operator.sock beside the database)",
     )
+    metrics_listen: str | None = Field(
+        None, description="host:port for Prometheus over HTTP; none given: no metrics"
+    )
     allow_nonlocal_listen: bool = Field(
         False, description="needed to listen on anything but loopback or a unix socket"
     )
@@ -139,7 +142,7 @@ class Settings(BaseSettings):
     def _expand_user(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
 
-    @field_validator("listen", "operator_listen")
+    @field_validator("listen", "operator_listen", "metrics_listen")
     @classmethod
     def _address_form(cls, value: str | None) -> str | None:
         if value is None or value.startswith("unix:"):
@@ -155,6 +158,7 @@ class Settings(BaseSettings):
         for name, address in (
             ("listen", self.listen),
             ("operator_listen", self.operator_address),
+            ("metrics_listen", self.metrics_listen or "unix:"),
         ):
             if self.allow_nonlocal_listen or is_local(address):
                 continue

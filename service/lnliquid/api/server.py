@@ -66,6 +66,6 @@ def listen(seller: Seller, address: str) -> Listener:
     return Listener(address, SwapServicer(seller))
 
 
-def listen_operator(operator: Operator, address: str) -> Listener:
-    """The operator's listener."""
-    return Listener(address, OperatorServicer(operator))
+def listen_operator(operator: Operator, seller: Seller, address: str) -> Listener:
+    """The operator's listener; what buyers may ask, the operator may too."""
+    return Listener(address, OperatorServicer(operator), SwapServicer(seller))

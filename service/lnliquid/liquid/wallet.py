@@ -180,7 +180,8 @@ class FundingPlanner:
             changes.append((self._change_indexes[1], self._policy_asset, rest))
         else:
             fee += rest
-        return _Choice(inputs, tuple(changes), self._exact_fee(swaps, inputs, changes, fee))
+        fee = self._exact_fee(swaps, inputs, changes, fee)  # it may raise the change
+        return _Choice(inputs, tuple(changes), fee)
 
     def _exact_fee(
         self,

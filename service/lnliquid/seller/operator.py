@@ -11,6 +11,7 @@ from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
+from lnliquid.store import figures
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import State, Swap
@@ -43,7 +44,7 @@ class Operator:
     async def swaps(self, states: Sequence[State], paid_unclaimed: bool, limit: int) -> list[Swap]:
         """Swaps, newest first; all states when none is named."""
         return await self._database.read(
-            lambda tx: swap_store.listed(tx, states, paid_unclaimed, limit)
+            lambda tx: figures.listed(tx, states, paid_unclaimed, limit)
         )
 
     async def holdings(self) -> list[Holding]:
@@ -51,7 +52,7 @@ class Operator:
 
         def look(session: Transaction) -> list[Holding]:
             coins = coin_store.available_coins(session)
-            locked_asset, locked_lbtc = swap_store.locked(session)
+            locked_asset, locked_lbtc = figures.locked(session)
             result = []
             for asset, locked in (
                 (self._settings.asset_id, locked_asset),

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
@@ -221,10 +222,18 @@ def _engine(path: Path, begin: str) -> Engine:
     return engine
 
 
-def _migrate(engine: Engine, path: Path) -> None:
+def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("lnliquid.store") / "migrations"))
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    return config
+
+
+def _known_revisions() -> set[str]:
+    return {s.revision for s in ScriptDirectory.from_config(_alembic()).walk_revisions()}
+
+
+def _migrate(engine: Engine, path: Path) -> None:
+    config, known = _alembic(), _known_revisions()
     try:
         with engine.connect() as connection:
             current = _current_revision(connection)
@@ -249,3 +258,26 @@ def _current_revision(connection: Any) -> str | None:
     from alembic.runtime.migration import MigrationContext
 
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
+    """Run `work` on a snapshot of a database that a daemon may be using; nothing is changed.
+
+    The transaction has no `now`. Raises `SettingsError` when the file is not this program's, and
+    `StoreFailure` when it cannot be read.
+    """
+    if not path.is_file():
+        raise SettingsError((f"there is no database {path}",))
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+    try:
+        with Transaction(engine) as session:
+            current = _current_revision(session.connection())
+            if current not in _known_revisions():
+                raise SettingsError(
+                    (f"database {path} has the schema {current}, which this program cannot read",)
+                )
+            return work(session)
+    except SQLAlchemyError as error:
+        raise StoreFailure(_reason(error)) from None
+    finally:
+        engine.dispose()

@@ -149,7 +149,7 @@ def create(tx: Transaction, new: NewSwap) -> tuple[Swap, bool]:
 def get(tx: Transaction, swap_id: str) -> Swap | None:
     """One swap."""
     row = tx.get(SwapRow, swap_id)
-    return None if row is None else _swap(row)
+    return None if row is None else swap_of_row(row)
 
 
 class StillHeld(Exception):
@@ -164,12 +164,14 @@ def waiting(tx: Transaction, limit: int) -> list[Swap]:
         .order_by(col(SwapRow.key_index))
         .limit(limit)
     )
-    return [_swap(row) for row in rows]
+    return [swap_of_row(row) for row in rows]
 
 
 def everything(tx: Transaction) -> list[Swap]:
     """Every swap that there ever was, oldest first."""
-    return [_swap(row) for row in tx.scalars(select(SwapRow).order_by(col(SwapRow.key_index)))]
+    return [
+        swap_of_row(row) for row in tx.scalars(select(SwapRow).order_by(col(SwapRow.key_index)))
+    ]
 
 
 def watched(tx: Transaction) -> list[Swap]:
@@ -179,33 +181,7 @@ def watched(tx: Transaction) -> list[Swap]:
         .where(col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
         .order_by(col(SwapRow.key_index))
     )
-    return [_swap(row) for row in rows]
-
-
-def listed(
-    tx: Transaction, states: Sequence[State], paid_unclaimed: bool, limit: int
-) -> list[Swap]:
-    """Swaps, newest first; all states when none is named."""
-    query = select(SwapRow).order_by(col(SwapRow.key_index).desc()).limit(limit)
-    if states:
-        query = query.where(col(SwapRow.state).in_([int(s) for s in states]))
-    if paid_unclaimed:
-        query = query.where(col(SwapRow.paid_unclaimed).is_(True))
-    return [_swap(row) for row in tx.scalars(query)]
-
-
-def locked(tx: Transaction) -> tuple[int, int]:
-    """(asset, L-BTC) in HTLCs that are neither claimed nor refunded, sent or about to be."""
-    row = tx.execute(
-        select(
-            func.coalesce(func.sum(col(SwapRow.asset_amount)), 0),
-            func.coalesce(func.sum(col(SwapRow.subsidy_sats)), 0),
-        ).where(
-            col(SwapRow.funding_txid).is_not(None),
-            col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
-        )
-    ).one()
-    return int(row[0]), int(row[1])
+    return [swap_of_row(row) for row in rows]
 
 
 def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
@@ -288,13 +264,13 @@ def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
 def funded_by(tx: Transaction, txid: str) -> list[Swap]:
     """Swaps of a funding transaction."""
     rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid))
-    return [_swap(row) for row in rows]
+    return [swap_of_row(row) for row in rows]
 
 
 def with_outputs_in(tx: Transaction, txids: set[str]) -> list[Swap]:
     """Swaps whose HTLC outputs are in one of these transactions."""
     rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid).in_(txids)))
-    return [_swap(row) for row in rows]
+    return [swap_of_row(row) for row in rows]
 
 
 def save(
@@ -351,7 +327,8 @@ def _event(
 _FIELDS = [f.name for f in fields(Swap)]
 
 
-def _swap(row: SwapRow) -> Swap:
+def swap_of_row(row: SwapRow) -> Swap:
+    """The domain's swap of a row."""
     values = {name: getattr(row, name) for name in _FIELDS}
     values["state"] = State(values["state"])
     values["invoice_mark"] = InvoiceMark(values["invoice_mark"])

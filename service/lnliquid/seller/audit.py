@@ -1,0 +1,335 @@
+"""The audit of money rule 7: what came in = available + reserved + locked + claimed + fees.
+
+`audit` is pure: it computes the equation from the store and from the chain, compares the two
+output by output, and says in words what does not fit. Nothing is mended here.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lnliquid.seller.books import AssetReport, StoreBooks
+from lnliquid.seller.money import ChainPicture, Money
+from lnliquid.seller.observe import output_script
+from lnliquid.store.survey import OwnTx, StoreFacts
+from lnliquid.store.tables import Purpose, TxState
+from lnliquid.swap import Outpoint, State, Swap, Tip
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Something that should not be. `rule` names the check, `text` says what was found."""
+
+    rule: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the audit found. `notes` are facts worth knowing that are no differences."""
+
+    tip: Tip
+    assets: tuple[AssetReport, ...]
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+    swaps: dict[str, int]
+    """Number of swaps by state."""
+    reservations: int
+    fundings: int
+    """Transactions of ours, on the chain or about to be, that hold HTLC outputs."""
+
+    @property
+    def is_exact(self) -> bool:
+        """True when store and chain agree in everything."""
+        return not self.differences
+
+
+def audit(store: StoreFacts, chain: ChainPicture, policy_asset: str) -> Report:
+    """Compare the store with the chain. Both must have been read while neither changed."""
+    money = Money(store, chain)
+    books = StoreBooks(store, money, policy_asset)
+    assets = books.reports()
+    differences = [
+        *(Difference("unread", text) for text in chain.unread),
+        *_requests(store),
+        *_reservations(store, assets),
+        *_bindings(store, money),
+        *_own_txs(store, money),
+        *_unknown(money),
+        *_swaps(store, money, books, policy_asset),
+        *_coins(store, money, books),
+        *_ledgers(assets),
+    ]
+    notes = [f"{txid} is stored and not seen by the backend" for txid in sorted(money.in_flight)]
+    notes += [
+        f"{txid} is stored and cannot confirm: {rival} spends its input; not given up yet"
+        for txid, rival in sorted(money.dead.items())
+    ]
+    return Report(
+        tip=chain.tip,
+        assets=assets,
+        differences=tuple(differences),
+        notes=tuple(notes),
+        swaps=dict(Counter(s.state.name for s in store.swaps)),
+        reservations=len(store.reservations),
+        fundings=len({outpoint.txid for outpoint in money.htlcs}),
+    )
+
+
+def _requests(store: StoreFacts) -> Iterator[Difference]:
+    swaps = {s.swap_id: s for s in store.swaps}
+    named = Counter(swap_id for _, swap_id in store.requests)
+    for request_id, count in Counter(r for r, _ in store.requests).items():
+        if count > 1:
+            yield Difference("request", f"request {request_id} names {count} swaps")
+    for request_id, swap_id in store.requests:
+        swap = swaps.get(swap_id)
+        if swap is None:
+            yield Difference("request", f"request {request_id} names {swap_id}, which is no swap")
+        elif swap.request_id != request_id:
+            yield Difference(
+                "request", f"request {request_id} names swap {swap_id} of {swap.request_id}"
+            )
+    for request_id, count in Counter(s.request_id for s in store.swaps).items():
+        if count > 1:
+            yield Difference("request", f"{count} swaps belong to request {request_id}")
+    for swap_id in swaps:
+        if named[swap_id] != 1:
+            yield Difference("request", f"{named[swap_id]} requests name swap {swap_id}, not one")
+
+
+def _reservations(store: StoreFacts, assets: tuple[AssetReport, ...]) -> Iterator[Difference]:
+    waiting = {
+        s.swap_id: s for s in store.swaps if s.state is State.CREATED and s.funding_txid is None
+    }
+    count = Counter(r.swap_id for r in store.reservations)
+    for item in store.reservations:
+        swap = waiting.get(item.swap_id)
+        if swap is None:
+            yield Difference(
+                "reservation",
+                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved for {item.swap_id}, "
+                "which does not wait for funding",
+            )
+            continue
+        lbtc = swap.subsidy_sats + swap.fee_share_sats
+        wanted = (swap.asset_id, swap.asset_amount, lbtc)
+        if (item.asset_id, item.asset_amount, item.lbtc_sats) != wanted:
+            yield Difference(
+                "reservation",
+                f"swap {item.swap_id} needs {swap.asset_amount} and {lbtc} sat; "
+                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved",
+            )
+    for swap_id in waiting:
+        if count[swap_id] != 1:
+            yield Difference(
+                "reservation",
+                f"swap {swap_id} waits for funding with {count[swap_id]} reservations",
+            )
+    for report in assets:
+        if report.available < 0:
+            yield Difference(
+                "reservation",
+                f"{report.reserved} of {report.asset_id} are reserved, {-report.available} more "
+                "than the wallet's coins hold",
+            )
+
+
+def _bindings(store: StoreFacts, money: Money) -> Iterator[Difference]:
+    live = [b for b in store.bindings if b.live]
+    for outpoint, count in Counter(b.outpoint for b in live).items():
+        if count > 1:
+            owners = ", ".join(sorted(b.owner_txid for b in live if b.outpoint == outpoint))
+            yield Difference("binding", f"{outpoint} is bound {count} times: {owners}")
+    owned: dict[str, set[Outpoint]] = defaultdict(set)
+    for binding in live:
+        owned[binding.owner_txid].add(binding.outpoint)
+    for txid in owned:
+        own = money.stored.get(txid)
+        if own is None or not own.is_living:
+            what = "not stored" if own is None else own.state.name
+            yield Difference("binding", f"{len(owned[txid])} outputs are bound to {txid}: {what}")
+    for own in store.own_txs:
+        inputs = {i.outpoint for i in money.parsed[own.txid].inputs}
+        if own.is_living and inputs != owned[own.txid]:
+            odd = ", ".join(str(o) for o in sorted(inputs ^ owned[own.txid], key=str))
+            yield Difference(
+                "binding", f"inputs of {own.txid} and what is bound to it differ: {odd}"
+            )
+
+
+def _own_txs(store: StoreFacts, money: Money) -> Iterator[Difference]:
+    for own in store.own_txs:
+        transaction = money.parsed[own.txid]
+        if transaction.txid != own.txid:
+            yield Difference("own tx", f"the bytes stored as {own.txid} are {transaction.txid}")
+        if transaction.fee_sats != own.fee_sats:
+            yield Difference(
+                "own tx", f"{own.txid} pays {transaction.fee_sats} sat, stored are {own.fee_sats}"
+            )
+        wrong = _wrong_state(own, money)
+        if wrong:
+            yield Difference("own tx", f"{own.txid} is stored as {own.state.name}; {wrong}")
+
+
+def _wrong_state(own: OwnTx, money: Money) -> str | None:
+    seen = money.chain.transactions.get(own.txid)
+    if own.state is TxState.CONFIRMED:
+        if seen is None:
+            return "the chain does not have it"
+        return None if seen.height == own.height else f"{own.height} is stored, {seen.height} is so"
+    if seen is None or (own.state is TxState.SIGNED and seen.height is None):
+        return None
+    return "the mempool has it" if seen.height is None else f"it is in block {seen.height}"
+
+
+def _unknown(money: Money) -> Iterator[Difference]:
+    for txid in sorted(money.ours - set(money.stored)):
+        yield Difference("unknown tx", f"{txid} spends our coins and is not in the store")
+    for outpoint, spenders in money.spenders.items():
+        if len(spenders) > 1:
+            yield Difference("unknown tx", f"{outpoint} is spent by {', '.join(sorted(spenders))}")
+
+
+def _swaps(
+    store: StoreFacts, money: Money, books: StoreBooks, policy_asset: str
+) -> Iterator[Difference]:
+    last_states = dict(store.last_states)
+    fundings: dict[str, set[str]] = defaultdict(set)
+    for outpoint, out in money.htlcs.items():
+        fundings[out.swap.swap_id].add(outpoint.txid)
+    taken: Counter[Outpoint] = Counter()
+    for swap in store.swaps:
+        if last_states.get(swap.swap_id) is not swap.state:
+            last = last_states.get(swap.swap_id)
+            yield Difference(
+                "swap",
+                f"swap {swap.swap_id} is {swap.state.name}, its event log ends with "
+                f"{last.name if last else 'nothing'}",
+            )
+        if swap.funding_txid is None:
+            if swap.state not in (State.CREATED, State.FAILED):
+                yield Difference(
+                    "swap", f"swap {swap.swap_id} is {swap.state.name} without a funding"
+                )
+            continue
+        txids = fundings[swap.swap_id]
+        if len(txids) > 1:
+            listed = ", ".join(sorted(txids))
+            yield Difference("funding", f"swap {swap.swap_id} is funded more than once: {listed}")
+        taken.update(o for o in (swap.asset_outpoint, swap.subsidy_outpoint) if o)
+        yield from _funding(swap, money, policy_asset)
+        yield from _fates(swap, money, books)
+    for outpoint, count in taken.items():
+        if count > 1:
+            yield Difference("funding", f"{outpoint} belongs to {count} swaps")
+
+
+def _funding(swap: Swap, money: Money, policy_asset: str) -> Iterator[Difference]:
+    txid = swap.funding_txid or ""
+    own = money.stored.get(txid)
+    if own is None or own.purpose is not Purpose.FUNDING or not own.is_living:
+        what = "not stored" if own is None else f"{own.purpose.name}, {own.state.name}"
+        yield Difference("funding", f"swap {swap.swap_id} is funded by {txid}: {what}")
+    if txid in money.dead:
+        return  # a note; the swap waits until it is given up
+    if swap.state is not State.CREATED and money.height(txid) is None:
+        yield Difference(
+            "funding", f"swap {swap.swap_id} is {swap.state.name}, its funding is in no block"
+        )
+    outputs = money.transactions[txid].outputs if txid in money.transactions else ()
+    script = output_script(swap)
+    for what, vout, asset_id, value in (
+        ("asset", swap.asset_vout, swap.asset_id, swap.asset_amount),
+        ("subsidy", swap.subsidy_vout, policy_asset, swap.subsidy_sats),
+    ):
+        found = outputs[vout] if vout is not None and vout < len(outputs) else None
+        if found is None:
+            yield Difference(
+                "funding", f"{txid}:{vout}, the {what} of {swap.swap_id}, is not there"
+            )
+        elif found.script_pubkey != script:
+            yield Difference("funding", f"{txid}:{vout} does not pay the HTLC of {swap.swap_id}")
+        elif (found.asset_id, found.value) != (asset_id, value):
+            yield Difference(
+                "funding",
+                f"{txid}:{vout}, the {what} of {swap.swap_id}, holds {found.value} of "
+                f"{found.asset_id}, not {value} of {asset_id}",
+            )
+
+
+def _fates(swap: Swap, money: Money, books: StoreBooks) -> Iterator[Difference]:
+    mine = {swap.asset_outpoint: "asset", swap.subsidy_outpoint: "subsidy"}
+    for outpoint, what in mine.items():
+        out = money.htlcs.get(outpoint) if outpoint else None
+        if out is None or outpoint is None:
+            continue
+        told = books.fate(out, outpoint)
+        if told is not out.fate:
+            yield Difference(
+                "swap",
+                f"the {what} of {swap.swap_id} ({swap.state.name}) is {told.value} by the store "
+                f"and {out.fate.value} by the chain",
+            )
+        if out.odd_witness:
+            yield Difference("swap", f"{outpoint} was spent by neither branch of its script")
+        if what == "asset" and out.spender != swap.spend_txid and swap.state.is_settled:
+            yield Difference(
+                "swap", f"{outpoint} is spent by {out.spender}, stored is {swap.spend_txid}"
+            )
+
+
+def _coins(store: StoreFacts, money: Money, books: StoreBooks) -> Iterator[Difference]:
+    for outpoint, stored in books.coins.items():
+        coin, held = stored.coin, money.wallet.get(outpoint)
+        if held is None:
+            yield Difference(
+                "coin", f"{outpoint} ({coin.value} of {coin.asset_id}) is stored, not on the chain"
+            )
+            continue
+        if (held.asset_id, held.value) != (coin.asset_id, coin.value):
+            yield Difference(
+                "coin",
+                f"{outpoint} is stored as {coin.value} of {coin.asset_id} and holds {held.value} "
+                f"of {held.asset_id}",
+            )
+        told, seen = books.spender(outpoint), money.spender(outpoint)
+        if told != seen:
+            yield Difference(
+                "coin", f"{outpoint} is spent by {told} as stored, by {seen} on the chain"
+            )
+        if coin.height != money.height(outpoint.txid):
+            yield Difference(
+                "coin",
+                f"{outpoint} is stored at height {coin.height}, it is at "
+                f"{money.height(outpoint.txid)}",
+            )
+    for outpoint, held in money.wallet.items():
+        if outpoint not in books.coins:
+            yield Difference(
+                "coin", f"{outpoint} ({held.value} of {held.asset_id}) is ours and not stored"
+            )
+
+
+def _ledgers(assets: tuple[AssetReport, ...]) -> Iterator[Difference]:
+    for report in assets:
+        for name in ("came_in", "wallet", "locked", "claimed", "fees"):
+            told, seen = getattr(report.store, name), getattr(report.chain, name)
+            if told != seen:
+                yield Difference(
+                    "ledger",
+                    f"{report.asset_id}: {name.replace('_', ' ')} {told} by the store, "
+                    f"{seen} by the chain",
+                )
+        if report.chain.elsewhere:
+            yield Difference(
+                "ledger",
+                f"{report.asset_id}: {report.chain.elsewhere} went to scripts that are not ours",
+            )
+        for side, ledger in (("store", report.store), ("chain", report.chain)):
+            if ledger.gap:
+                yield Difference(
+                    "ledger",
+                    f"{report.asset_id}: by the {side} {ledger.came_in} came in, and "
+                    f"{ledger.gap} of it is nowhere",
+                )

@@ -1,0 +1,88 @@
+"""Reads what the audit compares: the store at one moment, the chain at one tip, and the same again.
+
+Works beside a running daemon, which never stands still for long: what it has not taken in yet, a
+claim that came a second ago, would look like a difference. So a reading counts only when neither
+store nor tip moved meanwhile, and differences only when they are still there after a while.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from lnliquid.liquid import htlc, tx
+from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
+from lnliquid.ports import Chain
+from lnliquid.seller.audit import Report, audit
+from lnliquid.seller.inventory import GAP, NEXT_INDEX
+from lnliquid.seller.money import ChainPicture, SeenTx
+from lnliquid.seller.observe import output_script, read_scripts
+from lnliquid.store.survey import StoreFacts
+from lnliquid.swap import Tip
+
+AGAIN_SECS = 0.3
+
+
+class StillMoving(Exception):
+    """Store or chain changed during every reading; nothing can be said of them together."""
+
+
+async def take_audit(
+    read_store: Callable[[], Awaitable[StoreFacts]],
+    chain: Chain,
+    keys: Keychain,
+    *,
+    settle_secs: float,
+) -> Report:
+    """Audit once; while there are differences, again until `settle_secs` are over.
+
+    Raises `StillMoving` when there was no moment at which store and tip stood still, and
+    `BackendError` when the chain cannot be read.
+    """
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + settle_secs
+    report: Report | None = None
+    while True:
+        before = await read_store()
+        picture = await read_picture(chain, before, keys)
+        if picture.tip == await chain.tip() and before == await read_store():
+            report = await asyncio.to_thread(audit, before, picture, keys.network.policy_asset)
+            if report.is_exact:
+                return report
+        if loop.time() >= deadline:
+            break
+        await asyncio.sleep(AGAIN_SECS)
+    if report is None:
+        raise StillMoving(
+            f"store or chain moved during every reading of the last {settle_secs:g} s"
+        )
+    return report
+
+
+async def read_picture(chain: Chain, store: StoreFacts, keys: Keychain) -> ChainPicture:
+    """Everything on the chain that touches the wallet's addresses or an HTLC of ours.
+
+    The cost grows with every address that was ever used and every swap that was ever funded.
+    """
+    tip: Tip = await chain.tip()
+    wallet = await asyncio.to_thread(_wallet_scripts, store, keys)
+    scripts = wallet | {output_script(s) for s in store.swaps if s.funding_txid}
+    for own in store.own_txs:
+        if not own.is_living:  # it may have got into a block all the same
+            scripts.update(o.script_pubkey for o in tx.parse(own.raw).outputs if not o.is_fee)
+    found, refused = await read_scripts(chain, sorted(scripts))
+    transactions: dict[str, SeenTx] = {}
+    for items, parsed in found.values():
+        for item in items:
+            if item.txid not in transactions:
+                transactions[item.txid] = SeenTx(parsed[item.txid], item.height)
+    unread = tuple(
+        f"the history of {script.hex()} cannot be read: {why}" for script, why in refused.items()
+    )
+    return ChainPicture(tip, frozenset(wallet), transactions, unread)
+
+
+def _wallet_scripts(store: StoreFacts, keys: Keychain) -> set[bytes]:
+    ends = dict(store.cursors)
+    wanted = {(c.coin.branch, c.coin.index) for c in store.coins}
+    for branch in (RECEIVE, CHANGE):
+        wanted |= {(branch, i) for i in range(ends.get(NEXT_INDEX[branch], 0) + GAP)}
+    return {htlc.p2wpkh_script(keys.wallet_key(*address).key_hash) for address in wanted}

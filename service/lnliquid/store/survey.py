@@ -1,0 +1,133 @@
+"""Everything that the store says of money, read at one moment, for the audit."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Transaction
+from lnliquid.store.tables import (
+    CoinRow,
+    CursorRow,
+    EventRow,
+    OutpointRow,
+    OwnTxRow,
+    Purpose,
+    RequestRow,
+    ReservationRow,
+    TxState,
+)
+from lnliquid.swap import Coin, Outpoint, State, Swap
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Amounts kept for a swap that no coin is bound to yet."""
+
+    swap_id: str
+    asset_id: str
+    asset_amount: int
+    lbtc_sats: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A coin or an HTLC output that a transaction of ours spends, and whether that still holds."""
+
+    outpoint: Outpoint
+    owner_txid: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCoin:
+    """A wallet output as stored, with what spends it."""
+
+    coin: Coin
+    spent_txid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OwnTx:
+    """A transaction of ours as stored."""
+
+    txid: str
+    raw: bytes
+    purpose: Purpose
+    state: TxState
+    fee_sats: int
+    height: int | None
+
+    @property
+    def is_living(self) -> bool:
+        """True while it is to confirm, or has."""
+        return self.state in (TxState.SIGNED, TxState.CONFIRMED)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFacts:
+    """The tables that hold money, whole. `requests` are (request id, swap id) pairs.
+
+    `last_states` is the state that the event log ends with, by swap id.
+    """
+
+    swaps: tuple[Swap, ...] = ()
+    requests: tuple[tuple[str, str], ...] = ()
+    last_states: tuple[tuple[str, State], ...] = ()
+    reservations: tuple[Reservation, ...] = ()
+    bindings: tuple[Binding, ...] = ()
+    coins: tuple[StoredCoin, ...] = ()
+    own_txs: tuple[OwnTx, ...] = ()
+    cursors: tuple[tuple[str, int], ...] = ()
+
+
+def survey(tx: Transaction) -> StoreFacts:
+    """Read it all. The cost grows with everything that was ever stored."""
+    newest = select(func.max(col(EventRow.seq))).group_by(col(EventRow.swap_id))
+    ends = tx.execute(
+        select(col(EventRow.swap_id), col(EventRow.to_state)).where(col(EventRow.seq).in_(newest))
+    )
+    requests = tx.execute(select(col(RequestRow.request_id), col(RequestRow.swap_id)))
+    return StoreFacts(
+        swaps=tuple(swap_store.everything(tx)),
+        requests=tuple(sorted((str(r), str(s)) for r, s in requests)),
+        last_states=tuple(sorted((str(s), State(state)) for s, state in ends)),
+        reservations=tuple(
+            Reservation(row.swap_id, row.asset_id, row.asset_amount, row.lbtc_sats)
+            for row in tx.scalars(select(ReservationRow).order_by(col(ReservationRow.swap_id)))
+        ),
+        bindings=tuple(
+            Binding(Outpoint(row.txid, row.vout), row.owner_txid, row.live)
+            for row in tx.scalars(select(OutpointRow).order_by(col(OutpointRow.id)))
+        ),
+        coins=tuple(
+            StoredCoin(
+                Coin(
+                    Outpoint(row.txid, row.vout),
+                    row.asset_id,
+                    row.value,
+                    row.branch,
+                    row.key_index,
+                    row.height,
+                ),
+                row.spent_txid,
+            )
+            for row in tx.scalars(select(CoinRow).order_by(col(CoinRow.txid), col(CoinRow.vout)))
+        ),
+        own_txs=tuple(
+            OwnTx(
+                row.txid,
+                row.raw,
+                Purpose(row.purpose),
+                TxState(row.state),
+                row.fee_sats,
+                row.height,
+            )
+            for row in tx.scalars(select(OwnTxRow).order_by(col(OwnTxRow.txid)))
+        ),
+        cursors=tuple(
+            (row.name, row.value)
+            for row in tx.scalars(select(CursorRow).order_by(col(CursorRow.name)))
+        ),
+    )
