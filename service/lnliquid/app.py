@@ -107,11 +107,6 @@ async def serve(settings: Settings) -> int:
     configure_log(settings.log_format)
     require_native_secp256k1()
     network = NETWORKS_BY_NAME[settings.network]
-    if settings.asset_id == network.policy_asset:
-        raise SettingsError(
-            ("asset_id is L-BTC itself, which pays fees and subsidies and cannot be sold too",),
-            hint="name another asset",
-        )
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
     with only_process(settings.database):
         clock = SystemClock()

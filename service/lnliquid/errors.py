@@ -183,3 +183,10 @@ class BackendRejected(BackendError):
     def __init__(self, backend: str, message: str, code: int | None = None) -> None:
         super().__init__(backend, message)
         self.code = code
+
+
+class StoreFailure(Exception):
+    """The database did not commit: disk full, locked by another process, damaged.
+
+    Nothing of the write is there afterwards, and it may be tried again.
+    """

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from lnliquid.buyer import terminal
+from lnliquid.errors import StoreFailure
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.seller.audit import Report
 from lnliquid.seller.audit_reading import StillMoving, take_audit
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings
-from lnliquid.store.sqlite import StoreFailure, read_file
+from lnliquid.store.sqlite import read_file
 from lnliquid.store.survey import StoreFacts, survey
 
 EXIT_DIFFERENT, EXIT_UNFINISHED = 1, 4

@@ -5,6 +5,7 @@ that are each fine but unsafe together are refused with the numbers printed (des
 """
 
 import ipaddress
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,6 +23,7 @@ from lnliquid.terms import (
     CLAIM_VSIZE,
     FEE_FLOOR_SATS_PER_KVB,
     MAX_AMOUNT,
+    POLICY_ASSETS,
     SINGLE_FUNDING_VSIZE,
     Timelocks,
     fee_sats,
@@ -29,6 +31,8 @@ from lnliquid.terms import (
 )
 
 ENV_PREFIX = "LNLIQUID_"
+OTHER_VARIABLES = ("LNLIQUID_BUYER_", "LNLIQUID_OPERATOR", "LNLIQUID_CRASH_AT")
+"""Variables with the same beginning that are read elsewhere."""
 
 Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
 
@@ -172,6 +176,10 @@ class Settings(BaseSettings):
             problems.append(
                 f"unsafe time locks: {budget}; raise refund_delta_blocks by at least {short}"
             )
+        if self.asset_id == POLICY_ASSETS[self.network]:
+            problems.append(
+                "asset_id is L-BTC itself, which pays fees and subsidies and cannot be sold too"
+            )
         if self.min_swap_amount > self.max_swap_amount:
             problems.append(
                 f"min_swap_amount = {self.min_swap_amount} is above "
@@ -263,6 +271,17 @@ def load_settings(config: Path | None) -> Settings:
             values = TomlConfigSettingsSource(Settings, toml_file=config)()
         except ValueError as error:  # tomllib.TOMLDecodeError
             raise SettingsError((f"{config} is not valid TOML: {error}",)) from None
+    unknown = sorted(
+        name
+        for name in os.environ
+        if name.startswith(ENV_PREFIX)
+        and name.removeprefix(ENV_PREFIX).lower() not in Settings.model_fields
+        and not name.startswith(OTHER_VARIABLES)
+    )
+    if unknown:
+        raise SettingsError(
+            tuple(f"{name} in the environment names no setting" for name in unknown)
+        )
     try:
         return Settings(**values)
     except ValidationError as error:

@@ -3,7 +3,8 @@
 This module imports nothing of the project and does no I/O.
 """
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 
@@ -183,6 +184,34 @@ class Swap:
         if self.funding_txid is None or self.subsidy_vout is None:
             return None
         return Outpoint(self.funding_txid, self.subsidy_vout)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a buyer asked for: the parameters that `request_id` stands for."""
+
+    request_id: str
+    asset_id: str
+    asset_amount: int
+    buyer_claim_address: str
+    min_funding_confs: int
+    max_total_price_msat: int
+
+    @property
+    def parameter_hash(self) -> bytes:
+        """SHA-256 over all parameters; a request id never changes its own (money rule 8)."""
+        text = "\n".join(
+            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "request_id"
+        )
+        return hashlib.sha256(text.encode()).digest()
+
+    def differing_fields(self, swap: Swap) -> tuple[str, ...]:
+        """Names of the parameters in which this request differs from the swap that exists."""
+        return tuple(
+            f.name
+            for f in fields(self)
+            if f.name != "request_id" and getattr(self, f.name) != getattr(swap, f.name)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,25 @@ MAX_AMOUNT = 2_100_000_000_000_000
 MAX_SWAPS_PER_FUNDING = 634
 """HTLC pairs in one standard transaction of 400,000 weight; 635 fail with `tx-size`."""
 
+POLICY_ASSETS = {
+    "liquidv1": "6f0279e9ed041c3d710a9f57d0c02928416460c4b722ae3457a11eec381c526d",
+    "liquidtestnet": "144c654344aa716d6f3abcc1ca90e5641e4e2a7f633bc09fe3baf64585819a49",
+    # Of the chain named `liquid-regtest`, the only one of that kind that Core Lightning accepts.
+    "liquid-regtest": "ceb851388a62039c49710566bc8b0b229eaa8a92bafbca512d8f7fd363b9e75c",
+}
+"""L-BTC, which pays fees, on each chain (Elements `src/chainparams.cpp`)."""
+
 FEE_FLOOR_SATS_PER_KVB = 100
 """elementsd's minimum relay fee."""
 
 SINGLE_FUNDING_VSIZE = 620
 """Funding of one swap alone from up to four coins, in vbytes."""
 
-CLAIM_VSIZE = 392
-"""Claim of both outputs to one P2WPKH address with its fee, two inputs, in vbytes."""
+CLAIM_VSIZE = 393
+"""Claim of both outputs to one P2WPKH address with its fee, two inputs, in vbytes.
+
+392 below height 32,768, where the lock height takes a byte less.
+"""
 
 
 def fee_sats(vsize: int, rate_sats_per_kvb: int) -> int:

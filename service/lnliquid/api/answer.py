@@ -10,8 +10,7 @@ import structlog
 from google.protobuf.message import Message
 
 from lnliquid.api.errors import Reply, reply_to
-from lnliquid.errors import FieldViolation, InvalidRequest, NotReady, SwapError
-from lnliquid.store.sqlite import StoreFailure
+from lnliquid.errors import FieldViolation, InvalidRequest, NotReady, StoreFailure, SwapError
 
 log = structlog.get_logger()
 T = TypeVar("T")

@@ -2,8 +2,7 @@
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.seller.observe import witness_script
-from lnliquid.store.swaps import Request
-from lnliquid.swap import Event, Offer, State, Swap
+from lnliquid.swap import Event, Offer, Request, State, Swap
 
 
 def request_from(message: pb.CreateSwapRequest) -> Request:

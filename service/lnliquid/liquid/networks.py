@@ -8,6 +8,8 @@ from typing import Any
 
 from embit.liquid.networks import NETWORKS
 
+from lnliquid.terms import POLICY_ASSETS
+
 
 @dataclass(frozen=True)
 class Network:
@@ -44,22 +46,21 @@ class Network:
 MAINNET = Network(
     "liquidv1",
     "liquidv1",
-    "6f0279e9ed041c3d710a9f57d0c02928416460c4b722ae3457a11eec381c526d",
+    POLICY_ASSETS["liquidv1"],
     1776,
     ("bc", "ex"),
 )
 TESTNET = Network(
     "liquidtestnet",
     "liquidtestnet",
-    "144c654344aa716d6f3abcc1ca90e5641e4e2a7f633bc09fe3baf64585819a49",
+    POLICY_ASSETS["liquidtestnet"],
     1,
     ("tb", "tex"),
 )
 REGTEST = Network(
     "liquid-regtest",
     "elementsregtest",
-    # Of the chain named `liquid-regtest`, the only one Core Lightning accepts.
-    "ceb851388a62039c49710566bc8b0b229eaa8a92bafbca512d8f7fd363b9e75c",
+    POLICY_ASSETS["liquid-regtest"],
     1,
     ("ert",),
 )

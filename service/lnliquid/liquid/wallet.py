@@ -30,21 +30,22 @@ MAX_VSIZE = 100_000
 
 
 def select_coins(coins: Sequence[Coin], wanted: int) -> list[Coin] | None:
-    """Coins worth at least `wanted`, confirmed before unconfirmed; None when they are not.
+    """Coins worth at least `wanted`, unconfirmed ones only where needed; None when they are not.
 
     The smallest single coin that suffices, else the largest first: few inputs, and large coins stay
     whole for large needs.
     """
-    enough = [c for c in coins if c.value >= wanted]
-    if enough:
-        return [min(enough, key=lambda c: (c.height is None, c.value, c.outpoint))]
-    chosen: list[Coin] = []
-    total = 0
-    for coin in sorted(coins, key=lambda c: (c.height is None, -c.value, c.outpoint)):
-        chosen.append(coin)
-        total += coin.value
-        if total >= wanted:
-            return chosen
+    for usable in ([c for c in coins if c.height is not None], coins):
+        enough = [c for c in usable if c.value >= wanted]
+        if enough:
+            return [min(enough, key=lambda c: (c.value, c.outpoint))]
+        chosen: list[Coin] = []
+        total = 0
+        for coin in sorted(usable, key=lambda c: (c.height is None, -c.value, c.outpoint)):
+            chosen.append(coin)
+            total += coin.value
+            if total >= wanted:
+                return chosen
     return None
 
 
@@ -110,6 +111,8 @@ class FundingPlanner:
         Raises `MustWait` when a block is needed first, `NotEnoughCoins` when not even the first
         swap can be paid for.
         """
+        if any(s.asset_id == self._policy_asset for s in swaps):
+            raise ValueError("L-BTC pays for the funding and cannot be what it sells")
         fitting, above = 0, len(swaps) + 1
         best: _Choice | None = None
         trial = len(swaps)

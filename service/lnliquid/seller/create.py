@@ -23,8 +23,8 @@ from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database
-from lnliquid.store.swaps import NewSwap, Request
-from lnliquid.swap import Event, Offer, State, Swap
+from lnliquid.store.swaps import NewSwap
+from lnliquid.swap import Event, Offer, Request, State, Swap
 from lnliquid.terms import fee_sats, total_price_msat
 
 log = structlog.get_logger()

@@ -10,7 +10,7 @@ import contextlib
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError, BackendRejected
+from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import lanes, wallet
 from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
@@ -23,7 +23,7 @@ from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, StoreFailure, Transaction
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose
 from lnliquid.swap import Coin, Swap
 from lnliquid.terms import MAX_SWAPS_PER_FUNDING

@@ -9,12 +9,12 @@ import asyncio
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
 
-from lnliquid.errors import BackendError
+from lnliquid.errors import BackendError, StoreFailure
 from lnliquid.ports import Chain
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
 from lnliquid.store import figures
-from lnliquid.store.sqlite import Database, StoreFailure
+from lnliquid.store.sqlite import Database
 from lnliquid.swap import State
 
 log = structlog.get_logger()

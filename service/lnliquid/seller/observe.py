@@ -1,5 +1,6 @@
 """Reads what the chain holds of swaps: funding height, and who spent each HTLC output, how."""
 
+import contextlib
 from collections.abc import Collection, Sequence
 
 from lnliquid.errors import BackendRejected
@@ -56,7 +57,11 @@ async def read_scripts(
     found, refused = await histories(chain, scripts)
     wanted = {i.txid for items in found.values() for i in items} - set(known)
     raws = await chain.transactions(sorted(wanted)) if wanted else {}
-    parsed = {txid: tx.parse(raw) for txid, raw in raws.items()}
+    parsed = {}
+    for txid, raw in raws.items():
+        # One that cannot be read is as good as missing: its scripts are refused, no others.
+        with contextlib.suppress(ValueError):
+            parsed[txid] = tx.parse(raw)
     whole: dict[bytes, tuple[tuple[HistoryItem, ...], Parsed]] = {}
     for script, items in found.items():
         missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]

@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from lnliquid.errors import BackendError, NotReady
+from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller.inventory import Inventory
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store.sqlite import Database, StoreFailure
+from lnliquid.store.sqlite import Database
 from lnliquid.swap import Tip
 
 PAUSED = "paused"

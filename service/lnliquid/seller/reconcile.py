@@ -99,7 +99,7 @@ def reconcile(
     """
     state, cause, txid, height = _state(swap, facts, tip, policy)
     is_open = tip.height >= (swap.refund_lock_height or 0)
-    after = _with_invoice(swap, invoice, state, tip, policy)
+    after = _with_invoice(swap, facts, invoice, state)
     after = replace(
         after,
         state=state,
@@ -111,10 +111,14 @@ def reconcile(
     action: Action | None = None
     if state is State.FUNDED and facts.asset_spend is None:
         action = _while_funded(after, facts, invoice, tip, policy)
-    elif state is State.CREATED and invoice is not None:
-        # A reorg took the funding back; what nobody may pay must not be payable (rule 3).
-        if invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED):
-            action = DropInvoice(invoice.status)
+    elif (
+        state in (State.CREATED, State.REFUNDED)
+        and invoice is not None
+        and invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
+    ):
+        # A reorg took the funding back, or the invoice came into being late: what is not locked
+        # must not be payable (rule 3).
+        action = DropInvoice(invoice.status)
     elif (
         state in (State.CLAIMED, State.REFUNDED)
         and is_open
@@ -158,10 +162,12 @@ def _is_buried(spend: Spend | None, tip: Tip, policy: Policy) -> bool:
     return spend is not None and confirmations(spend.height, tip) >= policy.final_confs
 
 
-def _with_invoice(
-    swap: Swap, invoice: Invoice | None, state: State, tip: Tip, policy: Policy
-) -> Swap:
+def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state: State) -> Swap:
     """What Lightning tells, taken into the record: paid for ever, adopted, or gone by our doing."""
+    spends = (facts.asset_spend, facts.subsidy_spend)
+    if any(s is not None and s.kind is SpendKind.CLAIM for s in spends):
+        # A claim of either output shows the preimage, and only a payment gives that away.
+        return replace(swap, invoice_mark=InvoiceMark.PAID)
     if invoice is None:
         return swap
     if invoice.status is InvoiceStatus.PAID:
@@ -175,9 +181,7 @@ def _with_invoice(
             invoice_mark=InvoiceMark.ASKED,
         )
     if invoice.status is InvoiceStatus.ABSENT and swap.invoice_mark is InvoiceMark.CLOSED:
-        in_time = _lifetime_secs(swap, tip, policy) >= MIN_INVOICE_SECS
-        again = state is State.CREATED and in_time
-        mark = InvoiceMark.NONE if again else InvoiceMark.CLOSED
+        mark = InvoiceMark.NONE if state is State.CREATED else InvoiceMark.CLOSED
         return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
     return swap
 
@@ -212,7 +216,7 @@ def _while_funded(
         if is_open:
             return refund
         lifetime = _lifetime_secs(swap, tip, policy)
-        may_be_made = swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED)
+        may_be_made = swap.invoice_mark <= InvoiceMark.CLOSED
         return MakeInvoice(lifetime) if may_be_made and lifetime >= MIN_INVOICE_SECS else None
     if invoice.status is InvoiceStatus.UNPAID:
         # From here on a payment could come back too late for the claim, so none is taken.

@@ -13,7 +13,7 @@ from dataclasses import replace
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError, BackendRejected
+from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
 from lnliquid.ports import Chain
 from lnliquid.seller import observe
@@ -35,7 +35,7 @@ from lnliquid.seller.reconcile import (
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, StoreFailure, Transaction
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Outpoint, State, Swap, Tip
 
 log = structlog.get_logger()

@@ -25,20 +25,13 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lnliquid.errors import SettingsError, SwapError
+from lnliquid.errors import SettingsError, StoreFailure, SwapError
 from lnliquid.ports import Clock
 
 T = TypeVar("T")
 
 MAX_GROUP = 256
 """Writes in one transaction; bounds how long the first of them waits."""
-
-
-class StoreFailure(Exception):
-    """The database did not commit: disk full, locked by another process, damaged.
-
-    Nothing of the write is there afterwards, and it may be tried again.
-    """
 
 
 class Transaction(Session):

@@ -3,7 +3,6 @@
 Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -19,37 +18,9 @@ from lnliquid.store.tables import (
     ReservationRow,
     SwapRow,
 )
-from lnliquid.swap import Event, InvoiceMark, State, Swap, path
+from lnliquid.swap import Event, InvoiceMark, Request, State, Swap, path
 
 NEXT_SWAP = "next_swap_index"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a buyer asked for: the parameters that `request_id` stands for."""
-
-    request_id: str
-    asset_id: str
-    asset_amount: int
-    buyer_claim_address: str
-    min_funding_confs: int
-    max_total_price_msat: int
-
-    @property
-    def parameter_hash(self) -> bytes:
-        """SHA-256 over all parameters; a request id never changes its own (money rule 8)."""
-        text = "\n".join(
-            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "request_id"
-        )
-        return hashlib.sha256(text.encode()).digest()
-
-    def differing_fields(self, swap: Swap) -> tuple[str, ...]:
-        """Names of the parameters in which this request differs from the swap that exists."""
-        return tuple(
-            f.name
-            for f in fields(self)
-            if f.name != "request_id" and getattr(self, f.name) != getattr(swap, f.name)
-        )
 
 
 @dataclass(frozen=True, slots=True)
