@@ -10,14 +10,15 @@ from collections.abc import Iterable
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError
+from lnliquid.errors import BackendError, StoreFailure
 from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Clock, Invoice, InvoiceStatus, SellerLightning
 from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database
-from lnliquid.swap import InvoiceMark, Swap
+from lnliquid.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.terms import blocks_to_pay_and_claim
 
 log = structlog.get_logger()
 
@@ -60,17 +61,23 @@ class Invoices:
         self._known.pop(swap_id, None)
         self._stale.discard(swap_id)
 
-    async def refresh(self, swaps: Iterable[Swap]) -> None:
-        """Read those that were never read, were paid, or ran out since."""
+    async def refresh(self, swaps: Iterable[Swap], tip: Tip) -> None:
+        """Read those that something may hang on now: paid, run out, or never read and needed.
+
+        While an invoice was shown, may still be paid and is not due to be deleted, nothing hangs on
+        it, so that a start with thousands of open swaps need not ask for each.
+        """
         now = self._clock.now()
+        last_blocks = blocks_to_pay_and_claim(self._settings.timelocks)
         wanted: set[str] = set()
         for swap in swaps:
             known = self._known.get(swap.swap_id)
-            if known is None:
-                stale = swap.invoice_mark not in (InvoiceMark.NONE, InvoiceMark.PAID)
+            ran_out = (swap.invoice_expires_at or 0) <= now
+            if known is None and swap.invoice_mark not in (InvoiceMark.NONE, InvoiceMark.PAID):
+                short = (swap.refund_lock_height or 0) - tip.height < last_blocks
+                stale = ran_out or short or swap.state is State.CREATED
             else:
-                ran_out = (known.expires_at or 0) <= now
-                stale = known.status is InvoiceStatus.UNPAID and ran_out
+                stale = known is not None and known.status is InvoiceStatus.UNPAID and ran_out
             if stale or swap.swap_id in self._stale:
                 wanted.add(swap.swap_id)
         await self.read(wanted)
@@ -113,8 +120,8 @@ class Invoices:
         while True:
             try:
                 await self._next_paid(watched, wake)
-            except BackendError as error:
-                log.warning("waiting for payments is delayed", reason=error.message)
+            except (BackendError, StoreFailure) as error:
+                log.warning("waiting for payments is delayed", reason=str(error))
                 await asyncio.sleep(RETRY_SECS)
             except Exception:  # only a wake-up is lost; the watcher reads invoices by itself too
                 log.exception("waiting for payments failed")

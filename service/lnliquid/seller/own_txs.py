@@ -20,6 +20,9 @@ from lnliquid.swap import Tip
 
 log = structlog.get_logger()
 
+CHECKED_HEIGHT = "own_txs_checked_height"
+"""Cursor: the tip at which every transaction that may still change was last looked at."""
+
 
 class OwnTxs:
     """Follows stored transactions by the script of their first output."""
@@ -35,16 +38,19 @@ class OwnTxs:
 
         Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
         """
-        rows = await self._database.read(
-            lambda session: own_tx_store.moving(session, tip.height - REORG_BLOCKS)
-        )
+
+        def look(session: Transaction) -> tuple[int, list[OwnTxRow]]:
+            # Counted from where we last looked, not from the tip: while we were away a reorg may
+            # have come, and many blocks after it.
+            checked = coin_store.cursor(session, CHECKED_HEIGHT)
+            return checked, own_tx_store.moving(session, min(checked, tip.height) - REORG_BLOCKS)
+
+        checked, rows = await self._database.read(look)
         for row in rows:
             if row.txid not in self._scripts:
                 self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
         self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
-        if not rows:
-            return set()
-        found, _refused = await histories(self._chain, sorted(set(self._scripts.values())))
+        found, refused = await histories(self._chain, sorted(set(self._scripts.values())))
         moved: list[tuple[str, TxState, int | None]] = []
         unseen: list[OwnTxRow] = []
         turned_back: set[str] = set()
@@ -55,19 +61,21 @@ class OwnTxs:
             item = next((i for i in history if i.txid == row.txid), None)
             height = item.height if item else None
             state = TxState.SIGNED if height is None else TxState.CONFIRMED
-            if (row.state, row.height) != (int(state), height):
-                moved.append((row.txid, state, height))
             if item is None:
                 older = await self._confirmed_older(row.txid, history)
                 if older is not None:
                     turned_back |= older
-                else:
-                    unseen.append(row)
-        if moved:
+                    continue
+                unseen.append(row)
+            if (row.state, row.height) != (int(state), height):
+                moved.append((row.txid, state, height))
+        if moved or (tip.height != checked and not refused):
 
             def store(session: Transaction) -> None:
                 for txid, state, height in moved:
                     own_tx_store.set_state(session, txid, state, height)
+                if not refused:
+                    coin_store.set_cursor(session, CHECKED_HEIGHT, tip.height)
 
             await self._database.write(store)
         let_go: set[str] = set()
