@@ -409,7 +409,7 @@ def test_every_check_has_a_case_in_which_it_fails() -> None:
 def test_the_limits_themselves_are_allowed() -> None:
     """Equal to the limit passes: price, fee, expiry, blocks left, budget, CLTV."""
     facts = good()
-    facts = facts.want_with(claim_rate_sats_per_kvb=1_275)
+    facts = facts.want_with(claim_rate_sats_per_kvb=1_272)
     facts = facts.offer_with(refund_delta_blocks=170)
     facts = facts.swap_with(bolt11=invoice(HASH, cltv_blocks=144))
     facts = replace(facts, now=START_TIME + 599, tip=Tip(LOCK_HEIGHT - 155, "00" * 32))

@@ -1,6 +1,7 @@
 """`SwapService` of the schema: what buyers call."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import grpc
@@ -66,16 +67,19 @@ class SwapServicer(pb_grpc.SwapServiceServicer):
         """See the schema."""
         try:
             validate(request)
-            async for swap, event in self._seller.watch(
-                request.swap_id.lower(), request.after_event
-            ):
-                message = pb.WatchSwapResponse(swap=convert.swap_to(swap))
-                if event is not None:
-                    message.event.CopyFrom(convert.event_to(event))
-                try:
-                    async with asyncio.timeout(self._write_secs):
-                        await context.write(message)
-                except TimeoutError:
-                    raise SlowReader(self._write_secs) from None
+            changes = self._seller.watch(request.swap_id.lower(), request.after_event)
+            async with contextlib.aclosing(changes):
+                async for swap, event in changes:
+                    message = pb.WatchSwapResponse(swap=convert.swap_to(swap))
+                    if event is not None:
+                        message.event.CopyFrom(convert.event_to(event))
+                    await self._write(context, message)
         except Exception as error:
             await refuse(context, error)
+
+    async def _write(self, context: Context, message: pb.WatchSwapResponse) -> None:
+        try:
+            async with asyncio.timeout(self._write_secs):
+                await context.write(message)
+        except TimeoutError:
+            raise SlowReader(self._write_secs) from None

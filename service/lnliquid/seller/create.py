@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import structlog
 
@@ -143,7 +143,7 @@ class Seller:
 
     async def watch(
         self, swap_id: str, after_event: int
-    ) -> AsyncIterator[tuple[Swap, Event | None]]:
+    ) -> AsyncGenerator[tuple[Swap, Event | None], None]:
         """The events after this one, then each change; ends when the swap is final.
 
         The event is None when something else changed. Raises `SwapNotFound`.
@@ -175,7 +175,8 @@ class Seller:
                 while True:
                     changed.clear()
                     swap, _ = await self.swap(swap.swap_id)
-                    if swap.bolt11 is not None or swap.state > State.FUNDED:
+                    payable = swap.state is State.FUNDED and swap.bolt11 is not None
+                    if payable or swap.state > State.FUNDED:
                         return swap
                     await changed.wait()
         except TimeoutError:

@@ -5,6 +5,8 @@ takes it out of the chain makes it be sent again. It is given up only when somet
 of its inputs, buried, as the chain shows at that moment.
 """
 
+from dataclasses import replace
+
 import structlog
 
 from lnliquid.errors import BackendError, BackendRejected
@@ -16,7 +18,7 @@ from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import OwnTxRow, Purpose, TxState
-from lnliquid.swap import Tip
+from lnliquid.swap import Outpoint, Tip
 
 log = structlog.get_logger()
 
@@ -50,6 +52,8 @@ class OwnTxs:
             if row.txid not in self._scripts:
                 self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
         self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
+        if not rows:
+            return set()
         found, refused = await histories(self._chain, sorted(set(self._scripts.values())))
         moved: list[tuple[str, TxState, int | None]] = []
         unseen: list[OwnTxRow] = []
@@ -92,7 +96,7 @@ class OwnTxs:
         """
         confirmed = {i.txid: i.height for i in history if i.height is not None}
 
-        def turn_back(session: Transaction) -> set[str] | None:
+        def turn_back(session: Transaction) -> tuple[set[str], list[bytes]] | None:
             for row in own_tx_store.replaced_by(session, txid):
                 if row.txid in confirmed:
                     swaps = {s.swap_id for s in swap_store.funded_by(session, txid)}
@@ -100,13 +104,17 @@ class OwnTxs:
                     own_tx_store.set_state(
                         session, row.txid, TxState.CONFIRMED, confirmed[row.txid]
                     )
-                    coin_store.drop_coins_of(session, txid)
-                    return swaps
+                    older = tx.parse(row.raw)
+                    _give_back_change(session, txid, older)
+                    return swaps, [o.script_pubkey for o in older.outputs]
             return None
 
-        swaps = await self._database.write(turn_back)
-        if swaps is not None:
-            log.warning("the older one confirmed", txid=txid, swaps=len(swaps))
+        turned = await self._database.write(turn_back)
+        if turned is None:
+            return None
+        swaps, scripts = turned
+        self._chain.mark_changed(scripts)  # their heights, and what spends them, are to be read
+        log.warning("the older one confirmed", txid=txid, swaps=len(swaps))
         return swaps
 
     async def _send_again(self, row: OwnTxRow, tip: Tip) -> set[str]:
@@ -158,6 +166,25 @@ class OwnTxs:
             if any(i.outpoint in inputs for i in tx.parse(raw).inputs):
                 return txid
         return None
+
+
+def _give_back_change(session: Transaction, txid: str, older: tx.Transaction) -> None:
+    """The wallet has the outputs of the older transaction again, in the place of the newer one's.
+
+    Both pay the same scripts, output by output; only the L-BTC change differs in value.
+    """
+    newer = coin_store.coins_of(session, {txid})
+    coin_store.drop_coins_of(session, txid)
+    there = {c.outpoint for c in coin_store.coins_of(session, {older.txid})}
+    coins = [
+        replace(
+            coin,
+            outpoint=Outpoint(older.txid, coin.outpoint.vout),
+            value=older.outputs[coin.outpoint.vout].value or 0,
+        )
+        for coin in newer
+    ]
+    coin_store.add_own_coins(session, [c for c in coins if c.outpoint not in there])
 
 
 def give_up(session: Transaction, txid: str) -> set[str]:

@@ -180,7 +180,10 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
             invoice_expires_at=invoice.expires_at,
             invoice_mark=InvoiceMark.ASKED,
         )
-    if invoice.status is InvoiceStatus.ABSENT and swap.invoice_mark is InvoiceMark.CLOSED:
+    # Asked for and never shown: nobody can have paid it, should it ever come into being.
+    unseen = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is None
+    closed = swap.invoice_mark is InvoiceMark.CLOSED or (unseen and state is State.CREATED)
+    if invoice.status is InvoiceStatus.ABSENT and closed:
         mark = InvoiceMark.NONE if state is State.CREATED else InvoiceMark.CLOSED
         return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
     return swap

@@ -1,6 +1,6 @@
 """Our own transactions: kept whole before they are sent, followed, replaced, given up."""
 
-from sqlalchemy import select, update
+from sqlalchemy import literal_column, select, update
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
@@ -39,7 +39,7 @@ def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
                     & (col(OwnTxRow.height) > above_height)
                 )
             )
-            .order_by(col(OwnTxRow.created_at), col(OwnTxRow.purpose))
+            .order_by(literal_column("rowid"))  # parents were stored before their children
         )
     )
 

@@ -25,7 +25,7 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lnliquid.errors import SettingsError, StoreFailure, SwapError
+from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.ports import Clock
 
 T = TypeVar("T")
@@ -143,9 +143,8 @@ class Database:
             self.commits += 1
         except SQLAlchemyError as error:
             failure = StoreFailure(_reason(error))
-            # A refusal is a refusal whether the others reached the disk or not.
-            refused = {f: e for f, _, e in done if isinstance(e, SwapError)}
-            done = [(future, None, refused.get(future, failure)) for _, future in group]
+            # A refusal too was judged on rows of this group that are not there.
+            done = [(future, None, failure) for _, future in group]
         for future, result, problem in done:
             if problem is None:
                 future.set_result(result)

@@ -1,0 +1,136 @@
+"""Small real classes that stand for what a unit test does not want to start."""
+
+import asyncio
+import threading
+from collections.abc import Iterable, Sequence
+
+from lnliquid.errors import BackendError, BackendRejected, BackendUnavailable
+from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus, NodeInfo
+from lnliquid.store.sqlite import Transaction
+from lnliquid.swap import Tip
+
+DEADLINE_SECS = 10
+
+
+class Gate:
+    """A write that holds the writer until it is opened, so that others gather behind it."""
+
+    def __init__(self) -> None:
+        self._inside, self._opened = threading.Event(), threading.Event()
+
+    def __call__(self, _session: Transaction) -> None:
+        self._inside.set()
+        assert self._opened.wait(DEADLINE_SECS)
+
+    async def reached(self) -> None:
+        """Wait until the writer is held."""
+        assert await asyncio.to_thread(self._inside.wait, DEADLINE_SECS)
+
+    def open(self) -> None:
+        """Let the writer go on."""
+        self._opened.set()
+
+
+class FakeChain:
+    """A chain backend of dictionaries. `refused` scripts have histories that are too long."""
+
+    def __init__(self) -> None:
+        self.height = 100
+        self.raws: dict[str, bytes] = {}
+        self.found: dict[bytes, tuple[HistoryItem, ...]] = {}
+        self.refused: set[bytes] = set()
+        self.broken: BackendError | None = None
+        self.calls: list[str] = []
+
+    def _called(self, name: str) -> None:
+        self.calls.append(name)
+        if self.broken is not None:
+            raise self.broken
+
+    async def tip(self) -> Tip:
+        """A tip at the set height."""
+        self._called("tip")
+        return Tip(self.height, f"block {self.height}")
+
+    async def watch(self, scripts: Iterable[bytes]) -> None:
+        """Nothing is followed."""
+
+    def unwatch(self, scripts: Iterable[bytes]) -> None:
+        """Nothing is followed."""
+
+    def take_changed(self) -> set[bytes]:
+        """Nothing changes."""
+        return set()
+
+    def mark_changed(self, scripts: Iterable[bytes]) -> None:
+        """Nothing changes."""
+
+    async def histories(self, scripts: Sequence[bytes]) -> dict[bytes, tuple[HistoryItem, ...]]:
+        """As set; rejected whole if one of the scripts is refused, as a batched call is."""
+        self._called("histories")
+        if self.refused & set(scripts):
+            raise BackendRejected("electrum", "history too large", 1)
+        return {script: self.found.get(script, ()) for script in scripts}
+
+    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+        """Those that are known."""
+        self._called("transactions")
+        return {txid: self.raws[txid] for txid in txids if txid in self.raws}
+
+    async def broadcast(self, raw: bytes) -> None:
+        """Accepted, without effect."""
+        self._called("broadcast")
+
+    async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
+        """No estimate."""
+        return None
+
+
+class FakeLightning:
+    """A Core Lightning that can receive, counts its calls, and can be down."""
+
+    def __init__(self) -> None:
+        self.network = "liquid-regtest"
+        self.receivable = 10_000_000
+        self.is_down = False
+        self.asked = 0
+
+    async def info(self) -> NodeInfo:
+        """A node of the set network."""
+        self.asked += 1
+        if self.is_down:
+            raise BackendUnavailable("lightning", "no such socket")
+        return NodeInfo("02" * 33, self.network, "v1", 100)
+
+    async def receivable_msat(self) -> int:
+        """As set."""
+        return self.receivable
+
+    async def create_invoice(
+        self,
+        *,
+        label: str,
+        amount_msat: int,
+        preimage: bytes,
+        description: str,
+        expiry_secs: int,
+        cltv_blocks: int,
+    ) -> Invoice:
+        """Not part of these tests."""
+        raise NotImplementedError
+
+    async def invoice(self, label: str) -> Invoice:
+        """None was made."""
+        return Invoice(label, InvoiceStatus.ABSENT)
+
+    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
+        """None was made."""
+        return {label: Invoice(label, InvoiceStatus.ABSENT) for label in labels}
+
+    async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
+        """There is none."""
+        return False
+
+    async def wait_paid(self, after_pay_index: int, wait_secs: int) -> Invoice | None:
+        """None is paid."""
+        return None

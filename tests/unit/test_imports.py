@@ -1,0 +1,197 @@
+"""The import rules of the design's section 3, read from the source by `ast`.
+
+Rooms import one way: app, cli → api, buyer → seller → liquid, lightning, store → settings, ports →
+swap, terms, errors. The domain does no I/O and reads no clock. Adapters never know each other.
+"""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .builders import ROOT
+
+SERVICE, LAB = ROOT / "service" / "lnliquid", ROOT / "lab" / "lnlab"
+BASE = {"swap", "terms", "errors"}
+LOW = BASE | {"settings", "ports"}
+
+ROOM_MAY_IMPORT: dict[str, set[str]] = {
+    "swap": set(),
+    "terms": set(),
+    "errors": set(),
+    "crashpoints": set(),
+    "ports": BASE,
+    "settings": BASE,
+    "liquid": LOW,
+    "lightning": LOW,
+    "store": LOW,
+    "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
+    "buyer": LOW | {"liquid", "lightning", "store", "seller"},
+    "api": LOW | {"liquid", "lightning", "store", "seller"},
+    "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
+    "operator_calls": LOW | {"buyer"},
+    "operator_commands": LOW | {"liquid", "store", "seller", "buyer"},
+    "cli": LOW
+    | {"liquid", "lightning", "store", "seller", "buyer", "api", "app", "crashpoints"}
+    | {"operator_calls", "operator_commands"},
+    "__init__": set(),
+    "__main__": {"cli"},
+}
+"""Every room of the service, and the other rooms that it may import."""
+
+DOMAIN = ["swap", "terms", "errors", "ports", "seller.reconcile", "buyer.verify", "liquid.htlc"]
+IO_MODULES = {
+    "asyncio", "os", "io", "pathlib", "socket", "ssl", "subprocess", "threading", "concurrent",
+    "time", "random", "secrets", "uuid", "logging", "structlog", "sqlite3", "sqlalchemy",
+    "sqlmodel", "alembic", "grpc", "aiohttp", "aiorpcx", "pyln", "tempfile", "shutil", "signal",
+    "multiprocessing", "urllib", "http", "select", "selectors", "embit", "pydantic_settings",
+}  # fmt: skip
+IO_NAMES = {"open", "print", "input", "exec", "eval"}
+CLOCK_METHODS = {"now", "utcnow", "today"}
+"""Of `datetime`, whose conversions are pure."""
+ADAPTERS = {
+    "electrum": "liquid.electrum",
+    "cln": "lightning",
+    "store": "store",
+    "api": "api",
+}
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """Dotted name, without the package's own, to file."""
+    return {
+        ".".join(path.relative_to(root).with_suffix("").parts): path
+        for path in sorted(root.rglob("*.py"))
+    }
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names that a file imports, at any depth of it; relative imports stay in a package."""
+    for node in ast.walk(ast.parse(path.read_text(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                assert not path.is_relative_to(SERVICE), f"{path}: imports are absolute here"
+                continue
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def local(name: str) -> str | None:
+    """The part behind `lnliquid.`, None for a foreign import."""
+    package, _, rest = name.partition(".")
+    return rest if package == "lnliquid" else None
+
+
+FILES = modules(SERVICE)
+
+
+def room_of(name: str) -> str:
+    """The room that a module or an imported name belongs to."""
+    return name.split(".")[0]
+
+
+def is_in(name: str, package: str) -> bool:
+    """True for a package itself and all below it."""
+    return name == package or name.startswith(package + ".")
+
+
+def test_every_room_has_a_rule() -> None:
+    """A new room is entered above, with what it may know."""
+    assert {room_of(name) for name in FILES} == set(ROOM_MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_imports_run_one_way(module: str) -> None:
+    """Each module imports only its own room and the rooms below."""
+    room = room_of(module)
+    known = {name for name in map(local, imports(FILES[module])) if name}
+    assert {name for name in known if room_of(name) not in ROOM_MAY_IMPORT[room] | {room}} == set()
+
+
+def test_only_cli_imports_app() -> None:
+    """Nothing depends on how the daemon is put together."""
+    users = {
+        m for m, path in FILES.items() if any(is_in(local(n) or "", "app") for n in imports(path))
+    }
+    assert users <= {"cli"}
+
+
+def test_the_lowest_modules_import_nothing_local() -> None:
+    """`swap`, `terms` and `errors` stand alone."""
+    for module in BASE:
+        assert {name for name in imports(FILES[module]) if local(name) is not None} == set()
+
+
+@pytest.mark.parametrize("module", DOMAIN)
+def test_the_domain_does_no_io_and_reads_no_clock(module: str) -> None:
+    """No module that could, and none of the built-in functions that do."""
+    path = FILES[module]
+    assert {name.split(".")[0] for name in imports(path)} & IO_MODULES == set()
+    calls = [n.func for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
+    assert {f.id for f in calls if isinstance(f, ast.Name)} & IO_NAMES == set()
+    assert {f.attr for f in calls if isinstance(f, ast.Attribute)} & CLOCK_METHODS == set()
+
+
+@pytest.mark.parametrize("module", DOMAIN)
+def test_the_domain_knows_no_adapter(module: str) -> None:
+    """Nor does it import one by way of a helper in the same room."""
+    reached, queue = set[str](), [module]
+    while queue:
+        here = queue.pop()
+        for name in imports(FILES[here]):
+            inside = local(name)
+            found = inside and (inside if inside in FILES else inside.rpartition(".")[0])
+            if found in FILES and found not in reached:
+                reached.add(found)
+                queue.append(found)
+    for package in ADAPTERS.values():
+        assert {name for name in reached if is_in(name, package)} == set()
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_adapters_do_not_know_each_other(adapter: str) -> None:
+    """They meet in `seller` and are wired in `app`."""
+    others = [package for name, package in ADAPTERS.items() if name != adapter]
+    wrong = {
+        f"{module} imports {name}"
+        for module, path in FILES.items()
+        if is_in(module, ADAPTERS[adapter])
+        for name in map(local, imports(path))
+        if name and any(is_in(name, other) for other in others)
+    }
+    assert wrong == set()
+
+
+def test_sqlite_is_in_one_file() -> None:
+    """What is SQLite's own stands in `store.sqlite`; nothing else assumes it."""
+    users = {
+        module
+        for module, path in FILES.items()
+        if any("sqlite" in name and local(name) is None for name in imports(path))
+    }
+    assert users <= {"store.sqlite"}
+
+
+def test_the_lab_knows_nothing_of_the_service() -> None:
+    """It talks to the service as a user would; generated messages are what a user has too."""
+    wrong = {
+        f"{module} imports {name}"
+        for module, path in modules(LAB).items()
+        for name in imports(path)
+        if name.split(".")[0] == "lnliquid"
+    }
+    assert wrong == set()
+
+
+def test_the_service_knows_nothing_of_lab_and_tests() -> None:
+    """It is installed without them."""
+    foreign = {name.split(".")[0] for path in FILES.values() for name in imports(path)}
+    assert (
+        foreign & {"lnlab", "tests", "tools", "pytest", "hypothesis", "bitcointx", "elementstx"}
+        == set()
+    )
+    assert "lnliquid" in foreign
+    assert foreign & set(sys.stdlib_module_names)

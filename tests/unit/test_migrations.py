@@ -1,0 +1,173 @@
+"""Opening a database: migrations, pragmas, file modes, and files that are not ours."""
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, text
+from sqlmodel import SQLModel
+
+from lnliquid.errors import SettingsError
+from lnliquid.store import tables
+from lnliquid.store.sqlite import Database
+
+from .builders import StillClock, count_rows, stock
+
+TABLES = {
+    "swap", "request", "reservation", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
+    "alembic_version",
+}  # fmt: skip
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A database that was made and closed."""
+    made = tmp_path / "new folder" / "seller.sqlite"
+    Database(made, StillClock()).close()
+    return made
+
+
+def test_the_migrations_make_the_tables_that_the_code_declares(path: Path) -> None:
+    """Alembic finds no difference, indexes and columns compared."""
+    assert tables.SwapRow.metadata is SQLModel.metadata
+    engine = create_engine(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, SQLModel.metadata) == []
+    engine.dispose()
+
+
+def test_tables_and_checks_exist(path: Path) -> None:
+    """What Alembic does not compare: names of tables, checks and the partial index."""
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
+        made = {name: " ".join(sql.split()) for name, sql in rows}
+    assert set(made) >= TABLES
+    index = made["uq_reserved_outpoint_live"]
+    assert index.startswith("CREATE UNIQUE INDEX")
+    assert index.endswith("ON reserved_outpoint (txid, vout) WHERE live = 1")
+    assert "CHECK (asset_amount > 0)" in made["swap"]
+    assert "CHECK (state BETWEEN 1 AND 5)" in made["swap"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE swap SET state = 6",
+        "UPDATE swap SET asset_amount = 0",
+        "INSERT INTO request VALUES ('r', x'00', 'no such swap')",
+        "INSERT INTO event VALUES (1, 'no such swap', NULL, 1, '', NULL, NULL, 0)",
+    ],
+)
+def test_the_file_itself_refuses_nonsense(path: Path, damage: str) -> None:
+    """Checks and foreign keys hold for any program that turns them on."""
+    columns = (
+        "swap_id, request_id, key_index, state, asset_id, asset_amount, subsidy_sats, "
+        "total_price_msat, max_total_price_msat, min_funding_confs, max_ln_cltv_blocks, "
+        "buyer_claim_address, buyer_key_hash, seller_key_hash, payment_hash, created_at, "
+        "fee_share_sats, paid_unclaimed, finished, invoice_mark"
+    )
+    values = "'s', 'q', 0, 1, 'a', 1, 1, 1, 1, 1, 1, 'b', x'', x'', x'', 0, 0, 0, 0, 0"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"INSERT INTO swap ({columns}) VALUES ({values})")
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(damage)
+
+
+async def test_connections_are_safe(path: Path) -> None:
+    """WAL, synchronous FULL, foreign keys and a wait for locks, for writer and readers alike."""
+    database = Database(path, StillClock())
+    try:
+        for run in (database.read, database.write):
+            shown = [
+                await run(lambda s: s.scalar(text(f"PRAGMA {name}")))  # noqa: B023
+                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+            ]
+            assert shown[:3] == ["wal", 2, 1]
+            assert shown[3] > 0
+    finally:
+        database.close()
+
+
+def modes_in(folder: Path) -> dict[str, int]:
+    """Mode of each file."""
+    return {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()}
+
+
+async def test_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
+    """The database, its WAL and its shared memory: mode 0600 while it is open and after."""
+    path = tmp_path / "seller.sqlite"
+    database = Database(path, StillClock())
+    try:
+        await stock(database)
+        modes = modes_in(tmp_path)
+    finally:
+        database.close()
+    assert modes == dict.fromkeys(
+        ("seller.sqlite", "seller.sqlite-wal", "seller.sqlite-shm"), 0o600
+    )
+    assert modes_in(tmp_path)["seller.sqlite"] == 0o600
+
+
+async def test_opening_again_keeps_everything(tmp_path: Path) -> None:
+    """Migrations that ran are not run again, and no row is lost."""
+    path = tmp_path / "seller.sqlite"
+    seen = []
+    for _ in range(2):
+        database = Database(path, StillClock())
+        try:
+            await stock(database)
+            seen.append(await database.read(count_rows))
+        finally:
+            database.close()
+    assert seen[0] == seen[1]
+    assert seen[0]["coin"] == 2
+
+
+def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Path) -> None:
+    """The message names the file, both schemas and the remedy; nothing is written."""
+    with closing(sqlite3.connect(path)) as connection:
+        [(known,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    before = path.read_bytes()
+    with pytest.raises(SettingsError) as caught:
+        Database(path, StillClock())
+    told = str(caught.value)
+    assert str(path) in told
+    assert "newer program" in told
+    assert "9999" in told
+    assert known in told
+    assert "Traceback" not in told
+    assert path.read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """A mistyped path must not cost the operator a file."""
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but something dear to somebody\n" * 40)
+    before = path.read_bytes()
+    with pytest.raises(SettingsError, match=r"notes\.txt cannot be used: file is not a database"):
+        Database(path, StillClock())
+    assert path.read_bytes() == before
+
+
+def test_a_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """A directory in its place, or a file where a directory should be."""
+    with pytest.raises(SettingsError, match="cannot be opened: Is a directory"):
+        Database(tmp_path, StillClock())
+    (tmp_path / "file").touch()
+    with pytest.raises(SettingsError, match="cannot be opened"):
+        Database(tmp_path / "file" / "seller.sqlite", StillClock())
+
+
+def test_a_database_that_others_can_read_is_closed_to_them(path: Path) -> None:
+    """Restored from a backup with the usual umask, for instance."""
+    path.chmod(0o644)
+    Database(path, StillClock()).close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

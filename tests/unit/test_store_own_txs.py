@@ -1,0 +1,140 @@
+"""`store.own_txs` and `store.figures`: our transactions followed and replaced, swaps counted."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lnliquid.store import coins as coin_store
+from lnliquid.store import figures, own_txs
+from lnliquid.store import swaps as store
+from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.tables import TxState
+from lnliquid.swap import Outpoint, State
+
+from .builders import StillClock, stock, txid_of
+from .test_store_swaps import FUNDING, created, fund, load, store_funding
+
+
+@pytest.fixture
+def clock() -> StillClock:
+    """The clock of the database."""
+    return StillClock()
+
+
+@pytest.fixture
+def database(tmp_path: Path, clock: StillClock) -> Iterator[Database]:
+    """A fresh database."""
+    made = Database(tmp_path / "seller.sqlite", clock)
+    yield made
+    made.close()
+
+
+STATES = [
+    (TxState.SIGNED, None), (TxState.CONFIRMED, 10), (TxState.CONFIRMED, 11),
+    (TxState.ABANDONED, None), (TxState.REPLACED, None), (TxState.SIGNED, None),
+]  # fmt: skip
+
+
+async def store_txs(database: Database, clock: StillClock) -> None:
+    """Store transactions 1 to 6 in the states above, a second and a block apart."""
+    for number, (state, height) in enumerate(STATES, 1):
+
+        def write(session: Transaction) -> None:
+            store_funding(session, txid_of(number), 100 + number)  # noqa: B023
+            own_txs.set_state(session, txid_of(number), state, height)  # noqa: B023
+
+        clock.at += 1
+        await database.write(write)
+
+
+async def test_own_transactions_are_followed_until_they_are_buried(
+    database: Database, clock: StillClock
+) -> None:
+    """Signed ones always, confirmed ones above the height, given up ones never; oldest first."""
+    await store_txs(database, clock)
+    rows = await database.read(lambda s: own_txs.moving(s, 10))
+    assert [row.txid for row in rows] == [txid_of(n) for n in (1, 3, 6)]
+
+
+async def test_transactions_that_stay_unconfirmed_are_found(
+    database: Database, clock: StillClock
+) -> None:
+    """Signed at this height or before, and still in no block."""
+    await store_txs(database, clock)
+    for height, stuck in ((100, []), (101, [1]), (105, [1]), (106, [1, 6])):
+        rows = await database.read(lambda s: own_txs.stuck(s, height))  # noqa: B023
+        assert [row.txid for row in rows] == [txid_of(n) for n in stuck]
+
+
+async def test_a_replacement_takes_over_inputs_and_swaps(database: Database) -> None:
+    """And gives them back when the one it replaced confirms instead."""
+    await stock(database)
+    [swap] = await fund(database, await created(database))
+    coin, newer = Outpoint(txid_of(1), 0), txid_of(78)
+    await database.write(lambda s: coin_store.bind_outpoints(s, [coin], FUNDING))
+
+    def replace_it(session: Transaction) -> None:
+        store_funding(session, newer)
+        own_txs.point_to(session, FUNDING, newer)
+
+    await database.write(replace_it)
+    assert (await load(database, swap.swap_id)).funding_txid == newer
+    assert await database.read(lambda s: store.funded_by(s, FUNDING)) == []
+    assert await database.read(lambda s: coin_store.live_children(s, coin.txid)) == {newer}
+    moving = await database.read(lambda s: own_txs.moving(s, 0))
+    assert [row.txid for row in moving] == [newer]
+    await database.write(lambda s: own_txs.point_to(s, newer, FUNDING))
+    assert await load(database, swap.swap_id) == swap
+    assert await database.read(lambda s: coin_store.live_children(s, coin.txid)) == {FUNDING}
+
+
+async def test_swaps_are_listed_newest_first(database: Database) -> None:
+    """By state, by need of the operator, up to a limit."""
+    await stock(database)
+    swaps = [await created(database, n) for n in range(4)]
+    await database.write(lambda s: store.fail_waiting(s, swaps[1], "no"))
+    unclaimed = replace(swaps[2], paid_unclaimed=True)
+    await database.write(lambda s: store.save(s, swaps[2], unclaimed))
+
+    async def listed(*states: State, only: bool = False, limit: int = 9) -> list[int]:
+        found = await database.read(lambda s: figures.listed(s, states, only, limit))
+        return [swap.key_index for swap in found]
+
+    assert await listed() == [3, 2, 1, 0]
+    assert await listed(limit=2) == [3, 2]
+    assert await listed(State.FAILED) == [1]
+    assert await listed(State.FAILED, State.CREATED) == [3, 2, 1, 0]
+    assert await listed(only=True) == [2]
+
+
+async def test_what_is_locked_is_added_up(database: Database) -> None:
+    """Amounts and subsidies of swaps with a funding that are neither claimed nor refunded."""
+    await stock(database)
+    swaps = [await created(database, n) for n in range(4)]
+    assert await database.read(figures.locked) == (0, 0)
+    first, _, last = await fund(database, *swaps[:3])
+    assert await database.read(figures.locked) == (3_000, 1_500)
+    for swap, state in ((first, State.CLAIMED), (last, State.FUNDED)):
+        await database.write(lambda s: store.save(s, swap, replace(swap, state=state)))  # noqa: B023
+    assert await database.read(figures.locked) == (2_000, 1_000)
+
+
+async def test_swaps_are_counted(database: Database) -> None:
+    """By state, open ones, those that need the operator, and the next lock height to come."""
+    await stock(database)
+    nothing = await database.read(figures.counts)
+    assert nothing == figures.Counts({}, 0, 0, None)
+    swaps = [await created(database, n) for n in range(4)]
+    first, second, _ = await fund(database, *swaps[:3])
+    await database.write(lambda s: store.fail_waiting(s, swaps[3], "no"))
+    for swap, changes in (
+        (first, {"state": State.FUNDED, "paid_unclaimed": True}),
+        (second, {"state": State.CLAIMED, "finished": True}),
+    ):
+        after = replace(swap, **changes)  # type: ignore[arg-type]
+        await database.write(lambda s: store.save(s, swap, after))  # noqa: B023
+    assert await database.read(figures.counts) == figures.Counts(
+        {State.CREATED: 1, State.FUNDED: 1, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600
+    )
