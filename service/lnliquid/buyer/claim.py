@@ -11,15 +11,7 @@ from lnliquid.buyer.facts import SwapReply
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import Key, WalletKeys
 from lnliquid.swap import Coin
-from lnliquid.terms import CLAIM_VSIZE, FEE_FLOOR_SATS_PER_KVB, fee_sats
-
-
-class FeeNotCovered(Exception):
-    """Too little L-BTC to pay for the claim. `missing_sats` more are needed."""
-
-    def __init__(self, missing_sats: int) -> None:
-        super().__init__(f"{missing_sats} sat of L-BTC are missing for the fee of the claim")
-        self.missing_sats = missing_sats
+from lnliquid.terms import CLAIM_VSIZE, FEE_FLOOR_SATS_PER_KVB
 
 
 def claim_rate(estimate_sats_per_kvb: int | None) -> int:
@@ -47,42 +39,38 @@ def build_claim(
     """Sign the claim of what is unspent, to the buyer's claim address; inputs are final.
 
     `coins` (L-BTC, with their `keys`) are used as far as they are needed for the fee. Raises
-    `FeeNotCovered`, and `ValueError` when there is nothing to claim.
+    `tx.FeeNotCovered`, and `ValueError` when there is nothing to claim.
     """
     script_pubkey = htlc.p2wpkh_script(key.key_hash)
     parts = []
     if with_asset:
-        parts.append((swap.asset_outpoint, swap.asset_amount, swap.asset_id))
+        parts.append((swap.asset_outpoint, swap.asset_amount))
     if with_subsidy:
-        parts.append((swap.subsidy_outpoint, swap.subsidy_sats, policy_asset))
+        parts.append((swap.subsidy_outpoint, swap.subsidy_sats))
     if not parts:
         raise ValueError("both HTLC outputs are spent")
     spends = [
         tx.claim_spend(outpoint, value, key, swap.witness_script, preimage)
-        for outpoint, value, _ in parts
+        for outpoint, value in parts
     ]
-    outputs = [
-        tx.Output(script_pubkey, asset_id, value)
-        for _, value, asset_id in parts
-        if asset_id != policy_asset
-    ]
-    lbtc_sats = sum(value for _, value, asset_id in parts if asset_id == policy_asset)
-    change = tx.Output(script_pubkey, policy_asset, 0)
+    lbtc_sats = swap.subsidy_sats if with_subsidy else 0
     spare = list(coins)
     while True:
-        vsize = tx.predict_vsize(spends, [*outputs, change])
-        fee = fee_sats(vsize, rate_sats_per_kvb)
-        if lbtc_sats >= fee:
-            break
-        if not spare or keys is None:
-            raise FeeNotCovered(fee - lbtc_sats)
+        try:
+            return tx.claim(
+                spends=spends,
+                asset_id=swap.asset_id,
+                asset_amount=swap.asset_amount if with_asset else 0,
+                subsidy_sats=lbtc_sats,
+                script_pubkey=script_pubkey,
+                policy_asset=policy_asset,
+                rate_sats_per_kvb=rate_sats_per_kvb,
+            )
+        except tx.FeeNotCovered:
+            if not spare or keys is None:
+                raise
         coin = spare.pop()
         spend = tx.wallet_spend(coin.outpoint, coin.value, keys.wallet_key(coin.branch, coin.index))
         # One replaceable input would make the whole claim replaceable by a refund.
         spends.append(replace(spend, sequence=tx.SEQUENCE_FINAL))
         lbtc_sats += coin.value
-    if lbtc_sats - fee >= tx.DUST_SATS:
-        outputs.append(tx.Output(script_pubkey, policy_asset, lbtc_sats - fee))
-    else:
-        fee = lbtc_sats
-    return tx.sign(spends, outputs, policy_asset=policy_asset, fee=fee)

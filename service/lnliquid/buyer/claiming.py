@@ -6,7 +6,7 @@ being sent: the stored reply, preimage and key are enough for it.
 
 import contextlib
 
-from lnliquid.buyer.claim import FeeNotCovered, affordable_rate, build_claim, claim_rate
+from lnliquid.buyer.claim import affordable_rate, build_claim, claim_rate
 from lnliquid.buyer.errors import AssetLost, BuyerError, SellerDeclined, SellerUnavailable
 from lnliquid.buyer.facts import FundingView
 from lnliquid.buyer.journal import Step
@@ -17,6 +17,7 @@ from lnliquid.errors import BackendError, BackendRejected
 from lnliquid.liquid import tx
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.htlc import SpendKind
+from lnliquid.liquid.tx import FeeNotCovered
 from lnliquid.swap import Coin, Outpoint, State, Tip
 
 

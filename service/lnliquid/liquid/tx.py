@@ -188,6 +188,14 @@ def sign(
     return Signed(transaction.serialize(), transaction.txid().hex(), vsize, fee)
 
 
+class FeeNotCovered(ValueError):
+    """Too little L-BTC to pay for the claim. `missing_sats` more are needed."""
+
+    def __init__(self, missing_sats: int) -> None:
+        super().__init__(f"{missing_sats} sat of L-BTC are missing for the fee of the claim")
+        self.missing_sats = missing_sats
+
+
 def claim(
     *,
     spends: Sequence[Spend],
@@ -198,17 +206,17 @@ def claim(
     policy_asset: str,
     rate_sats_per_kvb: int,
 ) -> Signed:
-    """The buyer's claim of both outputs to one script; the fee comes out of the subsidy.
+    """The buyer's claim to one script; the fee comes out of the subsidy.
 
-    What the subsidy leaves goes to the buyer, or to the fee when it would be dust. Raises
-    `ValueError` when the subsidy does not cover the fee.
+    What the subsidy leaves goes to the buyer, or to the fee when it would be dust. An amount of 0
+    makes no output: the asset output is spent already. Raises `FeeNotCovered`.
     """
-    outputs = [Output(script_pubkey, asset_id, asset_amount)]
+    outputs = [Output(script_pubkey, asset_id, asset_amount)] if asset_amount else []
     change = Output(script_pubkey, policy_asset, subsidy_sats)
     fee = fee_sats(predict_vsize(spends, [*outputs, change]), rate_sats_per_kvb)
     rest = subsidy_sats - fee
     if rest < 0:
-        raise ValueError(f"the subsidy of {subsidy_sats} sat does not cover a fee of {fee} sat")
+        raise FeeNotCovered(-rest)
     if rest >= DUST_SATS:
         outputs.append(Output(script_pubkey, policy_asset, rest))
     else:

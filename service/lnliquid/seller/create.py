@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
@@ -12,13 +12,16 @@ from lnliquid.errors import (
     FieldViolation,
     InvalidRequest,
     PriceAboveCap,
+    SwapError,
     SwapNotFound,
 )
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.seller.funder import Funder
+from lnliquid.seller.gather import Gather
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.requests import Requests
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -50,7 +53,9 @@ class Seller:
         self._keys = keys
         self._settings = settings
         self._notices = notices
-        self._creating: set[asyncio.Future[Swap]] = set()
+        self._requests = Requests(database)
+        self._reserve = Gather(self._reserve_all)
+        self._read = Gather(self._read_all)
 
     async def offer(self, asset_id: str) -> Offer:
         """The terms for this asset now. Raises `AssetNotOffered`."""
@@ -83,16 +88,14 @@ class Seller:
         Raises the `SwapError` kinds that the schema lists for CreateSwap. A caller that goes away
         after T1 cancels nothing.
         """
-        known = await self._database.read(lambda tx: swap_store.swap_of_request(tx, request))
-        if known is None:
-            # A client that hangs up while T1 is on its way to the disk must not lose the wake-up.
-            creating = asyncio.ensure_future(self._create(request))
-            self._creating.add(creating)
-            creating.add_done_callback(self._creating.discard)
-            known = await asyncio.shield(creating)
-        return await self._until_payable(known)
+        swap = await self._requests.swap_of(request)
+        if swap is None:
+            # A client that hangs up while T1 is on its way to the disk does not lose the wake-up.
+            swap = await self._reserve(self._priced(request))
+        return await self._until_payable(swap)
 
-    async def _create(self, request: Request) -> Swap:
+    def _priced(self, request: Request) -> NewSwap:
+        """The terms of a new swap. Raises what is wrong with the request itself."""
         buyer_key_hash = self._check(request)
         s = self._settings
         price = total_price_msat(
@@ -100,9 +103,8 @@ class Seller:
         )
         if price > request.max_total_price_msat:
             raise PriceAboveCap(price, request.max_total_price_msat)
-        await self._readiness.require(price)
         swap_id = str(uuid.uuid4())
-        new = NewSwap(
+        return NewSwap(
             request=request,
             swap_id=swap_id,
             buyer_key_hash=buyer_key_hash,
@@ -118,8 +120,22 @@ class Seller:
                 self._keys.refund_key(index).key_hash,
             ),
         )
+
+    async def _reserve_all(self, news: Sequence[NewSwap]) -> Sequence[Swap | SwapError]:
+        """T1 for all that came meanwhile: the swap or the refusal of each."""
+        refusals = await self._readiness.refusals([new.total_price_msat for new in news])
+        ready = [new for new, refusal in zip(news, refusals, strict=True) if refusal is None]
+        if not ready:
+            return [refusal for refusal in refusals if refusal is not None]
         reach("create.checked")
-        swap, is_new = await self._database.write(lambda tx: swap_store.create(tx, new))
+        outcomes = iter(await self._database.write(lambda tx: swap_store.create_all(tx, ready)))
+        return [refusal or self._told(next(outcomes)) for refusal in refusals]
+
+    def _told(self, outcome: tuple[Swap, bool] | SwapError) -> Swap | SwapError:
+        """Set going what a new swap needs."""
+        if isinstance(outcome, SwapError):
+            return outcome
+        swap, is_new = outcome
         if is_new:
             log.info(
                 "swap created",
@@ -169,20 +185,26 @@ class Seller:
 
     async def _until_payable(self, swap: Swap) -> Swap:
         """Wait, at most `create_wait`, until there is an invoice or the swap has moved on."""
+        if _is_answer(swap):
+            return swap
         changed = self._notices.subscribe(swap.swap_id)
         try:
             async with asyncio.timeout(self._settings.create_wait_secs):
                 while True:
                     changed.clear()
-                    swap, _ = await self.swap(swap.swap_id)
-                    payable = swap.state is State.FUNDED and swap.bolt11 is not None
-                    if payable or swap.state > State.FUNDED:
+                    swap = await self._read(swap.swap_id)
+                    if _is_answer(swap):
                         return swap
                     await changed.wait()
         except TimeoutError:
             return swap
         finally:
             self._notices.unsubscribe(swap.swap_id, changed)
+
+    async def _read_all(self, swap_ids: Sequence[str]) -> list[Swap]:
+        wanted = set(swap_ids)
+        swaps = await self._database.read(lambda tx: swap_store.get_all(tx, wanted))
+        return [swaps[swap_id] for swap_id in swap_ids]
 
     def _require_offered(self, asset_id: str) -> None:
         if asset_id != self._settings.asset_id:
@@ -214,3 +236,9 @@ class Seller:
         if violations:
             raise InvalidRequest(tuple(violations))
         return key_hash
+
+
+def _is_answer(swap: Swap) -> bool:
+    """True when there is nothing to wait for: it can be paid, or it is over."""
+    payable = swap.state is State.FUNDED and swap.bolt11 is not None
+    return payable or swap.state > State.FUNDED

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
@@ -93,17 +93,21 @@ class Readiness:
         await self._ask_lightning()
         return self._problem
 
-    async def require(self, amount_msat: int) -> None:
-        """Raise `NotReady` unless a swap of this price can be taken now."""
+    async def refusals(self, prices_msat: Sequence[int]) -> list[NotReady | None]:
+        """For each price why a swap that costs so much cannot be taken now, None when it can."""
         problem = await self.problem()
+        return [self._refusal(problem, price_msat) for price_msat in prices_msat]
+
+    def _refusal(self, problem: str | None, price_msat: int) -> NotReady | None:
         if problem is not None:
-            raise NotReady(problem)
-        if self._receivable_msat < amount_msat:
-            raise NotReady(
+            return NotReady(problem)
+        if self._receivable_msat < price_msat:
+            return NotReady(
                 f"the Lightning channels can receive {self._receivable_msat} msat and the swap "
-                f"needs {amount_msat}",
+                f"needs {price_msat}",
                 retry_after_secs=60,
             )
+        return None
 
     async def _ask_lightning(self) -> None:
         async with self._asking:

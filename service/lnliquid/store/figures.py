@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from lnliquid.store.rows import swap_of_row
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.swaps import swap_of_row
 from lnliquid.store.tables import SwapRow
 from lnliquid.swap import State, Swap
 

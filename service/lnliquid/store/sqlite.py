@@ -52,6 +52,11 @@ class Database:
         self._clock = clock
         self.commits = 0
         """Number of commits so far, each one an fsync."""
+        self.stamp: int | None = 0
+        """Another one after each commit, None while one is on its way to the disk.
+
+        For as long as it stays the same, what was read under it is what would be read again.
+        """
         _create_private(path)
         self._engine = _engine(path, "BEGIN IMMEDIATE")
         self._read_engine = _engine(path, "BEGIN")
@@ -60,6 +65,7 @@ class Database:
             queue.SimpleQueue()
         )
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._attempts = 0
         self._closed = False
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
@@ -139,7 +145,12 @@ class Database:
                         done.append((future, None, StoreFailure(_reason(error))))
                     except Exception as error:
                         done.append((future, None, error))
-                session.commit()
+                self._attempts += 1
+                self.stamp = None  # from here on a reader may see the new rows
+                try:
+                    session.commit()
+                finally:
+                    self.stamp = self._attempts
             self.commits += 1
         except SQLAlchemyError as error:
             failure = StoreFailure(_reason(error))

@@ -3,124 +3,28 @@
 Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, insert, select, update
 from sqlmodel import col
 
-from lnliquid.errors import InsufficientInventory, RequestConflict, TooManySwaps
-from lnliquid.store import coins
+from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
+from lnliquid.store.creation import NewSwap as NewSwap
+from lnliquid.store.creation import create as create
+from lnliquid.store.creation import create_all as create_all
+from lnliquid.store.creation import swap_of_request as swap_of_request
+from lnliquid.store.creation import swaps_of_requests as swaps_of_requests
+from lnliquid.store.rows import FIELDS, event_values, reservation_values, swaps_where
+from lnliquid.store.rows import get as get
+from lnliquid.store.rows import get_all as get_all
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     EventRow,
-    RequestRow,
     ReservationRow,
     SwapRow,
 )
-from lnliquid.swap import Event, InvoiceMark, Request, State, Swap, path
-
-NEXT_SWAP = "next_swap_index"
-
-
-@dataclass(frozen=True, slots=True)
-class NewSwap:
-    """What T1 stores beside the request. `keys`: swap index to (payment hash, key hash)."""
-
-    request: Request
-    swap_id: str
-    buyer_key_hash: bytes
-    subsidy_sats: int
-    fee_share_sats: int
-    refund_headroom_sats: int
-    total_price_msat: int
-    max_ln_cltv_blocks: int
-    policy_asset: str
-    max_inflight: int
-    keys: Callable[[int], tuple[bytes, bytes]]
-
-
-def swap_of_request(tx: Transaction, request: Request) -> Swap | None:
-    """The swap that this request id names, None if it is new. Raises `RequestConflict`."""
-    row = tx.get(RequestRow, request.request_id)
-    if row is None:
-        return None
-    swap = get(tx, row.swap_id)
-    assert swap is not None, "a request row points to its swap by foreign key"
-    if row.parameter_hash != request.parameter_hash:
-        raise RequestConflict(request.request_id, request.differing_fields(swap))
-    return swap
-
-
-def create(tx: Transaction, new: NewSwap) -> tuple[Swap, bool]:
-    """T1: the request, the swap and its reservation, or the swap that was there. (swap, is new)
-
-    Raises `RequestConflict`, `TooManySwaps`, `InsufficientInventory`; then nothing is stored.
-    """
-    request = new.request
-    known = swap_of_request(tx, request)
-    if known is not None:
-        return known, False
-    open_swaps = tx.scalar(
-        select(func.count()).select_from(SwapRow).where(col(SwapRow.finished).is_(False))
-    )
-    if int(open_swaps or 0) >= new.max_inflight:
-        raise TooManySwaps(new.max_inflight)
-    available = coins.reservable(tx, request.asset_id)
-    if available < request.asset_amount:
-        raise InsufficientInventory(request.asset_id, request.asset_amount, max(0, available))
-    lbtc = new.subsidy_sats + new.fee_share_sats
-    available = coins.reservable_lbtc(tx, new.policy_asset) - new.refund_headroom_sats
-    if available < lbtc:
-        raise InsufficientInventory(new.policy_asset, lbtc, max(0, available), what="lbtc")
-    key_index = coins.cursor(tx, NEXT_SWAP)
-    coins.set_cursor(tx, NEXT_SWAP, key_index + 1)
-    payment_hash, seller_key_hash = new.keys(key_index)
-    swap = Swap(
-        swap_id=new.swap_id,
-        request_id=request.request_id,
-        key_index=key_index,
-        state=State.CREATED,
-        asset_id=request.asset_id,
-        asset_amount=request.asset_amount,
-        subsidy_sats=new.subsidy_sats,
-        total_price_msat=new.total_price_msat,
-        max_total_price_msat=request.max_total_price_msat,
-        min_funding_confs=request.min_funding_confs,
-        max_ln_cltv_blocks=new.max_ln_cltv_blocks,
-        buyer_claim_address=request.buyer_claim_address,
-        buyer_key_hash=new.buyer_key_hash,
-        seller_key_hash=seller_key_hash,
-        payment_hash=payment_hash,
-        created_at=tx.now,
-        fee_share_sats=new.fee_share_sats,
-    )
-    tx.add(SwapRow(**{name: getattr(swap, name) for name in _FIELDS}))
-    tx.flush()
-    tx.add(
-        RequestRow(
-            request_id=request.request_id,
-            parameter_hash=request.parameter_hash,
-            swap_id=swap.swap_id,
-        )
-    )
-    tx.add(
-        ReservationRow(
-            swap_id=swap.swap_id,
-            asset_id=request.asset_id,
-            asset_amount=request.asset_amount,
-            lbtc_sats=lbtc,
-        )
-    )
-    tx.add(_event(tx, swap.swap_id, None, State.CREATED, "inventory reserved", None, None))
-    tx.flush()
-    return swap, True
-
-
-def get(tx: Transaction, swap_id: str) -> Swap | None:
-    """One swap."""
-    row = tx.get(SwapRow, swap_id)
-    return None if row is None else swap_of_row(row)
+from lnliquid.swap import Event, InvoiceMark, State, Swap, path
 
 
 class StillHeld(Exception):
@@ -129,30 +33,18 @@ class StillHeld(Exception):
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that no funding transaction exists for, oldest first."""
-    rows = tx.scalars(
-        select(SwapRow)
-        .where(col(SwapRow.state) == State.CREATED, col(SwapRow.funding_txid).is_(None))
-        .order_by(col(SwapRow.key_index))
-        .limit(limit)
-    )
-    return [swap_of_row(row) for row in rows]
+    unfunded = col(SwapRow.funding_txid).is_(None)
+    return swaps_where(tx, col(SwapRow.state) == State.CREATED, unfunded, limit=limit)
 
 
 def everything(tx: Transaction) -> list[Swap]:
     """Every swap that there ever was, oldest first."""
-    return [
-        swap_of_row(row) for row in tx.scalars(select(SwapRow).order_by(col(SwapRow.key_index)))
-    ]
+    return swaps_where(tx)
 
 
 def watched(tx: Transaction) -> list[Swap]:
-    """Swaps with a funding transaction that are not final."""
-    rows = tx.scalars(
-        select(SwapRow)
-        .where(col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
-        .order_by(col(SwapRow.key_index))
-    )
-    return [swap_of_row(row) for row in rows]
+    """Swaps with a funding transaction that are not final, oldest first."""
+    return swaps_where(tx, col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
 
 
 def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
@@ -189,17 +81,27 @@ class FundedSwap:
 
 def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> None:
     """T2 for the swaps: they belong to this transaction; their amounts are now its inputs."""
-    for item in funded:
-        row = tx.get(SwapRow, item.swap_id, populate_existing=True)
-        if row is None or row.state != State.CREATED or row.funding_txid is not None:
-            raise RuntimeError(f"swap {item.swap_id} has a funding transaction already")
-        row.funding_txid = txid
-        row.refund_lock_height = item.refund_lock_height
-        row.asset_vout = item.asset_vout
-        row.subsidy_vout = item.subsidy_vout
+    ids = [f.swap_id for f in funded]
+    unfunded = col(SwapRow.funding_txid).is_(None)
+    created = col(SwapRow.state) == State.CREATED
+    free = {s.swap_id for s in swaps_where(tx, col(SwapRow.swap_id).in_(ids), created, unfunded)}
+    for swap_id in ids:
+        if swap_id not in free:
+            raise RuntimeError(f"swap {swap_id} has a funding transaction already")
     tx.execute(
-        delete(ReservationRow).where(col(ReservationRow.swap_id).in_([f.swap_id for f in funded]))
+        update(SwapRow),
+        [
+            {
+                "swap_id": f.swap_id,
+                "funding_txid": txid,
+                "refund_lock_height": f.refund_lock_height,
+                "asset_vout": f.asset_vout,
+                "subsidy_vout": f.subsidy_vout,
+            }
+            for f in funded
+        ],
     )
+    tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id).in_(ids)))
 
 
 def unbind_funding(tx: Transaction, txid: str) -> set[str]:
@@ -208,21 +110,15 @@ def unbind_funding(tx: Transaction, txid: str) -> set[str]:
     Returns their ids; their amounts are reserved again, whether coins are left for them or not.
     Raises `StillHeld` while one of them is not back in CREATED with its invoice gone.
     """
-    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid)).all()
-    if any(r.state != State.CREATED or r.invoice_mark != InvoiceMark.NONE for r in rows):
+    swaps = funded_by(tx, txid)
+    if any(s.state is not State.CREATED or s.invoice_mark is not InvoiceMark.NONE for s in swaps):
         raise StillHeld(txid)
-    for row in rows:
-        row.funding_txid = row.asset_vout = row.subsidy_vout = row.refund_lock_height = None
-        tx.add(
-            ReservationRow(
-                swap_id=row.swap_id,
-                asset_id=row.asset_id,
-                asset_amount=row.asset_amount,
-                lbtc_sats=row.subsidy_sats + row.fee_share_sats,
-            )
-        )
-    tx.flush()
-    return {row.swap_id for row in rows}
+    if swaps:
+        columns = ("funding_txid", "asset_vout", "subsidy_vout", "refund_lock_height")
+        nowhere = dict.fromkeys(columns)
+        tx.execute(update(SwapRow), [{"swap_id": s.swap_id, **nowhere} for s in swaps])
+        tx.execute(insert(ReservationRow), [reservation_values(s) for s in swaps])
+    return {s.swap_id for s in swaps}
 
 
 def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
@@ -234,14 +130,12 @@ def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
 
 def funded_by(tx: Transaction, txid: str) -> list[Swap]:
     """Swaps of a funding transaction."""
-    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid) == txid))
-    return [swap_of_row(row) for row in rows]
+    return with_outputs_in(tx, {txid})
 
 
 def with_outputs_in(tx: Transaction, txids: set[str]) -> list[Swap]:
     """Swaps whose HTLC outputs are in one of these transactions."""
-    rows = tx.scalars(select(SwapRow).where(col(SwapRow.funding_txid).in_(txids)))
-    return [swap_of_row(row) for row in rows]
+    return swaps_where(tx, col(SwapRow.funding_txid).in_(txids))
 
 
 def save(
@@ -263,9 +157,9 @@ def save(
         return False
     here = before.state
     for step in path(before.state, after.state):
-        tx.add(_event(tx, before.swap_id, here, step, cause, txid, height))
+        tx.add(EventRow(**event_values(tx, before.swap_id, here, step, cause, txid, height)))
         here = step
-    for name in _FIELDS:
+    for name in FIELDS:
         value = getattr(after, name)
         if getattr(before, name) != value:
             setattr(row, name, value)
@@ -273,34 +167,3 @@ def save(
         tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id) == after.swap_id))
     tx.flush()
     return True
-
-
-def _event(
-    tx: Transaction,
-    swap_id: str,
-    before: State | None,
-    after: State,
-    cause: str,
-    txid: str | None,
-    height: int | None,
-) -> EventRow:
-    return EventRow(
-        swap_id=swap_id,
-        from_state=None if before is None else int(before),
-        to_state=int(after),
-        cause=cause,
-        txid=txid,
-        height=height,
-        at=tx.now,
-    )
-
-
-_FIELDS = [f.name for f in fields(Swap)]
-
-
-def swap_of_row(row: SwapRow) -> Swap:
-    """The domain's swap of a row."""
-    values = {name: getattr(row, name) for name in _FIELDS}
-    values["state"] = State(values["state"])
-    values["invoice_mark"] = InvoiceMark(values["invoice_mark"])
-    return Swap(**values)
