@@ -109,7 +109,7 @@ class Keychain:
 
     def _refund_key(self, index: int) -> Key:
         """Key that refunds the swap with this index."""
-        return _key(self._refunds.child(index, hardened=True))
+        return Key(_hardened_child(self._refunds, index))
 
     def preimage(self, index: int, swap_id: str) -> bytes:
         """The 32-byte preimage of a swap. A secret until the buyer has paid.
@@ -117,9 +117,8 @@ class Keychain:
         The swap's id goes in beside its index: after a database was lost or restored an index may
         come again, and a preimage that some old buyer knows must not.
         """
-        secret = self._preimages.child(index, hardened=True).key.secret
         message = b"ln_liquid_swap preimage v1 " + swap_id.encode()
-        return hmac.new(secret, message, hashlib.sha256).digest()
+        return hmac.new(_hardened_child(self._preimages, index), message, hashlib.sha256).digest()
 
     def payment_hash(self, index: int, swap_id: str) -> bytes:
         """SHA-256 of the preimage: the invoice's payment hash and the script's hashlock."""
@@ -131,6 +130,17 @@ class Keychain:
 
 def _key(node: Any) -> Key:
     return Key(bytes(node.key.secret))
+
+
+def _hardened_child(parent: Any, index: int) -> bytes:
+    """Secret of the hardened child of an `HDKey`, by BIP32 (private parent to private child).
+
+    embit's `child` also works out the parent's fingerprint, which costs more than all the rest.
+    """
+    secret = parent.key.secret
+    data = b"\x00" + secret + (index + _HARDENED).to_bytes(4, "big")
+    tweak = hmac.new(parent.chain_code, data, hashlib.sha512).digest()[:32]
+    return bytes(secp256k1.ec_privkey_add(tweak, secret))
 
 
 def require_native_secp256k1() -> None:

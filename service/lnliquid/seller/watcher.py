@@ -170,6 +170,13 @@ class Watcher:
         """Read all that changed, under one tip."""
         for _ in range(MAX_REREADS):
             tip = await self._chain.tip()
+            if tip != self._tip:
+                # These wait for a block, and the notification of it can be lost.
+                self._chain.mark_changed(
+                    observe.output_script(swap)
+                    for swap in self.swaps.values()
+                    if swap.state is not State.FUNDED
+                )
             others = await self._inventory.sync(self._chain.take_changed())
             swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
             try:

@@ -84,7 +84,8 @@ def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> No
     ids = [f.swap_id for f in funded]
     unfunded = col(SwapRow.funding_txid).is_(None)
     created = col(SwapRow.state) == State.CREATED
-    free = {s.swap_id for s in swaps_where(tx, col(SwapRow.swap_id).in_(ids), created, unfunded)}
+    wanted = col(SwapRow.swap_id).in_(ids)
+    free = set(tx.scalars(select(col(SwapRow.swap_id)).where(wanted, created, unfunded)))
     for swap_id in ids:
         if swap_id not in free:
             raise RuntimeError(f"swap {swap_id} has a funding transaction already")
