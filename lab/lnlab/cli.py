@@ -11,10 +11,11 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from lnlab import commands
+from lnlab import commands, trouble_commands
 from lnlab.commands import fail, show
 from lnlab.demo import demo as run_demo
 from lnlab.faucet import FaucetError
+from lnlab.faults import FaultError
 from lnlab.lab import LabDirectoryError, end_lab
 from lnlab.nodes.children import NodeDiedError
 from lnlab.nodes.process import MissingProgramError
@@ -22,12 +23,16 @@ from lnlab.nodes.record import NoLabError
 from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
 from lnlab.programs import ProgramError
 from lnlab.scenarios.sale import ScenarioError
+from lnlab.scenarios.storm_parts import StormPlan
+from lnlab.storm_command import run_storm
+from lnlab.up import up as run_up
 from lnlab.wait import WaitTimeoutError
 
 T = TypeVar("T")
 
 EXPECTED_ERRORS = (
     FaucetError,
+    FaultError,
     LabDirectoryError,
     MissingProgramError,
     NoLabError,
@@ -87,16 +92,32 @@ def up(
     block_every: Annotated[
         float | None, typer.Option(min=0.05, help="Mine a block every so many seconds.")
     ] = None,
+    seller: Annotated[
+        bool, typer.Option("--seller/--no-seller", help="Start a funded seller daemon too.")
+    ] = True,
+    proxies: Annotated[
+        bool, typer.Option("--proxies", help="Put the proxies of `lnlab fault` before the nodes.")
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", "-f", help="Stay, and end the lab on Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a fresh lab and print its endpoints.
+    """Start a fresh lab with a seller daemon; print every endpoint and what to type next.
 
     Example: `lnlab up --dir /tmp/lab --block-every 10`
     """
-    run(commands.up(directory, nodes.value, block_every, foreground=foreground, as_json=as_json))
+    run(
+        run_up(
+            directory,
+            nodes.value,
+            block_every,
+            with_seller=seller,
+            proxies=proxies,
+            foreground=foreground,
+            as_json=as_json,
+        )
+    )
 
 
 @app.command()
@@ -157,6 +178,47 @@ def faucet(
 
 
 @app.command()
+def reorg(
+    depth: Annotated[int, typer.Argument(min=1, max=100, help="Newest blocks to replace.")],
+    blocks: Annotated[
+        int | None, typer.Option(min=1, help="New blocks; one more than the old if left out.")
+    ] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(help="Txid to leave out of the new blocks; repeatable.")
+    ] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> None:
+    """Replace the newest blocks by others; what they held goes back to the mempool.
+
+    Example: `lnlab reorg 3 --blocks 4`
+    """
+    run(trouble_commands.reorg(directory, depth, blocks, drop or [], as_json=as_json))
+
+
+@app.command()
+def fault(
+    place: Annotated[str, typer.Argument(help="electrum, lightning, buyer-lightning; or status.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="none, refuse, hang, delay, cut; electrum: drop, duplicate, lag; "
+            "lightning: hold, release, fail (payments)."
+        ),
+    ] = "none",
+    secs: Annotated[float, typer.Option(min=0, help="Of a delay.")] = 1.0,
+    count: Annotated[int, typer.Option(min=1, help="Payments to fail.")] = 1,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
+) -> None:
+    """Make a backend misbehave, in a lab started with `lnlab up --proxies`.
+
+    Example: `lnlab fault electrum hang`
+    """
+    run(trouble_commands.fault(directory, place, what, secs, count, as_json=as_json))
+
+
+@app.command()
 def logs(
     name: Annotated[str | None, typer.Argument(help="Process; all of them if left out.")] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of each.")] = 20,
@@ -188,6 +250,77 @@ def demo(
     result = run(run_demo(directory, nodes.value))
     if as_json:
         show("", result, as_json=True)
+
+
+@app.command()
+def storm(
+    swaps: Annotated[int, typer.Option(min=1, help="Distinct requests.")] = 200,
+    clients: Annotated[
+        int, typer.Option(min=0, help="Buyers at once; 0: as many as there are calls.")
+    ] = 0,
+    duplicate_rate: Annotated[
+        float, typer.Option(min=0, max=5, help="Further calls that repeat a request id.")
+    ] = 0.2,
+    kill_every: Annotated[
+        float | None,
+        typer.Option(min=0.5, help="Kill the daemon whenever it was up for so many seconds."),
+    ] = None,
+    inventory_for: Annotated[
+        int | None, typer.Option(min=1, help="Stock for this many swaps; enough if left out.")
+    ] = None,
+    lanes: Annotated[int, typer.Option(min=1, max=20, help="Coin pairs of the seller.")] = 4,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1, help="Give up after so many seconds.")] = 300,
+    directory: Directory = DEFAULT_DIRECTORY,
+    nodes: Annotated[
+        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
+    ] = commands.NodesKind.EMBEDDED,
+    as_json: AsJson = False,
+) -> None:
+    """Start a lab and a seller, let very many buyers loose on it, check everything, end the lab.
+
+    Example: `lnlab storm --swaps 1000 --duplicate-rate 0.2 --kill-every 2`
+    """
+    plan = StormPlan(
+        swaps=swaps,
+        clients=clients,
+        duplicate_rate=duplicate_rate,
+        kill_every_secs=kill_every,
+        inventory_for=inventory_for,
+        lanes=lanes,
+        seed=seed,
+        timeout_secs=timeout,
+    )
+    run(run_storm(directory, nodes.value, plan, as_json=as_json))
+
+
+scenario_app = typer.Typer(no_args_is_help=True, help="Play whole flows with their checks.")
+app.add_typer(scenario_app, name="scenario")
+
+
+@scenario_app.command("list")
+def scenario_list(as_json: AsJson = False) -> None:
+    """List the scenarios and what each shows.
+
+    Example: `lnlab scenario list`
+    """
+    trouble_commands.list_scenarios(as_json=as_json)
+
+
+@scenario_app.command("run")
+def scenario_run(
+    names: Annotated[list[str] | None, typer.Argument(help="All of them if left out.")] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+    nodes: Annotated[
+        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
+    ] = commands.NodesKind.EMBEDDED,
+    as_json: AsJson = False,
+) -> None:
+    """Start a lab and a seller, play scenarios, end the lab. Exit code 1 when one fails.
+
+    Example: `lnlab scenario run refund late-payment --nodes process`
+    """
+    run(trouble_commands.run_scenarios(directory, names or [], nodes.value, as_json=as_json))
 
 
 def main() -> None:

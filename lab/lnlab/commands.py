@@ -1,6 +1,5 @@
 """What the ``lnlab`` commands do and print; ``lnlab.cli`` only declares their options."""
 
-import asyncio
 import json
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +10,7 @@ from embit.script import address_to_scriptpubkey
 from rich.console import Console
 from rich.markup import escape
 
-from lnlab.lab import MARKER, Kind, Lab, absolute
+from lnlab.lab import MARKER, Lab, absolute
 from lnlab.lab import wipe as wipe_files
 from lnlab.nodes import record
 from lnlab.nodes.children import is_alive, log_tail
@@ -21,8 +20,6 @@ from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
 
 ISSUE_UNITS = 1_000_000 * 100_000_000
 """How much of a new ticker the faucet issues, in smallest units."""
-
-DIED_CHECK_SECS = 0.5
 
 
 class NodesKind(StrEnum):
@@ -60,6 +57,7 @@ def endpoints(directory: Path, nodes: NodesRecord) -> dict[str, Any]:
         "rpc_password": nodes.rpc_password,
         "lightning": nodes.lightning,
         "policy_asset": nodes.policy_asset,
+        "proxied": nodes.proxied,
     }
 
 
@@ -70,47 +68,13 @@ def endpoint_rows(nodes: NodesRecord) -> list[tuple[str, str]]:
         ("elementsd RPC", f"{nodes.rpc_url} ({nodes.rpc_user}:{nodes.rpc_password})"),
         *((f"Lightning ({name})", path) for name, path in nodes.lightning.items()),
         ("L-BTC asset", nodes.policy_asset),
+        *((f"By proxy: {name}", where) for name, where in nodes.proxied.items()),
     ]
 
 
 def as_lines(rows: list[tuple[str, str]]) -> str:
     """Return rows as aligned lines; long values stay whole, for copying."""
     return "\n".join(f"{what:<26} {where}" for what, where in rows)
-
-
-async def up(
-    directory: Path,
-    kind: Kind,
-    block_every_secs: float | None,
-    *,
-    foreground: bool,
-    as_json: bool,
-) -> None:
-    """Start a lab and print its endpoints; in the foreground, stay until interrupted."""
-    console = Console(stderr=True)
-    with console.status(f"starting {kind} nodes in {directory} …"):
-        lab = await Lab.start(directory, kind=kind, block_every_secs=block_every_secs)
-    try:
-        height = (await lab.tip()).height
-        data = endpoints(lab.directory, lab.nodes) | {"height": height, "pids": lab.pids}
-        show(
-            f"[bold green]The lab is up[/] in {directory}, height {height}.", data, as_json=as_json
-        )
-        if not as_json:
-            option = "" if directory == Path(".lab") else f" --dir {directory}"
-            show(as_lines(endpoint_rows(lab.nodes)), {}, as_json=False)
-            show(
-                f"Next: [bold]lnlab status{option}[/]   End: lnlab down{option}", {}, as_json=False
-            )
-        if foreground:
-            while True:
-                lab.check_alive()
-                await asyncio.sleep(DIED_CHECK_SECS)
-    finally:
-        if foreground:
-            await lab.stop()
-        else:
-            await lab.close()
 
 
 def wipe_directory(directory: Path) -> None:

@@ -17,7 +17,7 @@ from ln_liquid_swap.v1 import swap_pb2_grpc
 from lnlab.faucet import Payment
 from lnlab.lab import Lab
 from lnlab.nodes import record
-from lnlab.nodes.children import NodeDiedError, end, is_alive, kill, log_tail, spawn
+from lnlab.nodes.children import NodeDiedError, check_alive, end, is_alive, kill, log_tail, spawn
 from lnlab.nodes.record import POLICY_ASSET, NodeProcess
 from lnlab.programs import run_program
 
@@ -46,20 +46,29 @@ LAB_SETTINGS: dict[str, Any] = {
     "final_confs": 2,
     "create_wait_secs": 30,
     "poll_interval_secs": 5,
+    "stall_after_blocks": 1_440,  # a lab may stand idle for a day
 }
 
 
 class SellerDaemon:
     """One `lnliquid serve` on a lab. Its files are in `DIR/daemon` and stay across restarts."""
 
-    def __init__(self, lab: Lab, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        through_proxies: bool = False,
+    ) -> None:
         self.lab = lab
+        self.through_proxies = through_proxies
         self.directory = lab.directory / "daemon"
         self.config = self.directory / "seller.toml"
         self.log = lab.directory / f"{NAME}.log"
         self._settings = {**LAB_SETTINGS, **(settings or {})}
         self._process: NodeProcess | None = None
         self._channel: grpc.aio.Channel | None = None
+        self._operator_channel: grpc.aio.Channel | None = None
 
     @classmethod
     async def create(
@@ -71,12 +80,14 @@ class SellerDaemon:
         lbtc_sats: int = 1_000_000_000,
         coins: int = 1,
         env: Mapping[str, str] | None = None,
+        through_proxies: bool = False,
     ) -> "SellerDaemon":
         """Issue the asset, make settings and keys, fund the wallet, start, wait until ready.
 
-        The inventory arrives as `coins` equal pairs of asset and L-BTC.
+        The inventory arrives as `coins` equal pairs of asset and L-BTC. `through_proxies`: it gets
+        the endpoints of the lab's proxies, so that `Faults` can trouble it.
         """
-        daemon = cls(lab, settings)
+        daemon = cls(lab, settings, through_proxies=through_proxies)
         asset_id = await lab.faucet.issue(TICKER, ISSUED)
         await daemon.configure(asset_id)
         script = await daemon.receive_script()
@@ -93,14 +104,18 @@ class SellerDaemon:
     async def configure(self, asset_id: str) -> None:
         """Write the settings file and make the mnemonic, unless they are there."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
+        electrum_url, lightning_rpc = self.lab.electrum_url, self.lab.lightning["seller"]
+        if self.through_proxies:
+            proxied = await self.lab.start_proxies()
+            electrum_url, lightning_rpc = proxied["electrum"], proxied["lightning-seller"]
         values = {
             **self._settings,
             "asset_id": asset_id,
             "listen": f"127.0.0.1:{_free_port()}",
             "database": str(self.directory / "swaps.sqlite"),
             "mnemonic_file": str(self.directory / "mnemonic"),
-            "electrum_url": self.lab.electrum_url,
-            "lightning_rpc": self.lab.lightning["seller"],
+            "electrum_url": electrum_url,
+            "lightning_rpc": lightning_rpc,
         }
         self.config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
         await run_program("lnliquid", "init", "--mnemonic-file", values["mnemonic_file"])
@@ -176,10 +191,29 @@ class SellerDaemon:
         return swap_pb2_grpc.SwapServiceStub(self.channel())
 
     @property
+    def operator_address(self) -> str:
+        """Where the daemon listens for its operator."""
+        return f"unix:{self.directory / 'operator.sock'}"
+
+    def operator_stub(self) -> "swap_pb2_grpc.OperatorServiceAsyncStub":
+        """Client of `OperatorService`, on the daemon's unix socket."""
+        if self._operator_channel is None:
+            options = [("grpc.max_reconnect_backoff_ms", 200)]
+            self._operator_channel = grpc.aio.insecure_channel(
+                self.operator_address, options=options
+            )
+        return swap_pb2_grpc.OperatorServiceStub(self._operator_channel)
+
+    @property
     def pid(self) -> int:
         """Process id of the running daemon."""
         assert self._process is not None, "the daemon was not started"
         return self._process.pid
+
+    def check_alive(self) -> None:
+        """Raise `NodeDiedError`, with its last log lines, when the process is dead."""
+        if self._process is not None:
+            check_alive([self._process])
 
     def is_running(self) -> bool:
         """True while the process lives."""
@@ -225,10 +259,11 @@ class SellerDaemon:
             raise NodeDiedError(f"the daemon's log shows a fault:\n{log_tail(self.log, 40)}")
 
     async def close(self) -> None:
-        """Close the connection; the process goes on."""
-        if self._channel is not None:
-            await self._channel.close()
-            self._channel = None
+        """Close the connections; the process goes on."""
+        for channel in (self._channel, self._operator_channel):
+            if channel is not None:
+                await channel.close()
+        self._channel = self._operator_channel = None
 
     async def __aenter__(self) -> Self:
         """Return the daemon itself."""

@@ -10,8 +10,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
@@ -24,7 +25,7 @@ from lnlab.nodes.embedded import launch as embedded
 from lnlab.nodes.process import ProcessNodes
 from lnlab.nodes.record import NodeProcess, NodesRecord, NoLabError
 from lnlab.nodes.rpc import NodeRpc
-from lnlab.nodes.seed import mine
+from lnlab.nodes.seed import mine, mine_without
 from lnlab.wait import wait_for
 
 Kind = Literal["embedded", "process"]
@@ -120,10 +121,12 @@ class Lab:
         *,
         kind: Kind = "embedded",
         block_every_secs: float | None = None,
+        proxies: bool = False,
     ) -> "Lab":
         """Start a fresh lab in ``directory``, which is emptied, and open it.
 
-        With ``block_every_secs`` a child process mines a block that often. Whatever goes wrong, a
+        With ``block_every_secs`` a child process mines a block that often; with ``proxies`` there
+        are endpoints that misbehave on demand (see ``start_proxies``). Whatever goes wrong, a
         Ctrl-C included, no process is left. Raises LabDirectoryError, MissingProgramError,
         NodeDiedError, WaitTimeoutError.
         """
@@ -141,6 +144,9 @@ class Lab:
                 await lab.wait_until_caught_up()
                 if block_every_secs is not None:
                     lab.start_miner(block_every_secs)
+                    started = list(lab.nodes.processes)
+                if proxies:
+                    await lab.start_proxies()
                     started = list(lab.nodes.processes)
             except BaseException:
                 await lab.close()
@@ -210,9 +216,15 @@ class Lab:
         header = await self.rpc.call("getblockheader", block_hash)
         return Tip(int(header["height"]), block_hash)
 
-    async def mine(self, count: int = 1) -> list[str]:
-        """Mine ``count`` blocks and return their hashes once the Electrum server has them too."""
-        hashes = await mine(self.rpc, count)
+    async def mine(self, count: int = 1, *, without: Collection[str] = ()) -> list[str]:
+        """Mine ``count`` blocks and return their hashes once the Electrum server has them too.
+
+        Transactions ``without``, and what spends from them, are left in the mempool.
+        """
+        if without:
+            hashes = await mine_without(self.rpc, count, without)
+        else:
+            hashes = await mine(self.rpc, count)
         self._signal_electrs(signal.SIGCONT)
         await self.wait_until_caught_up()
         return hashes
@@ -226,15 +238,18 @@ class Lab:
         self._signal_electrs(signal.SIGSTOP)
         await self.rpc.call("invalidateblock", block_hash)
 
-    async def reorg(self, depth: int, new_blocks: int | None = None) -> list[str]:
+    async def reorg(
+        self, depth: int, new_blocks: int | None = None, *, without: Collection[str] = ()
+    ) -> list[str]:
         """Replace the newest ``depth`` blocks by ``new_blocks``, one more than that by default.
 
-        What the old blocks held goes to the mempool and from there into the new ones. Returns the
-        hashes of the new blocks.
+        What the old blocks held goes to the mempool (for up to 10 blocks, as in elementsd) and from
+        there into the new ones; transactions ``without`` stay in the mempool. Returns the hashes of
+        the new blocks.
         """
         height = (await self.tip()).height
         await self.invalidate(await self.rpc.call("getblockhash", height - depth + 1))
-        return await self.mine(depth + 1 if new_blocks is None else new_blocks)
+        return await self.mine(depth + 1 if new_blocks is None else new_blocks, without=without)
 
     async def wait_until_caught_up(self) -> None:
         """Wait until the Electrum server's tip is elementsd's."""
@@ -244,8 +259,12 @@ class Lab:
             message="the Electrum server catches up with elementsd",
         )
 
+    def nudge_electrum(self) -> None:
+        """Make a real electrs look at the mempool now, not at the next turn of its 5 s loop."""
+        self._signal_electrs(signal.SIGUSR1)
+
     async def _electrum_has_tip(self) -> bool:
-        self._signal_electrs(signal.SIGUSR1)  # look now, not at the next turn of its loop
+        self.nudge_electrum()
         header = await electrum_call(self.electrum_url, "blockchain.headers.subscribe")
         best = await self.rpc.call("getbestblockhash")
         return bool(header["hex"] == await self.rpc.call("getblockheader", best, False))
@@ -271,10 +290,37 @@ class Lab:
         """Start a child process that mines a block every ``every_secs`` until the lab ends."""
         directory = str(self.directory)
         command = [sys.executable, "-m", "lnlab.miner", "--dir", directory, "--every"]
-        miner = spawn("miner", [*command, str(every_secs)], self.directory / "miner.log")
-        nodes = self._recorded()
-        record.save(self.directory, replace(nodes, processes=[*nodes.processes, miner]))
-        self.nodes = replace(self.nodes, processes=[*self.nodes.processes, miner])
+        self._enrol(spawn("miner", [*command, str(every_secs)], self.directory / "miner.log"), {})
+
+    async def start_proxies(self) -> dict[str, str]:
+        """Start proxies that misbehave on demand, and return their endpoints by name.
+
+        The names: ``electrum`` (``tcp://…``), ``lightning-seller``, ``lightning-buyer`` (sockets).
+        See ``lnlab.faults`` for what they can do and ``lnlab.fault_control`` for how to tell them.
+        """
+        from lnlab.fault_control import endpoints_of_proxies
+
+        if not self.nodes.proxied:
+            command = [sys.executable, "-m", "lnlab.faults", "--dir", str(self.directory)]
+            proxies = spawn("faults", command, self.directory / "faults.log")
+            self._enrol(proxies, {})
+            proxied = await self.wait_for(
+                partial(endpoints_of_proxies, self.directory), message="the proxies answer"
+            )
+            self._enrol(None, proxied)
+        return dict(self.nodes.proxied)
+
+    def _enrol(self, process: NodeProcess | None, proxied: dict[str, str]) -> None:
+        """Add to the record, here and on disk."""
+        more = [] if process is None else [process]
+
+        def added(nodes: NodesRecord) -> NodesRecord:
+            return replace(
+                nodes, processes=[*nodes.processes, *more], proxied=proxied or nodes.proxied
+            )
+
+        record.save(self.directory, added(self._recorded()))
+        self.nodes = added(self.nodes)
 
     def _recorded(self) -> NodesRecord:
         """Return the record on disk, to which another process may have added, else our own."""

@@ -45,6 +45,8 @@ class NodesRecord:
     processes: list[NodeProcess] = field(default_factory=list)
     network: str = "liquid-regtest"
     policy_asset: str = POLICY_ASSET
+    proxied: dict[str, str] = field(default_factory=dict)
+    """Endpoints behind proxies that misbehave on demand, by proxy; empty when none run."""
 
     def pid_of(self, name: str) -> int:
         """Return the pid of the process called ``name``; LookupError if the lab has none such."""

@@ -1,6 +1,9 @@
 """First blocks of a fresh chain, the same on embedded and real nodes."""
 
 import secrets
+from collections.abc import Collection
+
+from embit.liquid.transaction import LTransaction
 
 from lnlab.faucet import COINBASE_MATURITY_BLOCKS, FAUCET_SCRIPT, SPLIT_COUNT, Faucet
 from lnlab.nodes.record import POLICY_ASSET
@@ -20,6 +23,28 @@ async def mine(rpc: NodeRpc, count: int = 1) -> list[str]:
     """
     script = b"\x6a\x08" + secrets.token_bytes(8)
     hashes: list[str] = await rpc.call("generatetodescriptor", count, f"raw({script.hex()})")
+    return hashes
+
+
+async def mine_without(rpc: NodeRpc, count: int, left_out: Collection[str]) -> list[str]:
+    """Mine ``count`` blocks that leave these transactions, and what spends from them, unconfirmed.
+
+    Returns the blocks' hashes. They stay in the mempool, for ``mine`` to take.
+    """
+    hashes = []
+    for _ in range(count):
+        waiting = set(left_out)
+        chosen = []
+        for txid in await rpc.call("getrawmempool"):  # parents come before children
+            raw = bytes.fromhex(await rpc.call("getrawtransaction", txid))
+            parents = {spent.txid.hex() for spent in LTransaction.parse(raw).vin}
+            if txid in waiting or parents & waiting:
+                waiting.add(txid)
+            else:
+                chosen.append(txid)
+        script = b"\x6a\x08" + secrets.token_bytes(8)
+        made = await rpc.call("generateblock", f"raw({script.hex()})", chosen)
+        hashes.append(str(made["hash"]))
     return hashes
 
 

@@ -18,6 +18,7 @@ from lnlab.nodes import record
 from lnlab.nodes.children import start_time
 from lnlab.nodes.embedded.chain import Chain
 from lnlab.nodes.embedded.electrum import ElectrumServer
+from lnlab.nodes.embedded.lab_methods import lab_methods
 from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnlab.nodes.embedded.rpc import NodeRpcServer
 from lnlab.nodes.record import NodeProcess, NodesRecord
@@ -53,6 +54,7 @@ async def serve(directory: Path) -> None:
         network.open_channel("buyer", "seller", CHANNEL_SATS, PUSH_SATS)
         await network.start()
         running.push_async_callback(network.stop)
+        rpc.node.methods |= lab_methods(chain, network)
         pid = os.getpid()
         process = NodeProcess(
             name=PROCESS_NAME,

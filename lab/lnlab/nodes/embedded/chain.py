@@ -7,7 +7,7 @@ and block hashes are hex in display order, amounts satoshi, scripts and transact
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 from typing import Literal
@@ -111,11 +111,22 @@ class Chain:
         """Median time past of the active block at a height, unix seconds (BIP113)."""
         return self._at(height).median_time_secs
 
-    def generate(self, count: int = 1, script_pubkey: bytes = b"\x51") -> list[str]:
-        """Mine blocks from the mempool, fees to a script; returns their hashes."""
+    def generate(
+        self,
+        count: int = 1,
+        script_pubkey: bytes = b"\x51",
+        only: Sequence[str] | None = None,
+    ) -> list[str]:
+        """Mine blocks from the mempool, fees to a script; returns their hashes.
+
+        With ``only`` the blocks hold just these txids, parents first; LookupError for another.
+        """
         hashes = []
         for _ in range(count):
-            entries = self.mempool.block_template(MAX_TEMPLATE_WEIGHT)
+            if only is None:
+                entries = self.mempool.block_template(MAX_TEMPLATE_WEIGHT)
+            else:
+                entries = [self.mempool.entries[txid] for txid in only]
             fees_sats = sum(entry.fee_sats for entry in entries)
             tip = self._active[-1]
             coinbase = make_coinbase(

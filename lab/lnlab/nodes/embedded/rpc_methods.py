@@ -36,6 +36,7 @@ class NodeMethods:
         self._on_stop = on_stop
         self.methods: dict[str, Callable[..., Any]] = {
             "estimatesmartfee": self.estimatesmartfee,
+            "generateblock": self.generateblock,
             "generatetoaddress": self.generatetoaddress,
             "generatetodescriptor": self.generatetodescriptor,
             "getbestblockhash": self.getbestblockhash,
@@ -286,6 +287,18 @@ class NodeMethods:
     ) -> list[str]:
         """Mine blocks that pay to an address; return their hashes."""
         return self._chain.generate(whole_argument(nblocks), address_script(address))
+
+    def generateblock(self, output: object, transactions: object) -> dict[str, str]:
+        """Mine a block of just these mempool transactions (txids, parents first)."""
+        if not isinstance(transactions, list):
+            raise CallError(TYPE_ERROR, "Expected type array")
+        txids = [hash_argument(txid, "txid") for txid in transactions]
+        try:
+            hashes = self._chain.generate(1, descriptor_script(output), txids)
+        except LookupError as error:
+            reason = f"Transaction {error.args[0]} not in mempool."
+            raise CallError(RpcCode.INVALID_ADDRESS_OR_KEY, reason) from None
+        return {"hash": hashes[0]}
 
     def invalidateblock(self, blockhash: object) -> None:
         """Take a block and all after it out of the chain."""

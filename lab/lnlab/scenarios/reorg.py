@@ -1,0 +1,101 @@
+"""Reorgs: what a block took is given back, and the swap goes on from where the chain is."""
+
+from lnlab.daemon import SellerDaemon
+from lnlab.fault_control import Faults
+from lnlab.hand_buyer import HandBuyer
+from lnlab.nodes.lightning import LightningRpcError
+from lnlab.scenarios.sale import Say, require
+from lnlab.scenarios.steps import (
+    CLAIMED,
+    CREATED,
+    FUNDED,
+    REFUNDED,
+    look,
+    mine_to,
+    require_path,
+    require_spends,
+    until_final,
+    until_no_invoice,
+    until_state,
+)
+
+DEPTHS = (1, 3, 10)
+
+
+async def funding_reorged(daemon: SellerDaemon, depth: int, say: Say) -> None:
+    """A funding that a reorg takes back has no invoice until it confirms again."""
+    lab, buyer = daemon.lab, HandBuyer(daemon)
+    swap = await buyer.order()
+    if depth > 1:
+        await lab.mine(depth - 1)
+    # An equal height and a greater one are both seen.
+    await lab.reorg(depth, depth + depth % 2, without=[swap.funding_txid])
+    await until_state(daemon, swap.swap_id, CREATED, invoice=False)
+    await until_no_invoice(daemon, swap.swap_id)
+    try:
+        await buyer.pay(swap)
+    except LightningRpcError:
+        pass
+    else:
+        require(False, "an invoice was payable whose funding is not in the chain")
+    say(f"the funding was undone {depth} deep: back to CREATED, and no invoice is payable")
+    await lab.mine()
+    again = await until_state(daemon, swap.swap_id, FUNDED, invoice=True)
+    require(again.funding_txid == swap.funding_txid, "funded by another transaction")
+    await buyer.send(buyer.claim(again, await buyer.pay(again)))
+    await until_final(daemon, swap.swap_id, CLAIMED)
+    await require_path(daemon, swap.swap_id, (CREATED, FUNDED, CREATED, FUNDED, CLAIMED))
+    await require_spends(daemon, swap, "claim", "claim")
+    say("confirmed again: FUNDED with a new invoice, paid, claimed")
+    daemon.check_log()
+
+
+async def claim_reorged(daemon: SellerDaemon, say: Say) -> None:
+    """A claim that a reorg takes back is not final, and is claimed again when it returns."""
+    lab, buyer = daemon.lab, HandBuyer(daemon)
+    swap = await buyer.order()
+    claim = buyer.claim(swap, await buyer.pay(swap))
+    txid = await buyer.send(claim)
+    await lab.mine()
+    await until_state(daemon, swap.swap_id, CLAIMED)
+    await lab.reorg(1, without=[txid])
+    await lab.mine(2, without=[txid])
+    require(not (await look(daemon, swap.swap_id)).swap.is_final, "final without the claim")
+    if lab.nodes.kind == "embedded":
+        await Faults(lab).drop_transaction(txid)
+        await until_state(daemon, swap.swap_id, FUNDED)
+        say("the claim was undone and forgotten: FUNDED again")
+        await buyer.send(claim)
+    await until_final(daemon, swap.swap_id, CLAIMED)
+    await require_spends(daemon, swap, "claim", "claim")
+    say("the claim came back and is buried")
+    daemon.check_log()
+
+
+async def refund_reorged(daemon: SellerDaemon, say: Say) -> None:
+    """A refund that a reorg takes back is sent again, the same one."""
+    lab = daemon.lab
+    swap = await HandBuyer(daemon).order()
+    await mine_to(daemon, swap.refund_lock_height)
+    refunded = await until_state(daemon, swap.swap_id, REFUNDED)
+    await lab.mine()
+    txid = refunded.spend_txid
+    await lab.reorg(1, 2, without=[txid])
+    require(not (await look(daemon, swap.swap_id)).swap.is_final, "final without the refund")
+    if lab.nodes.kind == "embedded":
+        await Faults(lab).drop_transaction(txid)
+        say("the refund was undone and forgotten")
+        await lab.mine()
+    final = await until_final(daemon, swap.swap_id, REFUNDED)
+    require(final.spend_txid == txid, "refunded by another transaction")
+    await require_spends(daemon, swap, "refund", "refund")
+    say("the same refund is buried")
+    daemon.check_log()
+
+
+async def reorg(daemon: SellerDaemon, say: Say) -> None:
+    """Funding, claim and refund are undone by reorgs; each swap ends as it should."""
+    for depth in DEPTHS:
+        await funding_reorged(daemon, depth, say)
+    await claim_reorged(daemon, say)
+    await refund_reorged(daemon, say)
