@@ -216,7 +216,7 @@ def test_dust_of_a_claim_goes_to_the_fee(subsidy: int, outputs: int, fee: int) -
 
 def test_a_subsidy_below_the_fee_is_refused_with_what_is_missing() -> None:
     """Nothing is signed then."""
-    with pytest.raises(ValueError, match="^1 sat of L-BTC are missing"):
+    with pytest.raises(ValueError, match=r"^1 sat of L-BTC are missing"):
         claim(subsidy=39)
 
 
