@@ -64,6 +64,8 @@ class InvoiceMark(IntEnum):
     """Seen paid. Stays, whatever Lightning says later."""
     REFUNDING = 4
     """A refund may be signed. Stays: an invoice is never made again."""
+    LOST = 5
+    """Shown, and gone by somebody else's doing: it may have been paid first. For the operator."""
 
 
 class IllegalTransition(Exception):
@@ -166,6 +168,7 @@ class Swap:
     spend_txid: str | None = None
     """Transaction that spends the asset output, as last seen."""
     paid_unclaimed: bool = False
+    """Paid, or perhaps paid (`LOST`), not claimed, past the lock height: needs the operator."""
     finished: bool = False
     """Every output's spend is buried (money rule 6): watching has ended."""
     forced_refund_reason: str | None = None

@@ -4,6 +4,7 @@ A lab is started once a module and kind, because starting costs more than most s
 worker has its own. The directory of a failed module is kept and named.
 """
 
+import json
 import shutil
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import pytest_asyncio
 from lnlab.daemon import SellerDaemon
 from lnlab.lab import Kind, Lab, end_lab
 from lnlab.nodes.process import PROGRAMS
+from lnlab.programs import run_program
 
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 
@@ -65,3 +67,6 @@ async def daemon(lab: Lab) -> AsyncIterator[SellerDaemon]:
     async with await SellerDaemon.create(lab, coins=4) as daemon:
         yield daemon
         daemon.check_log()
+        # Store and chain must agree coin by coin, whatever the tests did: one funding a swap.
+        report = await run_program("lnliquid", "audit", "--config", str(daemon.config), "--json")
+        assert json.loads(report)["exact"], report

@@ -212,7 +212,7 @@ def test_command_line(lab_directory: Path) -> None:
     assert status["ok"] is True
     assert status["assets"] == {"DEMO": paid["asset"]}
     assert "ready" in answer("logs", "nodes", *where)["nodes"]
-    assert answer("down", *where)["ended"] == ["nodes"]
+    assert answer("down", *where)["ended"] == ["nodes", "lnliquid"]
     assert answer("down", *where)["ended"] == []
     nothing = lnlab("status", *where)
     assert nothing.returncode == 1

@@ -1,12 +1,14 @@
 """Following a swap by stream: everything that happened, then every change, resumable."""
 
 import asyncio
+import contextlib
 import socket
 import uuid
 
 import aiohttp
 import grpc
 import pytest
+import pytest_asyncio
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.blocks import mining
@@ -16,6 +18,14 @@ from lnlab.daemon import SellerDaemon
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 STEPS = [pb.SWAP_STATE_CREATED, pb.SWAP_STATE_FUNDED, pb.SWAP_STATE_CLAIMED]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sold(daemon: SellerDaemon) -> str:
+    """Id of a swap that was sold and claimed."""
+    async with mining(daemon.lab):
+        record = await Buyer(daemon, "sold").buy(800, max_price_msat=10**12)
+    return str(record["swap"]["swap_id"])
 
 
 async def follow(
@@ -68,14 +78,15 @@ async def test_a_watcher_gets_the_invoice_when_it_comes(daemon: SellerDaemon) ->
     await lab.wait_for(is_listed, message="the operator sees the swap")
     messages: list[pb.WatchSwapResponse] = []
     stream = daemon.stub().WatchSwap(pb.WatchSwapRequest(swap_id=listed[0].swap_id), timeout=60)
-    async for message in stream:
-        messages.append(message)
-        if len(messages) == 1:
-            assert message.swap.state == pb.SWAP_STATE_CREATED
-            assert not message.swap.bolt11
-            await lab.mine()
-        if message.swap.bolt11:
-            break
+    async with contextlib.AsyncExitStack() as blocks:
+        async for message in stream:
+            messages.append(message)
+            if len(messages) == 1:
+                assert message.swap.state == pb.SWAP_STATE_CREATED
+                assert not message.swap.bolt11
+                await blocks.enter_async_context(mining(lab))
+            if message.swap.bolt11:
+                break
     stream.cancel()
     assert messages[-1].swap.state == pb.SWAP_STATE_FUNDED
     assert (await creating).swap.bolt11 == messages[-1].swap.bolt11
@@ -114,23 +125,21 @@ async def test_pause_refuses_new_swaps_over_restarts(daemon: SellerDaemon) -> No
 
 
 async def test_only_what_was_paid_and_not_claimed_is_refunded_by_hand(
-    daemon: SellerDaemon,
+    daemon: SellerDaemon, sold: str
 ) -> None:
     """RefundSwap refuses a swap that the daemon settles, and an order without a reason."""
-    listing = await daemon.operator_stub().ListSwaps(pb.ListSwapsRequest(limit=1), timeout=5)
-    swap_id = listing.swaps[0].swap.swap_id
     for reason, code in (
         ("because", grpc.StatusCode.FAILED_PRECONDITION),
         ("", grpc.StatusCode.INVALID_ARGUMENT),
     ):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await daemon.operator_stub().RefundSwap(
-                pb.RefundSwapRequest(swap_id=swap_id, reason=reason), timeout=5
+                pb.RefundSwapRequest(swap_id=sold, reason=reason), timeout=5
             )
         assert refused.value.code() == code
 
 
-async def test_metrics_are_served_when_asked_for(daemon: SellerDaemon) -> None:
+async def test_metrics_are_served_when_asked_for(daemon: SellerDaemon, sold: str) -> None:
     """With `metrics_listen` the figures are there over HTTP, and agree with the daemon's lists."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -138,6 +147,7 @@ async def test_metrics_are_served_when_asked_for(daemon: SellerDaemon) -> None:
     await daemon.restart({"LNLIQUID_METRICS_LISTEN": address})
     listing = await daemon.operator_stub().ListSwaps(pb.ListSwapsRequest(), timeout=5)
     claimed = sum(s.swap.state == pb.SWAP_STATE_CLAIMED for s in listing.swaps)
+    assert sold in [s.swap.swap_id for s in listing.swaps]
 
     async def figures() -> dict[str, float]:
         async with aiohttp.ClientSession() as session, session.get(f"http://{address}") as reply:

@@ -34,7 +34,7 @@ ABSENT, UNPAID, PAID, EXPIRED = (
     InvoiceStatus.PAID,
     InvoiceStatus.EXPIRED,
 )
-NONE, ASKED, CLOSED, SEEN_PAID, REFUNDING = InvoiceMark
+NONE, ASKED, CLOSED, SEEN_PAID, REFUNDING, LOST = InvoiceMark
 POLICY = Policy(funding_confs=2, final_confs=2, timelocks=TIMELOCKS)
 SWAP = make_swap()
 ASSET_OUT, SUBSIDY_OUT = outpoints(SWAP)
@@ -109,7 +109,7 @@ TABLE: list[tuple[str, int, InvoiceStatus | None, InvoiceMark, Action | None, In
     ("fewer blocks", 879, ABSENT, NONE, MakeInvoice(60), ASKED),
     ("no time left", LAST_START, ABSENT, NONE, None, NONE),
     ("far too late", BEFORE, ABSENT, NONE, None, NONE),
-    ("asked, no answer, not there", EARLY, ABSENT, ASKED, None, ASKED),
+    ("gone, not by us, early", EARLY, ABSENT, ASKED, None, LOST),
     ("unknown", EARLY, None, NONE, None, NONE),
     ("unknown, asked", EARLY, None, ASKED, None, ASKED),
     ("waits for the buyer", EARLY, UNPAID, ASKED, None, ASKED),
@@ -129,7 +129,13 @@ TABLE: list[tuple[str, int, InvoiceStatus | None, InvoiceMark, Action | None, In
     ("expired at the height", AT_LOCK, EXPIRED, ASKED, DropInvoice(EXPIRED), CLOSED),
     ("unknown at the height", AT_LOCK, None, ASKED, None, ASKED),
     ("unknown, closed", AT_LOCK, None, CLOSED, None, CLOSED),
-    ("gone, not by us", AT_LOCK, ABSENT, ASKED, None, ASKED),
+    ("gone, not by us", AT_LOCK, ABSENT, ASKED, None, LOST),
+    ("still gone", AT_LOCK, ABSENT, LOST, None, LOST),
+    ("gone, unknown", AT_LOCK, None, LOST, None, LOST),
+    ("there again", EARLY, UNPAID, LOST, None, ASKED),
+    ("there again, too late", TOO_LATE, UNPAID, LOST, DropInvoice(UNPAID), CLOSED),
+    ("there again, expired", AT_LOCK, EXPIRED, LOST, DropInvoice(EXPIRED), CLOSED),
+    ("found paid", AT_LOCK, PAID, LOST, None, SEEN_PAID),
     ("gone, by us", AT_LOCK, ABSENT, CLOSED, BOTH, REFUNDING),
     ("gone, by us, too late for another", BEFORE, ABSENT, CLOSED, None, CLOSED),
     ("gone, by us, in time for another", EARLY, ABSENT, CLOSED, MakeInvoice(3_600), ASKED),
@@ -149,7 +155,7 @@ def test_funded_and_unspent(
     assert decision.swap.state is F
     assert (decision.action, decision.swap.invoice_mark) == (action, after)
     assert not decision.swap.finished
-    assert decision.swap.paid_unclaimed is (after is SEEN_PAID and height >= LOCK_HEIGHT)
+    assert decision.swap.paid_unclaimed is (after in (SEEN_PAID, LOST) and height >= LOCK_HEIGHT)
 
 
 @pytest.mark.parametrize("state", list(State))
@@ -164,7 +170,7 @@ def test_an_invoice_that_was_asked_for_and_never_seen(state: State) -> None:
 
 CREATED_TABLE: list[tuple[InvoiceStatus | None, InvoiceMark, int, Action | None, InvoiceMark]] = [
     (ABSENT, NONE, EARLY, None, NONE),
-    (ABSENT, ASKED, EARLY, None, ASKED),
+    (ABSENT, ASKED, EARLY, None, LOST),
     (ABSENT, CLOSED, EARLY, None, NONE),
     (ABSENT, CLOSED, TOO_LATE, None, NONE),
     (ABSENT, NONE, AT_LOCK, None, NONE),
@@ -295,13 +301,13 @@ def test_an_unpaid_invoice_of_a_refunded_swap_is_deleted() -> None:
         (AT_LOCK, ABSENT, SEEN_PAID, BOTH),
         (AT_LOCK, None, ASKED, None),
         (AT_LOCK, UNPAID, ASKED, DropInvoice(UNPAID)),
-        (AT_LOCK, ABSENT, ASKED, None),
+        (AT_LOCK, ABSENT, LOST, BOTH),
     ],
 )
 def test_a_refund_that_the_operator_orders(
     height: int, status: InvoiceStatus | None, mark: InvoiceMark, action: Action | None
 ) -> None:
-    """Of a swap that was seen paid, from the lock height on; an unknown invoice is no ground."""
+    """Of a swap that was paid or may have been, from the lock height on."""
     decision = decide(height, status, mark=mark, forced_refund_reason="the buyer asked")
     assert decision.action == action
     claim = spend(SpendKind.CLAIM, None)

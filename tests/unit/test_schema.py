@@ -45,7 +45,7 @@ def test_a_stale_file_is_noticed(tree: Path) -> None:
     (code / "left_over_pb2.py").write_text("")
     done = check(tree)
     assert done.returncode != 0
-    assert "generated code is stale, run `just proto`" in done.stderr
+    assert "generated code is stale, run `just gen`" in done.stderr
     for name in ("swap_pb2.py", "swap_pb2_grpc.pyi", "left_over_pb2.py"):
         assert f"ln_liquid_swap/v1/{name}" in done.stderr
 

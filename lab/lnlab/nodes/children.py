@@ -73,7 +73,10 @@ def spawn(
 def is_alive(process: NodeProcess) -> bool:
     """Tell whether that very process still runs (a zombie and a reused pid do not count)."""
     child = _own_children.get(process.pid)
-    if child is not None and child.poll() is not None:
+    if child is not None:
+        # A killed process is a zombie while its other threads still end; only then is it gone.
+        if child.poll() is None:
+            return True
         del _own_children[process.pid]
         return False
     try:

@@ -36,6 +36,15 @@ class Chains:
         """True when another unconfirmed transaction of ours spends from this one."""
         return len(self._descendants.get(txid, ())) > 1
 
+    def groups(self) -> list[frozenset[str]]:
+        """Unconfirmed transactions that are connected, the lightest group first."""
+        groups: list[frozenset[str]] = []
+        for txid in self._pending:
+            group = self.ancestors(txid)
+            touched = [g for g in groups if g & group]
+            groups = [g for g in groups if not g & group] + [group.union(*touched)]
+        return sorted(groups, key=lambda g: sum(self._pending[txid].vsize for txid in g))
+
     def fits(self, parents: Collection[str], vsize: int) -> bool:
         """May a new transaction of this size spend outputs of these transactions now?"""
         above = frozenset[str]().union(*(self.ancestors(parent) for parent in parents))

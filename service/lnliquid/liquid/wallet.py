@@ -144,6 +144,27 @@ class FundingPlanner:
         return pairs
 
     def _choose(self, swaps: Sequence[Swap]) -> _Choice | None:
+        """Coins of the first pool that suffices: confirmed ones, then those of one chain.
+
+        Chains are joined only for a swap that no single one can pay: whatever spends from two
+        is held by the limits of both.
+        """
+        pools: list[Sequence[Coin]] = [[c for c in self._coins if c.height is not None]]
+        for group in self._chains.groups():
+            pools.append([c for c in self._coins if c.outpoint.txid in group])
+        for group in self._chains.groups():
+            pools.append(
+                [c for c in self._coins if c.height is not None or c.outpoint.txid in group]
+            )
+        if len(swaps) == 1:
+            pools.append(self._coins)
+        for pool in pools:
+            choice = self._choose_from(pool, swaps)
+            if choice is not None:
+                return choice
+        return None
+
+    def _choose_from(self, coins: Sequence[Coin], swaps: Sequence[Swap]) -> _Choice | None:
         (asset_id,) = {s.asset_id for s in swaps}
         wanted = sum(s.asset_amount for s in swaps)
         subsidies = sum(s.subsidy_sats for s in swaps)
@@ -151,7 +172,7 @@ class FundingPlanner:
         outputs = [tx.Output(bytes(34), asset_id, 0)] * (2 * len(swaps))
         outputs += [tx.Output(bytes(22), asset_id, 0)] * 2
         vsize = tx.predict_vsize([], outputs) + 2 * _INPUT_VSIZE
-        usable = [c for c in self._coins if self._chains.fits([c.outpoint.txid], vsize)]
+        usable = [c for c in coins if self._chains.fits([c.outpoint.txid], vsize)]
         asset_coins = select_coins([c for c in usable if c.asset_id == asset_id], wanted)
         if asset_coins is None:
             return None

@@ -90,8 +90,13 @@ class Seller:
         """
         swap = await self._requests.swap_of(request)
         if swap is None:
-            # A client that hangs up while T1 is on its way to the disk does not lose the wake-up.
-            swap = await self._reserve(self._priced(request))
+            new = self._priced(request)
+            self._notices.begin_creating()
+            try:
+                # A client that hangs up while T1 is on its way does not lose the wake-up.
+                swap = await self._reserve(new)
+            finally:
+                self._notices.end_creating()
         return await self._until_payable(swap)
 
     def _priced(self, request: Request) -> NewSwap:

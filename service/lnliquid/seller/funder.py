@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 FEE_TARGET_BLOCKS = 2
 RETRY_SECS = 5.0
+GATHER_SECS = 1.0
 LANE_SWAPS = 50
 """A lane of L-BTC holds at least what this many swaps reserve of it."""
 
@@ -75,14 +76,16 @@ class Funder:
 
     async def run(self) -> None:
         """Fund until cancelled. A round that fails is tried again; the swaps stay reserved."""
+        await self._notices.caught_up.wait()  # what was stored before goes out first
         while True:
             # The timer is for a wake-up that got lost; nobody waits for it otherwise.
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._wanted.wait(), self._settings.poll_interval_secs)
             self._wanted.clear()
             try:
+                await self._gather()
                 while await self.fund_waiting():
-                    pass
+                    await self._gather()
                 await self.even_lanes()
                 await self.trim_journal()
             except wallet.MustWait as error:
@@ -93,6 +96,15 @@ class Funder:
             except Exception:  # reservations wait: keep trying and keep saying so
                 log.exception("funding failed")
                 asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+
+    async def _gather(self) -> None:
+        """Let requests that are on their way to T1 get there, so that they share a transaction.
+
+        Nobody waits when none is; a stream of requests that never ends is cut after a moment.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_SECS):
+                await self._notices.none_creating.wait()
 
     async def fund_waiting(self) -> int:
         """Fund waiting swaps, at most one transaction full. Returns how many.

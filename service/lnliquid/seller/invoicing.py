@@ -27,6 +27,9 @@ PAID_WAIT_SECS = 60
 RETRY_SECS = 2.0
 
 
+_NEEDS_NO_READING = (InvoiceMark.NONE, InvoiceMark.PAID, InvoiceMark.LOST)
+
+
 class Invoices:
     """Invoices by swap id, which is their label."""
 
@@ -73,7 +76,7 @@ class Invoices:
         for swap in swaps:
             known = self._known.get(swap.swap_id)
             ran_out = (swap.invoice_expires_at or 0) <= now
-            if known is None and swap.invoice_mark not in (InvoiceMark.NONE, InvoiceMark.PAID):
+            if known is None and swap.invoice_mark not in _NEEDS_NO_READING:
                 short = (swap.refund_lock_height or 0) - tip.height < last_blocks
                 stale = ran_out or short or swap.state is State.CREATED
             else:
@@ -108,12 +111,19 @@ class Invoices:
         reach("invoice.made")
         self._known[swap.swap_id] = invoice
 
-    async def drop(self, swap: Swap, action: DropInvoice) -> None:
-        """Delete it if it is still as it was seen; read it again, whatever came of that."""
+    async def drop(self, swap: Swap, action: DropInvoice) -> bool:
+        """Delete it if it is still as it was seen; read it again, whatever came of that.
+
+        False when it is gone and it was not we who deleted it: it may have been paid first.
+        """
         self._known.pop(swap.swap_id, None)
-        await self._lightning.delete_invoice(swap.swap_id, action.status)
+        deleted = await self._lightning.delete_invoice(swap.swap_id, action.status)
         reach("invoice.dropped")
-        self._known[swap.swap_id] = await self._lightning.invoice(swap.swap_id)
+        found = await self._lightning.invoice(swap.swap_id)
+        if not deleted and found.status is InvoiceStatus.ABSENT:
+            return False
+        self._known[swap.swap_id] = found
+        return True
 
     async def run_paid(self, watched: dict[str, Swap], wake: "asyncio.Event") -> None:
         """Wake the watcher at each paid invoice, from the stored index on, until cancelled."""

@@ -5,6 +5,7 @@ restart changes none of them.
 """
 
 import asyncio
+from math import nan
 
 import structlog
 from prometheus_client import CollectorRegistry, Gauge, start_http_server
@@ -43,7 +44,8 @@ class Metrics:
             "swaps_paid_unclaimed", "Swaps that were paid and not claimed by the lock height"
         )
         self._deadline = gauge(
-            "next_refund_blocks", "Blocks until the next refund opens; negative when it is open"
+            "next_refund_blocks",
+            "Blocks until the next refund opens, negative when it is open",
         )
         self._tip = gauge("tip_height", "Height of the Liquid backend's tip, -1 when unreachable")
         self._ready = gauge("ready", "1 when new swaps are taken, else 0")
@@ -77,8 +79,8 @@ class Metrics:
             self._tip.set(-1)
         else:
             self._tip.set(height)
-            if counts.next_lock_height is not None:
-                self._deadline.set(counts.next_lock_height - height)
+            lock_height = counts.next_lock_height
+            self._deadline.set(nan if lock_height is None else lock_height - height)
         for held in await self._operator.holdings():
             for part in ("available", "reserved", "locked"):
                 self._held.labels(held.asset_id, part).set(getattr(held, part))

@@ -11,6 +11,12 @@ class Notices:
     def __init__(self) -> None:
         self.watcher = asyncio.Event()
         """Set when the watcher should look again."""
+        self.caught_up = asyncio.Event()
+        """Set once the watcher has read everything after the start."""
+        self._creating = 0
+        self.none_creating = asyncio.Event()
+        """Set while no call of CreateSwap may reserve in a moment; a funding waits for those."""
+        self.none_creating.set()
         self.news: set[str] = set()
         """Swaps changed by others than the watcher since it last looked."""
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
@@ -26,6 +32,17 @@ class Notices:
             for event in self._waiting.get(swap_id, ()):
                 event.set()
         self.watcher.set()
+
+    def begin_creating(self) -> None:
+        """A request is on its way to T1."""
+        self._creating += 1
+        self.none_creating.clear()
+
+    def end_creating(self) -> None:
+        """It got there, or was refused."""
+        self._creating -= 1
+        if not self._creating:
+            self.none_creating.set()
 
     def subscribe(self, swap_id: str) -> asyncio.Event:
         """An event that is set at each change of this swap; give it back with `unsubscribe`."""

@@ -104,7 +104,9 @@ def reconcile(
         after,
         state=state,
         spend_txid=facts.asset_spend.txid if facts.asset_spend else None,
-        paid_unclaimed=after.invoice_mark is InvoiceMark.PAID and state is State.FUNDED and is_open,
+        paid_unclaimed=after.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
+        and state is State.FUNDED
+        and is_open,
         finished=_is_buried(facts.asset_spend, tip, policy)
         and _is_buried(facts.subsidy_spend, tip, policy),
     )
@@ -172,8 +174,10 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
         return swap
     if invoice.status is InvoiceStatus.PAID:
         return replace(swap, invoice_mark=InvoiceMark.PAID)
-    if invoice.status is InvoiceStatus.UNPAID and swap.invoice_mark <= InvoiceMark.ASKED:
-        # Made, but the answer did not reach the store, or the store is an older copy.
+    found = invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
+    if found and swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED, InvoiceMark.LOST):
+        # Made, but the answer did not reach the store, or the store is an older copy, or it was
+        # not lost after all.
         return replace(
             swap,
             bolt11=invoice.bolt11,
@@ -183,6 +187,12 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
     # Asked for and never shown: nobody can have paid it, should it ever come into being.
     unseen = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is None
     closed = swap.invoice_mark is InvoiceMark.CLOSED or (unseen and state is State.CREATED)
+    if (
+        invoice.status is InvoiceStatus.ABSENT
+        and swap.invoice_mark is InvoiceMark.ASKED
+        and swap.bolt11 is not None
+    ):
+        return replace(swap, invoice_mark=InvoiceMark.LOST)
     if invoice.status is InvoiceStatus.ABSENT and closed:
         mark = InvoiceMark.NONE if state is State.CREATED else InvoiceMark.CLOSED
         return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
@@ -208,14 +218,11 @@ def _while_funded(
             if outpoint is not None and spend is None
         )
     )
-    if swap.invoice_mark is InvoiceMark.PAID:
+    if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
         return refund if is_open and swap.forced_refund_reason is not None else None
     if invoice is None:
         return None  # unknown is not unpaid
     if invoice.status is InvoiceStatus.ABSENT:
-        shown = swap.bolt11 is not None
-        if swap.invoice_mark is InvoiceMark.ASKED and shown:
-            return None  # removed by somebody else, perhaps after it was paid: for the operator
         if is_open:
             return refund
         lifetime = _lifetime_secs(swap, tip, policy)
@@ -232,7 +239,7 @@ def _while_funded(
 
 def _mark_before(action: Action | None, mark: InvoiceMark) -> InvoiceMark:
     """The mark that must be on the disk before this action is begun."""
-    if mark is InvoiceMark.PAID:
+    if mark in (InvoiceMark.PAID, InvoiceMark.LOST):
         return mark
     match action:
         case MakeInvoice():

@@ -36,7 +36,7 @@ from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Outpoint, State, Swap, Tip
+from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 
 log = structlog.get_logger()
 
@@ -127,6 +127,7 @@ class Watcher:
                 await self._bumper.bump_stuck(tip)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
+        self._notices.caught_up.set()
 
     async def _load(self, everything: bool) -> None:
         news = self._notices.news
@@ -135,8 +136,8 @@ class Watcher:
         def look(session: Transaction) -> list[Swap]:
             if everything:
                 return swap_store.watched(session)
-            found = (swap_store.get(session, swap_id) for swap_id in sorted(news))
-            return [s for s in found if s and s.funding_txid and not s.finished]
+            found = swap_store.get_all(session, news)
+            return [s for s in found.values() if s.funding_txid and not s.finished]
 
         swaps = await self._database.read(look)
         if everything:
@@ -206,15 +207,29 @@ class Watcher:
         """Decide for these swaps and act, and once more for those that acting changed."""
         for _ in range(MAX_REREADS):
             await self._invoices.refresh(self.swaps.values(), tip)
-            decisions = await self._decide(swaps, tip)
+            decisions = self._limited(await self._decide(swaps, tip))
             await self._save(decisions)
             acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
             if not acting:
                 return
-            if len(acting) > ACT_AT_ONCE:
-                self._notices.wake_watcher()  # the others in the next round
-            again = await self._act(acting[:ACT_AT_ONCE], tip)
+            again = await self._act(acting, tip)
             swaps = [self.swaps[i] for i in again if i in self.swaps]
+
+    def _limited(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Leave the actions beyond a round's measure, and their marks, for the next round."""
+        limited = []
+        calls = 0
+        for decision in decisions:
+            kept = decision
+            if isinstance(decision.action, MakeInvoice | DropInvoice):
+                calls += 1
+                if calls > ACT_AT_ONCE:
+                    self._notices.wake_watcher()
+                    mark = self.swaps[decision.swap.swap_id].invoice_mark
+                    unmarked = replace(decision.swap, invoice_mark=mark)
+                    kept = replace(decision, action=None, swap=unmarked)
+            limited.append(kept)
+        return limited
 
     async def _decide(self, swaps: Sequence[Swap], tip: Tip) -> list[Decision]:
         """Decisions that change or do something, each on facts read under this very tip."""
@@ -304,8 +319,8 @@ class Watcher:
                 try:
                     if isinstance(action, MakeInvoice):
                         await self._invoices.make(swap, action)
-                    else:
-                        await self._invoices.drop(swap, action)
+                    elif not await self._invoices.drop(swap, action):
+                        await self._lose_invoice(swap)
                 except BackendError as error:
                     self._set_aside(swap.swap_id, str(error))
                 else:
@@ -325,6 +340,13 @@ class Watcher:
         if refunds:
             await self._refund(refunds, tip)
         return again
+
+    async def _lose_invoice(self, swap: Swap) -> None:
+        """Somebody else removed the invoice, perhaps after it was paid: no refund by ourselves."""
+        after = replace(swap, invoice_mark=InvoiceMark.LOST)
+        if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
+            self.swaps[swap.swap_id] = after
+        log.error("invoice gone, not by our doing: this needs the operator", swap_id=swap.swap_id)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
