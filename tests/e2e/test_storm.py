@@ -62,7 +62,7 @@ async def test_oversold(directory: Path, lab_kind: Kind) -> None:
 async def test_killed_and_restarted(directory: Path, lab_kind: Kind) -> None:
     """A daemon that dies again and again funds each request once, and loses none."""
     plan = StormPlan(
-        swaps=100, clients=10, kill_every_secs=1, inventory_for=80, seed=3, timeout_secs=110
+        swaps=100, clients=10, kill_every_secs=0.4, inventory_for=80, seed=3, timeout_secs=110
     )
     result = await let_loose(directory, lab_kind, plan)
     assert result.kills > 1

@@ -99,7 +99,12 @@ class Bumper:
             )
 
         swaps, change, wallet_inputs = await self._database.read(look)
-        spends = [self._spend(i.outpoint, swaps, wallet_inputs) for i in old.inputs]
+        try:
+            spends = [self._spend(i.outpoint, swaps, wallet_inputs) for i in old.inputs]
+        except LookupError as error:
+            # A deposit that it spends left the chain: a higher fee would not help.
+            log.warning("stuck on a coin that is gone", txid=row.txid, reason=str(error))
+            return
         payer = next(
             (c for c in reversed(change) if c.asset_id == self._keys.network.policy_asset), None
         )

@@ -33,10 +33,10 @@ class Requests:
         return await self._read(request)
 
     async def _read_all(self, requests: Sequence[Request]) -> Sequence[Swap | SwapError | None]:
-        stamp = self._database.stamp
+        stamp = self._database.stamp  # of before the read, so that no commit is missed
         found = await self._database.read(lambda tx: swap_store.swaps_of_requests(tx, requests))
-        if stamp is not None and stamp == self._database.stamp:
-            if stamp != self._stamp or len(self._found) > MAX_REMEMBERED:
+        if stamp is not None:
+            if stamp != self._stamp or len(self._found) >= MAX_REMEMBERED:
                 self._stamp, self._found = stamp, {}
             for request, swap in zip(requests, found, strict=True):
                 if isinstance(swap, Swap):

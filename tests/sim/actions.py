@@ -1,0 +1,376 @@
+"""What may happen in a step: buyers, blocks, faults, and the daemon's own work, each by name."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from typing import Any
+
+from lnliquid.api import convert
+from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
+from lnliquid.liquid.wallet import MustWait
+from lnliquid.seller.journal import JournalFailure
+from lnliquid.seller.watcher import TipMoved
+from lnliquid.swap import Tip
+
+from . import foreign
+from .buyers import Deal, new_deal
+from .clockwork import Crash, Violation
+from .ground import nothing_held
+from .world import World
+
+Action = Callable[[World], Awaitable[str]]
+
+EXPECTED = (BackendError, StoreFailure, JournalFailure, TipMoved, MustWait, SwapError)
+"""What the daemon's loops take as the way of the world; anything else is a defect."""
+MAX_DEALS = 40
+
+
+async def attempt(work: Coroutine[Any, Any, str]) -> str:
+    """Let the daemon do something; what may go wrong becomes the outcome's text."""
+    try:
+        return await work
+    except EXPECTED as error:
+        return type(error).__name__
+    except (Crash, Violation):
+        raise
+    except Exception as error:
+        raise Violation(10, f"the daemon fails with {type(error).__name__}: {error}") from error
+
+
+# ---- the daemon's own work
+
+
+async def watch(world: World) -> str:
+    """A round of the watcher, by a notice or by the slow timer."""
+
+    async def work() -> str:
+        await world.daemon.watch(world.chance.happens(0.3, "slow timer"))
+        return "done"
+
+    return await attempt(work())
+
+
+async def fund(world: World) -> str:
+    """The funder is woken."""
+
+    async def work() -> str:
+        await world.daemon.fund()
+        return "done"
+
+    return await attempt(work())
+
+
+async def busy(world: World) -> str:
+    """Everything at once: the watcher, the funder, two creations and a look."""
+    names = ("watch", "fund", "create", "create", "poll")
+    works = [watch(world), fund(world), create(world), create(world), poll(world)]
+    results = await asyncio.gather(*works, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, Crash):
+            raise result
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return ", ".join(f"{n}: {r}" for n, r in zip(names, results, strict=True))
+
+
+async def crash(_world: World) -> str:
+    """The power goes."""
+    raise Crash("between two steps")
+
+
+# ---- buyers
+
+
+async def create(world: World) -> str:
+    """A new buyer asks."""
+    refused = [d for d in world.deals.values() if d.swap_id is None]
+    if refused and (len(refused) > 2 or len(world.deals) >= MAX_DEALS):
+        deal = refused[world.chance.below(len(refused), "who tries again")]
+        return f"{deal.name} again: {await attempt(_ask(world, deal))}"
+    if len(world.deals) >= MAX_DEALS:
+        return "enough"
+    rng, number = world.rng, len(world.deals)
+    deal = new_deal(
+        number,
+        rng.randrange(5_000, 150_000),
+        rng.randrange(1, 4),
+        careful=rng.random() < 0.6,
+        claims=rng.random() < 0.85,
+    )
+    world.deals[deal.request.request_id] = deal
+    return f"{deal.name}: {await attempt(_ask(world, deal))}"
+
+
+async def repeat(world: World) -> str:
+    """A buyer asks again with the same id: the same swap, for ever (rule 8)."""
+    deal = _some_deal(world)
+    return f"{deal.name}: {await attempt(_ask(world, deal))}" if deal else "nobody"
+
+
+async def _ask(world: World, deal: Deal) -> str:
+    swap = await world.daemon.seller().create_swap(deal.request)
+    if deal.swap_id not in (None, swap.swap_id) or swap.request_id != deal.request.request_id:
+        raise Violation(8, f"{deal.name} got another swap for the same request id")
+    deal.swap_id = swap.swap_id
+    deal.see(convert.swap_to(swap))
+    return swap.state.name
+
+
+async def conflict(world: World) -> str:
+    """A buyer uses an id again with other parameters: an error (rule 8)."""
+    deal = _some_deal(world)
+    if deal is None or deal.swap_id is None:
+        return "nobody"
+    other = replace(deal.request, asset_amount=deal.request.asset_amount + 1)
+
+    async def work() -> str:
+        try:
+            await world.daemon.seller().create_swap(other)
+        except RequestConflict:
+            return "conflict"
+        raise Violation(8, f"{deal.name} changed its parameters and got an answer")
+
+    return await attempt(work())
+
+
+def _some_deal(world: World) -> Deal | None:
+    return world.rng.choice([*world.deals.values()]) if world.deals else None
+
+
+async def poll(world: World) -> str:
+    """Buyers look at their swaps."""
+    seen = 0
+    for deal in [*world.deals.values()]:
+        if deal.swap_id is None or world.chance.happens(0.4, "does not look", deal.number):
+            continue
+
+        async def work(deal: Deal = deal) -> str:
+            swap, _ = await world.daemon.seller().swap(deal.swap_id or "")
+            deal.see(convert.swap_to(swap))
+            return "seen"
+
+        seen += await attempt(work()) == "seen"
+    return f"{seen} seen"
+
+
+async def pay(world: World) -> str:
+    """Buyers who have an invoice pay, or let it be; most look once more before."""
+    if world.chance.happens(0.8, "look first"):
+        await poll(world)
+    for deal in world.deals.values():
+        if world.chance.happens(0.6, "pays", deal.number):
+            world.pay(deal, "    ", hold=world.chance.happens(0.4, "holds", deal.number))
+    return ""
+
+
+async def settle(world: World) -> str:
+    """Held payments are taken or go back."""
+    told = []
+    for deal in world.deals.values():
+        if deal.holding_until is not None and world.chance.happens(0.6, "settles", deal.number):
+            told.append(f"{deal.name} {world.settle_payment(deal)}")
+    return ", ".join(told)
+
+
+async def claim(world: World) -> str:
+    """A buyer who paid claims."""
+    world.claim_one("    ")
+    return ""
+
+
+# ---- the chain and the clock
+
+
+async def mine(world: World) -> str:
+    """A block, with all of the mempool, some of it, or none."""
+    luck = world.rng.random()
+    held = nothing_held if luck < 0.7 else world.some_held if luck < 0.9 else lambda _txid: True
+    world.ground.mine(1, held)
+    return f"height {world.ground.chain.tip_height}"
+
+
+async def mine_many(world: World) -> str:
+    """Time goes by; lock heights are reached."""
+    world.ground.mine(world.rng.randrange(3, 26))
+    return f"height {world.ground.chain.tip_height}"
+
+
+async def reorg(world: World) -> str:
+    """The last blocks are replaced."""
+    done = world.reorg(world.rng.randrange(1, 7), world.rng.randrange(2))
+    return f"{done} deep, height {world.ground.chain.tip_height}"
+
+
+async def deposit(world: World) -> str:
+    """The operator pays in."""
+    if len(world.ground.deposits) >= 12:
+        return "enough"
+    asset, lbtc = world.rng.randrange(100_000, 500_000), world.rng.randrange(10_000, 60_000)
+    return f"{asset} and {lbtc} sat: {world.deposit(asset, lbtc) is not None}"
+
+
+async def mempool_forgets(world: World) -> str:
+    """The network forgets an unconfirmed transaction."""
+    waiting = world.ground.chain.mempool_txids()
+    if not waiting:
+        return "nothing"
+    world.ground.forget(world.rng.choice(waiting))
+    return "one"
+
+
+async def foreign_refund(world: World) -> str:
+    """Somebody with the seed refunds past the daemon."""
+    return foreign.refund(world)
+
+
+async def wait(world: World) -> str:
+    """Some time goes by without a block."""
+    secs = world.rng.randrange(5, 200)
+    world.pass_time(secs)
+    return f"{secs} s"
+
+
+async def clock_jumps(world: World) -> str:
+    """The clock of the daemon's machine is set wrong, or right again."""
+    world.clock.offset_secs = world.rng.choice([0, 0, -3_600, 7_200, 90, -45])
+    return f"{world.clock.offset_secs} s off"
+
+
+# ---- faults
+
+
+async def server_fault(world: World) -> str:
+    """The Electrum server gets worse."""
+    server, chain, rng = world.server, world.ground.chain, world.rng
+    match rng.randrange(7):
+        case 0:
+            server.up = False
+            return "down"
+        case 1:
+            server.behind = chain.tip_height
+            return "falls behind"
+        case 2:
+            server.stale_tip = Tip(chain.tip_height, chain.tip_hash)
+            return "tells an old tip"
+        case 3:
+            scripts = [lock.script for lock in world.rules.books.locked.values()]
+            if scripts:
+                server.refused.add(rng.choice(scripts))
+            return "refuses the script of a lock"
+        case 4:
+            server.refused.add(rng.choice([*world.rules.books.wallet.scripts]))
+            return "refuses a script of the wallet"
+        case 5:
+            sent = [*world.rules.books.sent, *(d.txid for d in world.ground.deposits)]
+            server.withheld.update(rng.sample(sent, min(1, len(sent))))
+            return "withholds a transaction"
+        case _:
+            server.trouble = rng.choice([0.05, 0.3])
+            return f"fails {server.trouble:.0%} of calls"
+
+
+async def lightning_fault(world: World) -> str:
+    """Core Lightning gets worse."""
+    node, rng = world.node, world.rng
+    match rng.randrange(4):
+        case 0:
+            node.up = False
+            return "down"
+        case 1:
+            node.hung = True
+            return "hangs"
+        case 2:
+            node.trouble = rng.choice([0.1, 0.4])
+            return f"fails {node.trouble:.0%} of calls"
+        case _:
+            node.restart()
+            return "restarted"
+
+
+async def disk_fault(world: World) -> str:
+    """The disk fills up."""
+    world.disk.full = True
+    return "full"
+
+
+async def recovery(world: World) -> str:
+    """What was bad may be well again."""
+    luck, told = world.rng.random(), []
+    if luck < 0.7:
+        world.server.heal()
+        world.daemon.chain.resync()
+        told.append("server")
+    if luck > 0.3:
+        world.node.trouble = 0.0
+        world.node.wake()
+        told.append("Lightning")
+    if luck < 0.5:
+        world.disk.full = False
+        told.append("disk")
+    if luck > 0.8:
+        world.ground.send_deposits_again()
+        told.append("deposits")
+    return " and ".join(told)
+
+
+async def late_news(world: World) -> str:
+    """Notifications that were under way arrive, or all statuses are compared."""
+    if world.rng.random() < 0.5:
+        world.daemon.chain.deliver_late()
+        return "delivered"
+    world.daemon.chain.resync()
+    return "compared"
+
+
+async def paid_news(world: World) -> str:
+    """The wait for a paid invoice ends, with or without one."""
+    world.node.paid.set()
+    return ""
+
+
+async def operator(world: World) -> str:
+    """The operator pauses, resumes, or orders the refund of what was paid and not claimed."""
+    stuck = [row for row in world.rules.rows.values() if row["paid_unclaimed"]]
+
+    async def work() -> str:
+        if stuck and world.rng.random() < 0.5:
+            row = world.rng.choice(stuck)
+            await world.daemon.operator.refund(row["swap_id"], "the buyer is gone")
+            return f"refund of swap {row['key_index']} ordered"
+        pause = world.rng.random() < 0.2
+        await world.daemon.operator.set_paused(pause)
+        return "paused" if pause else "resumed"
+
+    return await attempt(work())
+
+
+WEIGHTS: dict[Action, int] = {
+    watch: 260,
+    busy: 60,
+    fund: 50,
+    crash: 7,
+    create: 60,
+    repeat: 15,
+    conflict: 6,
+    poll: 25,
+    pay: 110,
+    settle: 40,
+    claim: 60,
+    mine: 130,
+    mine_many: 12,
+    reorg: 16,
+    deposit: 12,
+    mempool_forgets: 6,
+    foreign_refund: 8,
+    wait: 15,
+    clock_jumps: 6,
+    server_fault: 20,
+    lightning_fault: 14,
+    disk_fault: 4,
+    recovery: 60,
+    late_news: 25,
+    paid_news: 15,
+    operator: 8,
+}
+"""How often each action comes, against the others."""

@@ -1,0 +1,176 @@
+"""One life of the seller daemon: its real parts put together as `app` does, on simulated sides."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lnliquid.liquid.keys import Keychain
+from lnliquid.seller.bump import Bumper
+from lnliquid.seller.create import Seller
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.operator import Operator
+from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.watcher import Watcher
+from lnliquid.settings import Settings
+
+from .chain_side import WATCHER, Server, SimChain
+from .clockwork import Chance, Life, SimClock
+from .ground import ASSET, Ground
+from .lightning_side import Node, SimLightning
+from .store_side import Disk, SimDatabase
+
+SELLER_WORDS = "abandon " * 11 + "about"
+
+
+class SimKeychain(Keychain):
+    """The seller's keys. Preimages leave out the swap's id, which is random, so replays agree."""
+
+    def preimage(self, index: int, swap_id: str) -> bytes:
+        """Preimage of the swap with this index."""
+        return super().preimage(index, "sim")
+
+
+@dataclass
+class Sides:
+    """What outlives the daemon: the world it runs in, and who looks over its shoulder."""
+
+    ground: Ground
+    server: Server
+    node: Node
+    disk: Disk
+    clock: SimClock
+    chance: Chance
+    keys: SimKeychain
+    settings: Settings
+    committed: Callable[[], None]
+    broadcasting: Callable[[bytes], None]
+    making: Callable[[str], None]
+    chain_meddle: Callable[[str], None]
+    lightning_meddle: Callable[[str], None]
+    name_of: Callable[[str], object]
+
+
+def make_settings(folder: Path, seed: int) -> Settings:
+    """Short time locks that are safe, and knobs that differ from seed to seed."""
+    values: dict[str, Any] = {
+        "network": "liquid-regtest",
+        "asset_id": ASSET,
+        "price_msat_per_asset_unit": 300_000_000,
+        "database": folder / "seller.sqlite",
+        "mnemonic_file": folder / "mnemonic",
+        "electrum_url": "tcp://127.0.0.1:50001",
+        "lightning_rpc": folder / "lightning-rpc",
+        "refund_delta_blocks": 24,
+        "invoice_expiry_secs": 600,
+        "max_ln_cltv_blocks": 20,
+        "invoice_cltv_blocks": 9,
+        "lightning_block_secs": 15,
+        "claim_margin_blocks": 3,
+        "create_slack_secs": 120,
+        "max_min_funding_confs": 3,
+        "funding_confs": 1 + seed % 2,
+        "final_confs": 2 + seed % 3,
+        "lanes": 1 + seed % 4,
+        "bump_after_blocks": 2 + seed % 2,
+        "max_inflight_swaps": 12,
+        "create_wait_secs": 0,
+    }
+    return Settings(**values)
+
+
+class Daemon:
+    """The parts that `app` wires, without its loops: they are stepped from outside."""
+
+    def __init__(self, sides: Sides) -> None:
+        settings, keys = sides.settings, sides.keys
+        self.life = Life(sides.chance)
+        self.database = SimDatabase(
+            settings.database, sides.clock, self.life, sides.disk, sides.committed
+        )
+        self.notices = Notices()
+        self.chain = SimChain(
+            sides.ground,
+            sides.server,
+            sides.chance,
+            self.life,
+            sides.chain_meddle,
+            sides.broadcasting,
+        )
+        self.lightning = SimLightning(
+            sides.node,
+            sides.chance,
+            self.life,
+            sides.lightning_meddle,
+            sides.making,
+            sides.name_of,
+        )
+        self._sides = sides
+        self.inventory = Inventory(self.database, self.chain, keys)
+        rescue = RescueJournal(settings.rescue_journal_path)
+        self.funder = Funder(
+            self.database, self.chain, self.inventory, rescue, keys, settings, self.notices
+        )
+        refunds = Refunds(self.database, self.chain, self.inventory, keys, settings)
+        bumper = Bumper(
+            self.database, self.chain, self.inventory, rescue, keys, settings, self.notices
+        )
+        self.invoices = Invoices(self.database, self.lightning, keys, settings, sides.clock)
+        self.watcher = Watcher(
+            self.database,
+            self.chain,
+            self.invoices,
+            self.inventory,
+            refunds,
+            self.funder,
+            bumper,
+            settings,
+            self.notices,
+        )
+        self.operator = Operator(self.database, keys, settings, self.notices)
+        self.must_reload = True
+        """As in `Watcher.run`: a round failed, or none was done yet."""
+        self._paid = asyncio.get_running_loop().create_task(
+            self.invoices.run_paid(self.watcher.swaps, self.notices.watcher), name="paid"
+        )
+
+    def seller(self) -> Seller:
+        """The front half; fresh, because `Readiness` remembers for seconds of real time."""
+        sides = self._sides
+        readiness = Readiness(
+            self.database, self.chain, self.lightning, self.inventory, sides.settings
+        )
+        return Seller(
+            self.database, readiness, self.funder, sides.keys, sides.settings, self.notices
+        )
+
+    async def watch(self, reload_all: bool) -> None:
+        """One round of the watcher. Raises what `Watcher.round` raises."""
+        reload_all = reload_all or self.must_reload
+        self.must_reload = True
+        round_ = self.watcher.round(reload_all)
+        await asyncio.get_running_loop().create_task(round_, name=WATCHER)
+        self.must_reload = False
+
+    async def fund(self) -> None:
+        """What `Funder.run` does when it is woken."""
+        while await self.funder.fund_waiting():
+            pass
+        await self.funder.even_lanes()
+        await self.funder.trim_journal()
+
+    async def bury(self) -> None:
+        """Take away all that was in memory; the files stay."""
+        self.life.dead = True
+        self._paid.cancel()
+        with contextlib.suppress(BaseException):
+            await self._paid
+        self.chain.disconnect()
+        self.database.close()

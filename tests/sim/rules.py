@@ -1,0 +1,406 @@
+"""The money rules of the design (section 1), checked against the world and the committed store.
+
+Nothing here believes the daemon: the chain and Lightning are asked themselves, and the store is
+read over a connection of its own, which sees only what is committed.
+"""
+
+import re
+import sqlite3
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lnliquid.liquid import htlc
+from lnliquid.seller.reconcile import MIN_INVOICE_SECS
+from lnliquid.settings import Settings
+from lnliquid.store.tables import Purpose, TxState
+from lnliquid.swap import InvoiceMark, State
+from lnliquid.terms import invoice_lifetime_secs
+
+from .books import Books, Locked, Wallet, read_branch
+from .buyers import Deal
+from .clockwork import Violation
+from .daemon import SimKeychain
+from .ground import ASSET, LBTC, Ground, parsed
+from .lightning_side import Node
+
+Row = dict[str, Any]
+
+
+class Rules:
+    """Checks at each commit, each broadcast, each invoice and after each step."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ground: Ground,
+        node: Node,
+        keys: SimKeychain,
+        deals: Mapping[str, Deal],
+    ) -> None:
+        self._settings = settings
+        self._ground = ground
+        self._node = node
+        self._keys = keys
+        self._deals = deals
+        self._store = sqlite3.connect(settings.database)
+        self._store.row_factory = sqlite3.Row
+        self._version = -1
+        self.books = Books(ground, Wallet(keys))
+        self.rows: dict[str, Row] = {}
+        """Every swap as committed, by id."""
+        self.refunding: set[str] = set()
+        """Swaps for whose asset output a refund was signed."""
+        self._raws: dict[str, bytes] = {}
+        self.secrets: dict[str, str] = {}
+        """Preimages in hex, with whose they are."""
+        self._unsubscribe = ground.chain.subscribe(self._moved)
+        self._moves, self._moves_checked = 1, 0
+        self.problem: Violation | None = None
+
+    def close(self) -> None:
+        """Let go of file and chain."""
+        self._unsubscribe()
+        self._store.close()
+
+    def _moved(self, _event: object) -> None:
+        self._moves += 1
+
+    def _ask(self, query: str, *values: object) -> list[Row]:
+        return [dict(row) for row in self._store.execute(query, values)]
+
+    def name_of(self, swap_id: str) -> object:
+        """A name for a swap that is the same in every replay."""
+        row = self.rows.get(swap_id)
+        return row["key_index"] if row else ""
+
+    def guarded(self, check: Callable[..., None]) -> Callable[..., None]:
+        """The same check, its finding kept too: the daemon might catch what it raises."""
+
+        def run(*arguments: Any) -> None:
+            try:
+                check(*arguments)
+            except Violation as found:
+                self.problem = self.problem or found
+                raise
+
+        return run
+
+    def _commits(self) -> int:
+        """A number that changes with every commit of the daemon."""
+        return int(self._store.execute("PRAGMA data_version").fetchone()[0])
+
+    def stamp(self) -> tuple[int, int]:
+        """Changes with every commit of the daemon, and whenever the chain or its mempool does."""
+        return self._commits(), self._moves
+
+    # ---- at a commit
+
+    def committed(self) -> None:
+        """Something may have been committed: what changed must be true of the world now."""
+        version = self._commits()
+        if version == self._version:
+            return
+        self._version = version
+        before, self.rows = self.rows, {r["swap_id"]: r for r in self._ask("SELECT * FROM swap")}
+        self._new_own_txs()
+        for swap_id, row in self.rows.items():
+            old = before.get(swap_id)
+            if old == row:
+                continue
+            if old is None:
+                preimage = self._keys.preimage(row["key_index"], swap_id)
+                self.secrets[preimage.hex()] = f"the preimage of swap {row['key_index']}"
+            self._changed(old, row)
+        if len({r["request_id"] for r in self.rows.values()}) != len(self.rows):
+            raise Violation(8, "two swaps have one request id")
+        twice = self._ask(
+            "SELECT txid, vout FROM reserved_outpoint WHERE live = 1 "
+            "GROUP BY txid, vout HAVING count(*) > 1"
+        )
+        if twice:
+            raise Violation(2, f"{twice[0]} has two live owners")
+        outputs = [
+            (r["funding_txid"], vout)
+            for r in self.rows.values()
+            if r["funding_txid"]
+            for vout in (r["asset_vout"], r["subsidy_vout"])
+        ]
+        if len(set(outputs)) != len(outputs):
+            raise Violation(2, "one output belongs to two swaps")
+
+    def _changed(self, old: Row | None, row: Row) -> None:
+        state, name = State(row["state"]), f"swap {row['key_index']}"
+        if state is State.FUNDED and (old is None or old["state"] != row["state"]):
+            confs, needed = self._confirmations(row)
+            if confs < needed:
+                raise Violation(3, f"{name} is FUNDED with {confs} of {needed} confirmations")
+        if row["finished"] and not (old and old["finished"]):
+            if state is State.FAILED:
+                if any(self._ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
+                    raise Violation(6, f"{name} is FAILED and its funding exists")
+                return
+            for vout in (row["asset_vout"], row["subsidy_vout"]):
+                spender = self._ground.spender(row["funding_txid"], vout)
+                buried = self._ground.confirmations(spender.txid) if spender else 0
+                if buried < self._settings.final_confs:
+                    raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
+        elif old and old["finished"] and not row["finished"]:
+            raise Violation(6, f"{name} was finished and is not any more")
+
+    def _confirmations(self, row: Row) -> tuple[int, int]:
+        needed = max(row["min_funding_confs"], self._settings.funding_confs)
+        txid = row["funding_txid"]
+        return (self._ground.confirmations(txid) if txid else 0), needed
+
+    def _new_own_txs(self) -> None:
+        for own in self._ask("SELECT * FROM own_tx"):
+            known = self._raws.get(own["txid"])
+            if known is not None:
+                if known != own["raw"]:
+                    raise Violation(1, f"the stored bytes of {own['txid']} were changed")
+                continue
+            self._raws[own["txid"]] = own["raw"]
+            if own["purpose"] == Purpose.REFUND:
+                self._refund_signed(own)
+        cursor = self._ask("SELECT value FROM cursor WHERE name = 'next_change_index'")
+        self.books.wallet.extend(cursor[0]["value"] if cursor else 0)
+
+    def _refund_signed(self, own: Row) -> None:
+        """Money rule 4 at the moment of signing."""
+        tx = parsed(own["raw"])
+        height = self._ground.chain.tip_height
+        for txin in tx.inputs:
+            lock = self.books.locked.get(txin.outpoint)
+            if lock is None:
+                continue
+            row = self.rows[lock.swap_id]
+            name = f"swap {row['key_index']}"
+            if height < lock.lock_height:
+                raise Violation(4, f"{name}: refund signed at {height}, before {lock.lock_height}")
+            spender = self._ground.spender(*txin.outpoint)
+            if spender is not None and self.books.is_claim(spender, txin.outpoint):
+                raise Violation(4, f"{name}: refund signed against a claim that is known")
+            if txin.outpoint != (row["funding_txid"], row["asset_vout"]):
+                continue
+            self.refunding.add(lock.swap_id)
+            deal = self._deals.get(row["request_id"])
+            if deal is not None and deal.paid and row["forced_refund_reason"] is None:
+                raise Violation(4, f"{name}: refund signed though it is paid")
+            record = self._node.book.with_label(lock.swap_id)
+            if record is not None and row["forced_refund_reason"] is None:
+                raise Violation(4, f"{name}: refund signed, its invoice is {record.status}")
+
+    # ---- at a broadcast, at an invoice
+
+    def broadcasting(self, raw: bytes) -> None:
+        """The daemon sends this: its bytes must be committed, its outputs known (rules 1, 7)."""
+        tx = parsed(raw)
+        stored = self._ask("SELECT raw, purpose FROM own_tx WHERE txid = ?", tx.txid)
+        if not stored or stored[0]["raw"] != raw:
+            raise Violation(1, f"{tx.txid} is sent, its bytes are not committed")
+        scripts = []
+        if stored[0]["purpose"] == Purpose.FUNDING and tx.txid not in self.books.sent:
+            for row in self.rows.values():
+                if row["funding_txid"] == tx.txid:
+                    scripts.append(self._lock(row))
+        scripts += [lock.script for o, lock in self.books.locked.items() if o[0] == tx.txid]
+        self.books.all_known(tx, scripts)
+        self.books.sent[tx.txid] = tx
+
+    def _lock(self, row: Row) -> bytes:
+        """Note the HTLC outputs of a funding, after looking that they are what they must be."""
+        script = htlc.output_script(
+            htlc.witness_script(
+                row["payment_hash"],
+                row["buyer_key_hash"],
+                row["seller_key_hash"],
+                row["refund_lock_height"],
+            )
+        )
+        tx = parsed(self._raws[row["funding_txid"]])
+        for vout, asset, value in (
+            (row["asset_vout"], ASSET, row["asset_amount"]),
+            (row["subsidy_vout"], LBTC, row["subsidy_sats"]),
+        ):
+            out = tx.outputs[vout]
+            if (out.asset, out.value, out.script) != (asset, value, script):
+                raise Violation(2, f"output {vout} of {tx.txid} is not that of its swap")
+            self.books.locked[tx.txid, vout] = Locked(
+                row["swap_id"], asset, value, script, row["refund_lock_height"], row["payment_hash"]
+            )
+        return script
+
+    def making(self, label: str) -> None:
+        """The daemon asks for an invoice: the lock must be confirmed now (rule 3)."""
+        row = self.rows[label]
+        confs, needed = self._confirmations(row)
+        if confs < needed:
+            raise Violation(
+                3, f"swap {row['key_index']}: invoice at {confs} of {needed} confirmations"
+            )
+        if label in self.refunding:
+            raise Violation(4, f"swap {row['key_index']}: invoice made after a refund was signed")
+
+    # ---- after a step
+
+    def after_step(self, logs: list[str], messages: Mapping[str, bytes]) -> None:
+        """What must hold at any time. `messages`: API answers of this step, by swap id."""
+        if self.problem is not None:
+            raise self.problem
+        self.committed()
+        self._paid_and_refunded()
+        if self._moves_checked != self._moves:
+            self._moves_checked = self._moves
+            self._one_lock_each()
+            self.books.balance()
+        for line in logs:
+            self._no_secret(line)
+        for swap_id, message in messages.items():
+            secret = self._keys.preimage(self.rows[swap_id]["key_index"], swap_id)
+            if secret in message or secret.hex().encode() in message:
+                raise Violation(9, "an API message holds a preimage")
+
+    def _no_secret(self, line: str) -> None:
+        for word in re.findall("[0-9a-f]{64}", line.lower()):
+            if word in self.secrets:
+                raise Violation(9, f"a log line holds {self.secrets[word]}")
+        if "abandon abandon" in line:
+            raise Violation(9, "a log line holds the mnemonic")
+
+    def _paid_and_refunded(self) -> None:
+        for deal in self._deals.values():
+            row = self.rows.get(deal.swap_id or "")
+            if row is None or not row["funding_txid"] or row["forced_refund_reason"] is not None:
+                continue
+            name = f"swap {row['key_index']}"
+            if row["swap_id"] in self.refunding and deal.shown:
+                record = self._node.book.with_label(row["swap_id"])
+                if record is not None and record.status == "unpaid":
+                    raise Violation(4, f"{name} can be paid and a refund of it is signed")
+            if deal.paid:
+                spender = self._ground.spender(row["funding_txid"], row["asset_vout"])
+                outpoint = (row["funding_txid"], row["asset_vout"])
+                if spender and not self.books.is_claim(spender, outpoint):
+                    raise Violation(4, f"{name} is paid and refunded")
+
+    def _one_lock_each(self) -> None:
+        for swap_id in {lock.swap_id for lock in self.books.locked.values()}:
+            alive = [t for t in self.books.fundings_of(swap_id) if self._ground.find(t)]
+            if len(alive) > 1:
+                raise Violation(2, f"{self.name_of(swap_id)} is locked twice: {alive}")
+
+    # ---- at rest
+
+    def at_rest(self) -> None:
+        """Nothing is under way and no fault left: the store must say what the world is (rule 5)."""
+        self.committed()
+        for row in self.rows.values():
+            if not row["finished"] and row["funding_txid"]:
+                self._is_true(row)
+        self._coins_are_true()
+
+    def expected(self, row: Row) -> tuple[State, str | None]:
+        """State and spender of a funded swap, from the chain alone."""
+        spender = self._ground.spender(row["funding_txid"], row["asset_vout"])
+        if spender is not None:
+            witness = next(
+                i.witness
+                for i in spender.inputs
+                if i.outpoint == (row["funding_txid"], row["asset_vout"])
+            )
+            branch = read_branch(witness, row["payment_hash"])
+            return (State.CLAIMED if branch == "claim" else State.REFUNDED), spender.txid
+        confs, needed = self._confirmations(row)
+        return (State.FUNDED if confs >= needed else State.CREATED), None
+
+    def _is_true(self, row: Row) -> None:
+        state, spend_txid = self.expected(row)
+        name = f"swap {row['key_index']}"
+        if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
+            raise Violation(
+                5, f"{name} is {State(row['state']).name}, the chain says {state.name} {spend_txid}"
+            )
+        deal = self._deals.get(row["request_id"])
+        is_open = self._ground.chain.tip_height >= row["refund_lock_height"]
+        stuck = bool(deal and deal.paid and state is State.FUNDED and is_open)
+        if bool(row["paid_unclaimed"]) != stuck:
+            raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
+        spends = [
+            self._ground.spender(row["funding_txid"], v)
+            for v in (row["asset_vout"], row["subsidy_vout"])
+        ]
+        if all(s and self._ground.confirmations(s.txid) >= self._settings.final_confs
+               for s in spends):  # fmt: skip
+            raise Violation(5, f"{name} is final on the chain and not finished")
+        record = self._node.book.with_label(row["swap_id"])
+        if state is State.CREATED and record is not None and record.status == "unpaid":
+            raise Violation(3, f"{name} is CREATED and its invoice can be paid")
+        if state is State.FUNDED and not (deal and deal.paid):
+            self._is_moving(row, name)
+
+    def _is_moving(self, row: Row, name: str) -> None:
+        """A lock that nobody paid for waits for its height with an invoice, then is refunded."""
+        lock_height, height = row["refund_lock_height"], self._ground.chain.tip_height
+        if height >= lock_height:
+            raise Violation(10, f"{name} can be refunded and is not")
+        lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
+        record = self._node.book.with_label(row["swap_id"])
+        missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
+        if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:
+            raise Violation(10, f"{name} is FUNDED and has no invoice")
+
+    def _coins_are_true(self) -> None:
+        """The stored unspent coins are those that the chain shows (rule 7 from the store)."""
+        given_up = (int(TxState.SIGNED), int(TxState.CONFIRMED))
+        own = {r["txid"]: r["state"] in given_up for r in self._ask("SELECT * FROM own_tx")}
+        stored = {
+            (r["txid"], r["vout"]): (r["asset_id"], r["value"])
+            for r in self._ask("SELECT * FROM coin WHERE spent_txid IS NULL")
+            if self._ground.find(r["txid"]) or not own.get(r["txid"], False)
+        }
+        shown = {
+            (c.txid, c.vout): (c.asset, c.value)
+            for scripthash in self.books.wallet.scripts.values()
+            for c in self._ground.chain.unspent(scripthash)
+        }
+        if stored != shown:
+            only_stored, only_shown = stored.items() - shown.items(), shown.items() - stored.items()
+            raise Violation(7, f"coins only stored: {only_stored}; only on chain: {only_shown}")
+
+    def owner_is_unique(self) -> None:
+        """Rule 2 by the constraint alone: a second live owner of an outpoint is refused."""
+        [*live] = self._ask("SELECT txid, vout FROM reserved_outpoint WHERE live = 1 LIMIT 1")
+        if not live:
+            return
+        try:
+            self._store.execute(
+                "INSERT INTO reserved_outpoint (txid, vout, owner_txid, live) VALUES (?, ?, ?, 1)",
+                (live[0]["txid"], live[0]["vout"], "ff" * 32),
+            )
+        except sqlite3.IntegrityError:
+            return
+        finally:
+            self._store.rollback()
+        raise Violation(2, "the store takes a second live owner of an outpoint")
+
+    def survey(self) -> list[str]:
+        """What the store holds and what the chain says to it, for a report."""
+        chain = self._ground.chain
+        lines = [f"the chain is at {chain.tip_height}"]
+        for row in self.rows.values():
+            if not row["finished"]:
+                told = (State(row["state"]).name, InvoiceMark(row["invoice_mark"]).name)
+                lines.append(
+                    f"swap {row['key_index']}: {told}, funding {str(row['funding_txid'])[:8]}, "
+                    f"lock height {row['refund_lock_height']}, {self._confirmations(row)}"
+                )
+        for own in self._ask("SELECT * FROM own_tx ORDER BY rowid"):
+            if own["state"] == TxState.SIGNED or self._ground.confirmations(own["txid"]) < 3:
+                spends = [f"{i.outpoint[0][:8]}:{i.outpoint[1]}" for i in parsed(own["raw"]).inputs]
+                lines.append(
+                    f"{Purpose(own['purpose']).name} {own['txid'][:8]}, "
+                    f"{TxState(own['state']).name}, replaces {str(own['replaces'])[:8]}, "
+                    f"spends {spends}, confirmations {self._ground.confirmations(own['txid'])}, "
+                    f"now: {chain.test_accept(own['raw']).reject_reason}"
+                )
+        return lines

@@ -1,0 +1,137 @@
+"""Money rule 1: whatever is sent is on the disk before, with its coins, as another process sees it.
+
+The chain backend of these tests looks into the database and the rescue journal each time it is
+given a transaction.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from sqlite3 import connect
+
+import pytest
+
+from lnliquid.liquid import tx
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import RescueJournal, read_lines
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.refunds import Refunds
+from lnliquid.settings import Settings
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database
+from lnliquid.store.tables import Purpose
+from lnliquid.swap import State, Swap
+
+from .builders import (
+    ASSET,
+    SELLER,
+    StillClock,
+    make_request,
+    new_swap,
+    outpoints,
+    put_coins,
+    settings_values,
+    wallet_coin,
+)
+from .fakes import FakeChain
+
+
+class WatchfulChain(FakeChain):
+    """Refuses to be given what is not committed, bytes and coins, by a look from outside."""
+
+    def __init__(self, database: Path, journal: Path) -> None:
+        super().__init__()
+        self._database = database
+        self._journal = journal
+        self.sent: list[Purpose] = []
+
+    async def broadcast(self, raw: bytes) -> None:
+        """Look, and note what it was."""
+        parsed = tx.parse(raw)
+        with closing(connect(self._database)) as connection:
+            rows = connection.execute(
+                "SELECT raw, purpose FROM own_tx WHERE txid = ?", (parsed.txid,)
+            ).fetchall()
+            owned = connection.execute(
+                "SELECT txid, vout FROM reserved_outpoint WHERE live AND owner_txid = ?",
+                (parsed.txid,),
+            ).fetchall()
+            swaps = connection.execute(
+                "SELECT swap_id FROM swap WHERE funding_txid = ?", (parsed.txid,)
+            ).fetchall()
+        assert [row[0] for row in rows] == [raw], "its bytes are not committed"
+        assert set(owned) == {(i.outpoint.txid, i.outpoint.vout) for i in parsed.inputs}
+        journaled = {
+            line["swap_id"]
+            for line in read_lines(self._journal)
+            if line["funding_txid"] == parsed.txid
+        }
+        assert journaled == {swap_id for (swap_id,) in swaps}
+        purpose = Purpose(rows[0][1])
+        assert bool(journaled) == (purpose is Purpose.FUNDING)
+        self.sent.append(purpose)
+
+
+class World:
+    """What spends the wallet's coins, over one watchful chain."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings(**settings_values(folder, lanes=2))
+        self.database = Database(settings.database, StillClock())
+        self.chain = WatchfulChain(settings.database, settings.rescue_journal_path)
+        inventory = Inventory(self.database, self.chain, SELLER)
+        inventory.synced = True
+        rescue = RescueJournal(settings.rescue_journal_path)
+        self.funder = Funder(
+            self.database, self.chain, inventory, rescue, SELLER, settings, Notices()
+        )
+        self.refunds = Refunds(self.database, self.chain, inventory, SELLER, settings)
+
+    async def create(self, number: int) -> Swap:
+        """T1."""
+        new = new_swap(make_request(number))
+        swap, _ = await self.database.write(lambda s: swap_store.create(s, new))
+        return swap
+
+    async def load(self, swap: Swap) -> Swap:
+        """The swap as stored."""
+        stored = await self.database.read(lambda s: swap_store.get(s, swap.swap_id))
+        assert stored is not None
+        return stored
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """One coin of each asset."""
+    made = World(tmp_path)
+    coins = [wallet_coin(1, 100_000, ASSET), wallet_coin(2, 1_000_000)]
+    await made.database.write(lambda s: put_coins(s, coins))
+    yield made
+    made.database.close()
+
+
+async def test_a_funding_is_committed_before_it_is_sent(world: World) -> None:
+    """T2: bytes, coins and swaps; and the swaps are in the rescue journal."""
+    for number in range(3):
+        await world.create(number)
+    assert await world.funder.fund_waiting() == 3
+    assert world.chain.sent == [Purpose.FUNDING]
+
+
+async def test_lanes_are_committed_before_they_are_sent(world: World) -> None:
+    """They spend coins of the wallet like any other."""
+    assert await world.funder.even_lanes()
+    assert world.chain.sent == [Purpose.LANES]
+
+
+async def test_a_refund_is_committed_before_it_is_sent(world: World) -> None:
+    """With the HTLC outputs that it takes back."""
+    swap = await world.create(0)
+    await world.funder.fund_waiting()
+    before = await world.load(swap)
+    funded = replace(before, state=State.FUNDED)
+    assert await world.database.write(lambda s: swap_store.save(s, before, funded))
+    await world.refunds.refund([(funded, outpoints(funded))])
+    assert world.chain.sent == [Purpose.FUNDING, Purpose.REFUND]
