@@ -109,7 +109,7 @@ async def repeat(world: World) -> str:
 
 
 async def _ask(world: World, deal: Deal) -> str:
-    swap = await world.daemon.seller().create_swap(deal.request)
+    swap = await world.daemon.seller.create_swap(deal.request)
     if deal.swap_id not in (None, swap.swap_id) or swap.request_id != deal.request.request_id:
         raise Violation(8, f"{deal.name} got another swap for the same request id")
     deal.swap_id = swap.swap_id
@@ -126,7 +126,7 @@ async def conflict(world: World) -> str:
 
     async def work() -> str:
         try:
-            await world.daemon.seller().create_swap(other)
+            await world.daemon.seller.create_swap(other)
         except RequestConflict:
             return "conflict"
         raise Violation(8, f"{deal.name} changed its parameters and got an answer")
@@ -146,7 +146,7 @@ async def poll(world: World) -> str:
             continue
 
         async def work(deal: Deal = deal) -> str:
-            swap, _ = await world.daemon.seller().swap(deal.swap_id or "")
+            swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
             deal.see(convert.swap_to(swap))
             return "seen"
 

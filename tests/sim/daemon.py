@@ -18,7 +18,7 @@ from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
-from lnliquid.seller.watcher import Watcher
+from lnliquid.seller.watcher import TipMoved, Watcher
 from lnliquid.settings import Settings
 
 from .chain_side import WATCHER, Server, SimChain
@@ -134,6 +134,7 @@ class Daemon:
             settings,
             self.notices,
         )
+        self.renew_seller()
         self.operator = Operator(self.database, keys, settings, self.notices)
         self.must_reload = True
         """As in `Watcher.run`: a round failed, or none was done yet."""
@@ -141,26 +142,32 @@ class Daemon:
             self.invoices.run_paid(self.watcher.swaps, self.notices.watcher), name="paid"
         )
 
-    def seller(self) -> Seller:
-        """The front half; fresh, because `Readiness` remembers for seconds of real time."""
+    def renew_seller(self) -> None:
+        """Make a fresh front half: `Readiness` remembers its answers for seconds of real time."""
         sides = self._sides
         readiness = Readiness(
             self.database, self.chain, self.lightning, self.inventory, sides.settings
         )
-        return Seller(
+        self.seller = Seller(
             self.database, readiness, self.funder, sides.keys, sides.settings, self.notices
         )
 
     async def watch(self, reload_all: bool) -> None:
         """One round of the watcher. Raises what `Watcher.round` raises."""
-        reload_all = reload_all or self.must_reload
-        self.must_reload = True
-        round_ = self.watcher.round(reload_all)
-        await asyncio.get_running_loop().create_task(round_, name=WATCHER)
+        round_ = self.watcher.round(reload_all or self.must_reload)
+        try:
+            await asyncio.get_running_loop().create_task(round_, name=WATCHER)
+        except TipMoved:
+            raise  # the next round goes on as this one would have
+        except Exception:
+            self.must_reload = True
+            raise
         self.must_reload = False
 
     async def fund(self) -> None:
-        """What `Funder.run` does when it is woken."""
+        """What `Funder.run` does when it is woken, once the watcher has caught up."""
+        if not self.notices.caught_up.is_set():
+            return
         while await self.funder.fund_waiting():
             pass
         await self.funder.even_lanes()

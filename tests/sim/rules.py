@@ -322,7 +322,8 @@ class Rules:
             )
         deal = self._deals.get(row["request_id"])
         is_open = self._ground.chain.tip_height >= row["refund_lock_height"]
-        stuck = bool(deal and deal.paid and state is State.FUNDED and is_open)
+        lost = row["invoice_mark"] == InvoiceMark.LOST
+        stuck = state is State.FUNDED and is_open and (lost or bool(deal and deal.paid))
         if bool(row["paid_unclaimed"]) != stuck:
             raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
         spends = [
@@ -335,7 +336,7 @@ class Rules:
         record = self._node.book.with_label(row["swap_id"])
         if state is State.CREATED and record is not None and record.status == "unpaid":
             raise Violation(3, f"{name} is CREATED and its invoice can be paid")
-        if state is State.FUNDED and not (deal and deal.paid):
+        if state is State.FUNDED and not (lost or (deal and deal.paid)):
             self._is_moving(row, name)
 
     def _is_moving(self, row: Row, name: str) -> None:

@@ -174,6 +174,7 @@ class World:
         self.chance.begin(step)
         self.rng = random.Random(f"{self.seed}/{step}")
         self._meddled = 0
+        self.daemon.renew_seller()
 
     def _meddles(self, probability: float, *name: object) -> bool:
         if (
