@@ -2,7 +2,7 @@
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.seller.observe import witness_script
-from lnliquid.swap import Event, Offer, Request, State, Swap
+from lnliquid.swap import Event, InvoiceMark, Offer, Request, State, Swap
 
 
 def request_from(message: pb.CreateSwapRequest) -> Request:
@@ -40,7 +40,7 @@ def offer_to(offer: Offer) -> pb.Offer:
 
 
 def swap_to(swap: Swap) -> pb.Swap:
-    """The swap as a message. The invoice is shown only from FUNDED on (money rule 3)."""
+    """The swap as a message. Its invoice is shown from FUNDED on (rule 3) until it is closed."""
     message = pb.Swap(
         swap_id=swap.swap_id,
         request_id=swap.request_id,
@@ -64,7 +64,8 @@ def swap_to(swap: Swap) -> pb.Swap:
         message.asset_vout = swap.asset_vout or 0
         message.subsidy_vout = swap.subsidy_vout or 0
         message.witness_script = witness_script(swap)
-    if swap.bolt11 is not None and swap.state is not State.CREATED:
+    payable = swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED, InvoiceMark.PAID)
+    if swap.bolt11 is not None and swap.state is not State.CREATED and payable:
         message.bolt11 = swap.bolt11
         message.invoice_expires_at = swap.invoice_expires_at or 0
     return message

@@ -18,7 +18,7 @@ from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import OwnTxRow, Purpose, TxState
-from lnliquid.swap import Outpoint, Tip
+from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
 
 log = structlog.get_logger()
 
@@ -187,13 +187,36 @@ def _give_back_change(session: Transaction, txid: str, older: tx.Transaction) ->
     coin_store.add_own_coins(session, [c for c in coins if c.outpoint not in there])
 
 
+def _fail_overdue(session: Transaction, txid: str) -> set[str]:
+    """Swaps of a dead funding for which a refund was signed: no invoice may be made for them again.
+
+    Their lock is gone with its funding, so nothing of theirs is left.
+    """
+    failed: set[str] = set()
+    for swap in swap_store.funded_by(session, txid):
+        if swap.state is State.CREATED and swap.invoice_mark is InvoiceMark.REFUNDING:
+            after = replace(
+                swap,
+                state=State.FAILED,
+                finished=True,
+                funding_txid=None,
+                asset_vout=None,
+                subsidy_vout=None,
+                refund_lock_height=None,
+            )
+            cause = "its funding cannot confirm any more, and its time is over"
+            swap_store.save(session, swap, after, cause=cause, txid=txid)
+            failed.add(swap.swap_id)
+    return failed
+
+
 def give_up(session: Transaction, txid: str) -> set[str]:
     """Abandon a transaction that cannot confirm any more, and all of ours that spend from it.
 
-    Returns the ids of swaps that wait for funding again. Raises `swaps.StillHeld`, which undoes
-    everything, while one of those swaps has an invoice or is not back in CREATED.
+    Returns the ids of swaps that wait for funding again or have failed. Raises `swaps.StillHeld`,
+    which undoes everything, while one of those swaps has an invoice or is not back in CREATED.
     """
-    let_go = swap_store.unbind_funding(session, txid)
+    let_go = _fail_overdue(session, txid) | swap_store.unbind_funding(session, txid)
     for child in coin_store.live_children(session, txid):
         let_go |= give_up(session, child)
     own_tx_store.set_state(session, txid, TxState.ABANDONED)
