@@ -123,6 +123,7 @@ class Watcher:
             let_go = await self._own_txs.check(tip)
             if let_go:
                 self._forget(let_go)
+                self._notices.swaps_changed(let_go)
             if tip != self._tip:
                 await self._bumper.bump_stuck(tip)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
