@@ -100,6 +100,8 @@ class OwnTxs:
             for row in own_tx_store.replaced_by(session, txid):
                 if row.txid in confirmed:
                     swaps = {s.swap_id for s in swap_store.funded_by(session, txid)}
+                    for child in coin_store.live_children(session, txid):
+                        swaps |= give_up(session, child)  # it spends what never came to be
                     own_tx_store.point_to(session, txid, row.txid)
                     own_tx_store.set_state(
                         session, row.txid, TxState.CONFIRMED, confirmed[row.txid]
@@ -109,7 +111,11 @@ class OwnTxs:
                     return swaps, [o.script_pubkey for o in older.outputs]
             return None
 
-        turned = await self._database.write(turn_back)
+        try:
+            turned = await self._database.write(turn_back)
+        except swap_store.StillHeld:
+            log.warning("its children wait for their invoices to be gone", txid=txid)
+            return set()
         if turned is None:
             return None
         swaps, scripts = turned

@@ -137,8 +137,8 @@ class Watcher:
         def look(session: Transaction) -> list[Swap]:
             if everything:
                 return swap_store.watched(session)
-            found = swap_store.get_all(session, news)
-            return [s for s in found.values() if s.funding_txid and not s.finished]
+            found = sorted(swap_store.get_all(session, news).values(), key=lambda s: s.key_index)
+            return [s for s in found if s.funding_txid and not s.finished]
 
         swaps = await self._database.read(look)
         if everything:
@@ -214,7 +214,7 @@ class Watcher:
             if not acting:
                 return
             again = await self._act(acting, tip)
-            swaps = [self.swaps[i] for i in again if i in self.swaps]
+            swaps = [swap for i, swap in self.swaps.items() if i in again]
 
     def _limited(self, decisions: Sequence[Decision]) -> list[Decision]:
         """Leave the actions beyond a round's measure, and their marks, for the next round."""
