@@ -10,9 +10,8 @@ from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapErr
 from lnliquid.liquid.wallet import MustWait
 from lnliquid.seller.journal import JournalFailure
 from lnliquid.seller.watcher import TipMoved
-from lnliquid.swap import Tip
 
-from . import foreign
+from . import faults, foreign
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
 from .ground import nothing_held
@@ -22,7 +21,7 @@ Action = Callable[[World], Awaitable[str]]
 
 EXPECTED = (BackendError, StoreFailure, JournalFailure, TipMoved, MustWait, SwapError)
 """What the daemon's loops take as the way of the world; anything else is a defect."""
-MAX_DEALS = 40
+MAX_DEALS = 60
 
 
 async def attempt(work: Coroutine[Any, Any, str]) -> str:
@@ -142,7 +141,7 @@ async def poll(world: World) -> str:
     """Buyers look at their swaps."""
     seen = 0
     for deal in [*world.deals.values()]:
-        if deal.swap_id is None or world.chance.happens(0.4, "does not look", deal.number):
+        if deal.swap_id is None or world.chance.happens(0.55, "does not look", deal.number):
             continue
 
         async def work(deal: Deal = deal) -> str:
@@ -179,7 +178,7 @@ async def claim(world: World) -> str:
     return ""
 
 
-# ---- the chain and the clock
+# ---- the chain and time
 
 
 async def mine(world: World) -> str:
@@ -231,104 +230,6 @@ async def wait(world: World) -> str:
     return f"{secs} s"
 
 
-async def clock_jumps(world: World) -> str:
-    """The clock of the daemon's machine is set wrong, or right again."""
-    world.clock.offset_secs = world.rng.choice([0, 0, -3_600, 7_200, 90, -45])
-    return f"{world.clock.offset_secs} s off"
-
-
-# ---- faults
-
-
-async def server_fault(world: World) -> str:
-    """The Electrum server gets worse."""
-    server, chain, rng = world.server, world.ground.chain, world.rng
-    match rng.randrange(7):
-        case 0:
-            server.up = False
-            return "down"
-        case 1:
-            server.behind = chain.tip_height
-            return "falls behind"
-        case 2:
-            server.stale_tip = Tip(chain.tip_height, chain.tip_hash)
-            return "tells an old tip"
-        case 3:
-            scripts = [lock.script for lock in world.rules.books.locked.values()]
-            if scripts:
-                server.refused.add(rng.choice(scripts))
-            return "refuses the script of a lock"
-        case 4:
-            server.refused.add(rng.choice([*world.rules.books.wallet.scripts]))
-            return "refuses a script of the wallet"
-        case 5:
-            sent = [*world.rules.books.sent, *(d.txid for d in world.ground.deposits)]
-            server.withheld.update(rng.sample(sent, min(1, len(sent))))
-            return "withholds a transaction"
-        case _:
-            server.trouble = rng.choice([0.05, 0.3])
-            return f"fails {server.trouble:.0%} of calls"
-
-
-async def lightning_fault(world: World) -> str:
-    """Core Lightning gets worse."""
-    node, rng = world.node, world.rng
-    match rng.randrange(4):
-        case 0:
-            node.up = False
-            return "down"
-        case 1:
-            node.hung = True
-            return "hangs"
-        case 2:
-            node.trouble = rng.choice([0.1, 0.4])
-            return f"fails {node.trouble:.0%} of calls"
-        case _:
-            node.restart()
-            return "restarted"
-
-
-async def disk_fault(world: World) -> str:
-    """The disk fills up."""
-    world.disk.full = True
-    return "full"
-
-
-async def recovery(world: World) -> str:
-    """What was bad may be well again."""
-    luck, told = world.rng.random(), []
-    if luck < 0.7:
-        world.server.heal()
-        world.daemon.chain.resync()
-        told.append("server")
-    if luck > 0.3:
-        world.node.trouble = 0.0
-        world.node.wake()
-        told.append("Lightning")
-    if luck < 0.5:
-        world.disk.full = False
-        told.append("disk")
-    if luck > 0.8:
-        world.ground.send_deposits_again()
-        told.append("deposits")
-    return " and ".join(told)
-
-
-async def late_news(world: World) -> str:
-    """Notifications that were under way arrive, or all statuses are compared."""
-    if world.rng.random() < 0.5:
-        world.daemon.chain.deliver_late()
-        return "delivered"
-    world.daemon.chain.resync()
-    return "compared"
-
-
-async def paid_news(world: World) -> str:
-    """The wait for a paid invoice ends, with or without one."""
-    world.node.paid.set()
-    return ""
-
-
 async def operator(world: World) -> str:
     """The operator pauses, resumes, or orders the refund of what was paid and not claimed."""
     stuck = [row for row in world.rules.rows.values() if row["paid_unclaimed"]]
@@ -364,13 +265,13 @@ WEIGHTS: dict[Action, int] = {
     mempool_forgets: 6,
     foreign_refund: 8,
     wait: 15,
-    clock_jumps: 6,
-    server_fault: 20,
-    lightning_fault: 14,
-    disk_fault: 4,
-    recovery: 60,
-    late_news: 25,
-    paid_news: 15,
+    faults.clock_jumps: 6,
+    faults.server_fault: 20,
+    faults.lightning_fault: 14,
+    faults.disk_fault: 4,
+    faults.recovery: 60,
+    faults.late_news: 25,
+    faults.paid_news: 15,
     operator: 8,
 }
 """How often each action comes, against the others."""

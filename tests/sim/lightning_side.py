@@ -212,8 +212,9 @@ class SimLightning:
         return Invoice(label, InvoiceStatus.ABSENT) if found is None else _read(found)
 
     async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports`."""
-        return {label: await self.invoice(label) for label in labels}
+        """See `ports`. In an order that does not depend on the labels, which are random."""
+        ordered = sorted(labels, key=lambda label: f"{self._name_of(label):>9}")
+        return {label: await self.invoice(label) for label in ordered}
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports`."""

@@ -10,13 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lnliquid.liquid import htlc
-from lnliquid.seller.reconcile import MIN_INVOICE_SECS
 from lnliquid.settings import Settings
-from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import InvoiceMark, State
-from lnliquid.terms import invoice_lifetime_secs
+from lnliquid.store.tables import Purpose
+from lnliquid.swap import State
 
-from .books import Books, Locked, Wallet, read_branch
+from .books import Books, Locked, Wallet
 from .buyers import Deal
 from .clockwork import Violation
 from .daemon import SimKeychain
@@ -37,13 +35,13 @@ class Rules:
         keys: SimKeychain,
         deals: Mapping[str, Deal],
     ) -> None:
-        self._settings = settings
-        self._ground = ground
-        self._node = node
+        self.settings = settings
+        self.ground = ground
+        self.node = node
         self._keys = keys
-        self._deals = deals
-        self._store = sqlite3.connect(settings.database)
-        self._store.row_factory = sqlite3.Row
+        self.deals = deals
+        self.store = sqlite3.connect(settings.database)
+        self.store.row_factory = sqlite3.Row
         self._version = -1
         self.books = Books(ground, Wallet(keys))
         self.rows: dict[str, Row] = {}
@@ -60,13 +58,14 @@ class Rules:
     def close(self) -> None:
         """Let go of file and chain."""
         self._unsubscribe()
-        self._store.close()
+        self.store.close()
 
     def _moved(self, _event: object) -> None:
         self._moves += 1
 
-    def _ask(self, query: str, *values: object) -> list[Row]:
-        return [dict(row) for row in self._store.execute(query, values)]
+    def ask(self, query: str, *values: object) -> list[Row]:
+        """Rows of the store, as committed."""
+        return [dict(row) for row in self.store.execute(query, values)]
 
     def name_of(self, swap_id: str) -> object:
         """A name for a swap that is the same in every replay."""
@@ -87,7 +86,7 @@ class Rules:
 
     def _commits(self) -> int:
         """A number that changes with every commit of the daemon."""
-        return int(self._store.execute("PRAGMA data_version").fetchone()[0])
+        return int(self.store.execute("PRAGMA data_version").fetchone()[0])
 
     def stamp(self) -> tuple[int, int]:
         """Changes with every commit of the daemon, and whenever the chain or its mempool does."""
@@ -101,7 +100,7 @@ class Rules:
         if version == self._version:
             return
         self._version = version
-        before, self.rows = self.rows, {r["swap_id"]: r for r in self._ask("SELECT * FROM swap")}
+        before, self.rows = self.rows, {r["swap_id"]: r for r in self.ask("SELECT * FROM swap")}
         self._new_own_txs()
         for swap_id, row in self.rows.items():
             old = before.get(swap_id)
@@ -113,7 +112,7 @@ class Rules:
             self._changed(old, row)
         if len({r["request_id"] for r in self.rows.values()}) != len(self.rows):
             raise Violation(8, "two swaps have one request id")
-        twice = self._ask(
+        twice = self.ask(
             "SELECT txid, vout FROM reserved_outpoint WHERE live = 1 "
             "GROUP BY txid, vout HAVING count(*) > 1"
         )
@@ -131,29 +130,30 @@ class Rules:
     def _changed(self, old: Row | None, row: Row) -> None:
         state, name = State(row["state"]), f"swap {row['key_index']}"
         if state is State.FUNDED and (old is None or old["state"] != row["state"]):
-            confs, needed = self._confirmations(row)
+            confs, needed = self.confirmations(row)
             if confs < needed:
                 raise Violation(3, f"{name} is FUNDED with {confs} of {needed} confirmations")
         if row["finished"] and not (old and old["finished"]):
             if state is State.FAILED:
-                if any(self._ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
+                if any(self.ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
                     raise Violation(6, f"{name} is FAILED and its funding exists")
                 return
             for vout in (row["asset_vout"], row["subsidy_vout"]):
-                spender = self._ground.spender(row["funding_txid"], vout)
-                buried = self._ground.confirmations(spender.txid) if spender else 0
-                if buried < self._settings.final_confs:
+                spender = self.ground.spender(row["funding_txid"], vout)
+                buried = self.ground.confirmations(spender.txid) if spender else 0
+                if buried < self.settings.final_confs:
                     raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
         elif old and old["finished"] and not row["finished"]:
             raise Violation(6, f"{name} was finished and is not any more")
 
-    def _confirmations(self, row: Row) -> tuple[int, int]:
-        needed = max(row["min_funding_confs"], self._settings.funding_confs)
+    def confirmations(self, row: Row) -> tuple[int, int]:
+        """Confirmations that a swap's funding has, and needs."""
+        needed = max(row["min_funding_confs"], self.settings.funding_confs)
         txid = row["funding_txid"]
-        return (self._ground.confirmations(txid) if txid else 0), needed
+        return (self.ground.confirmations(txid) if txid else 0), needed
 
     def _new_own_txs(self) -> None:
-        for own in self._ask("SELECT * FROM own_tx"):
+        for own in self.ask("SELECT * FROM own_tx"):
             known = self._raws.get(own["txid"])
             if known is not None:
                 if known != own["raw"]:
@@ -162,13 +162,13 @@ class Rules:
             self._raws[own["txid"]] = own["raw"]
             if own["purpose"] == Purpose.REFUND:
                 self._refund_signed(own)
-        cursor = self._ask("SELECT value FROM cursor WHERE name = 'next_change_index'")
+        cursor = self.ask("SELECT value FROM cursor WHERE name = 'next_change_index'")
         self.books.wallet.extend(cursor[0]["value"] if cursor else 0)
 
     def _refund_signed(self, own: Row) -> None:
         """Money rule 4 at the moment of signing."""
         tx = parsed(own["raw"])
-        height = self._ground.chain.tip_height
+        height = self.ground.chain.tip_height
         for txin in tx.inputs:
             lock = self.books.locked.get(txin.outpoint)
             if lock is None:
@@ -177,16 +177,16 @@ class Rules:
             name = f"swap {row['key_index']}"
             if height < lock.lock_height:
                 raise Violation(4, f"{name}: refund signed at {height}, before {lock.lock_height}")
-            spender = self._ground.spender(*txin.outpoint)
+            spender = self.ground.spender(*txin.outpoint)
             if spender is not None and self.books.is_claim(spender, txin.outpoint):
                 raise Violation(4, f"{name}: refund signed against a claim that is known")
             if txin.outpoint != (row["funding_txid"], row["asset_vout"]):
                 continue
             self.refunding.add(lock.swap_id)
-            deal = self._deals.get(row["request_id"])
+            deal = self.deals.get(row["request_id"])
             if deal is not None and deal.paid and row["forced_refund_reason"] is None:
                 raise Violation(4, f"{name}: refund signed though it is paid")
-            record = self._node.book.with_label(lock.swap_id)
+            record = self.node.book.with_label(lock.swap_id)
             if record is not None and row["forced_refund_reason"] is None:
                 raise Violation(4, f"{name}: refund signed, its invoice is {record.status}")
 
@@ -195,7 +195,7 @@ class Rules:
     def broadcasting(self, raw: bytes) -> None:
         """The daemon sends this: its bytes must be committed, its outputs known (rules 1, 7)."""
         tx = parsed(raw)
-        stored = self._ask("SELECT raw, purpose FROM own_tx WHERE txid = ?", tx.txid)
+        stored = self.ask("SELECT raw, purpose FROM own_tx WHERE txid = ?", tx.txid)
         if not stored or stored[0]["raw"] != raw:
             raise Violation(1, f"{tx.txid} is sent, its bytes are not committed")
         scripts = []
@@ -233,7 +233,7 @@ class Rules:
     def making(self, label: str) -> None:
         """The daemon asks for an invoice: the lock must be confirmed now (rule 3)."""
         row = self.rows[label]
-        confs, needed = self._confirmations(row)
+        confs, needed = self.confirmations(row)
         if confs < needed:
             raise Violation(
                 3, f"swap {row['key_index']}: invoice at {confs} of {needed} confirmations"
@@ -268,140 +268,23 @@ class Rules:
             raise Violation(9, "a log line holds the mnemonic")
 
     def _paid_and_refunded(self) -> None:
-        for deal in self._deals.values():
+        for deal in self.deals.values():
             row = self.rows.get(deal.swap_id or "")
             if row is None or not row["funding_txid"] or row["forced_refund_reason"] is not None:
                 continue
             name = f"swap {row['key_index']}"
             if row["swap_id"] in self.refunding and deal.shown:
-                record = self._node.book.with_label(row["swap_id"])
+                record = self.node.book.with_label(row["swap_id"])
                 if record is not None and record.status == "unpaid":
                     raise Violation(4, f"{name} can be paid and a refund of it is signed")
             if deal.paid:
-                spender = self._ground.spender(row["funding_txid"], row["asset_vout"])
+                spender = self.ground.spender(row["funding_txid"], row["asset_vout"])
                 outpoint = (row["funding_txid"], row["asset_vout"])
                 if spender and not self.books.is_claim(spender, outpoint):
                     raise Violation(4, f"{name} is paid and refunded")
 
     def _one_lock_each(self) -> None:
         for swap_id in {lock.swap_id for lock in self.books.locked.values()}:
-            alive = [t for t in self.books.fundings_of(swap_id) if self._ground.find(t)]
+            alive = [t for t in self.books.fundings_of(swap_id) if self.ground.find(t)]
             if len(alive) > 1:
                 raise Violation(2, f"{self.name_of(swap_id)} is locked twice: {alive}")
-
-    # ---- at rest
-
-    def at_rest(self) -> None:
-        """Nothing is under way and no fault left: the store must say what the world is (rule 5)."""
-        self.committed()
-        for row in self.rows.values():
-            if not row["finished"] and row["funding_txid"]:
-                self._is_true(row)
-        self._coins_are_true()
-
-    def expected(self, row: Row) -> tuple[State, str | None]:
-        """State and spender of a funded swap, from the chain alone."""
-        spender = self._ground.spender(row["funding_txid"], row["asset_vout"])
-        if spender is not None:
-            witness = next(
-                i.witness
-                for i in spender.inputs
-                if i.outpoint == (row["funding_txid"], row["asset_vout"])
-            )
-            branch = read_branch(witness, row["payment_hash"])
-            return (State.CLAIMED if branch == "claim" else State.REFUNDED), spender.txid
-        confs, needed = self._confirmations(row)
-        return (State.FUNDED if confs >= needed else State.CREATED), None
-
-    def _is_true(self, row: Row) -> None:
-        state, spend_txid = self.expected(row)
-        name = f"swap {row['key_index']}"
-        if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
-            raise Violation(
-                5, f"{name} is {State(row['state']).name}, the chain says {state.name} {spend_txid}"
-            )
-        deal = self._deals.get(row["request_id"])
-        is_open = self._ground.chain.tip_height >= row["refund_lock_height"]
-        lost = row["invoice_mark"] == InvoiceMark.LOST
-        stuck = state is State.FUNDED and is_open and (lost or bool(deal and deal.paid))
-        if bool(row["paid_unclaimed"]) != stuck:
-            raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
-        spends = [
-            self._ground.spender(row["funding_txid"], v)
-            for v in (row["asset_vout"], row["subsidy_vout"])
-        ]
-        if all(s and self._ground.confirmations(s.txid) >= self._settings.final_confs
-               for s in spends):  # fmt: skip
-            raise Violation(5, f"{name} is final on the chain and not finished")
-        record = self._node.book.with_label(row["swap_id"])
-        if state is State.CREATED and record is not None and record.status == "unpaid":
-            raise Violation(3, f"{name} is CREATED and its invoice can be paid")
-        if state is State.FUNDED and not (lost or (deal and deal.paid)):
-            self._is_moving(row, name)
-
-    def _is_moving(self, row: Row, name: str) -> None:
-        """A lock that nobody paid for waits for its height with an invoice, then is refunded."""
-        lock_height, height = row["refund_lock_height"], self._ground.chain.tip_height
-        if height >= lock_height:
-            raise Violation(10, f"{name} can be refunded and is not")
-        lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
-        record = self._node.book.with_label(row["swap_id"])
-        missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
-        if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:
-            raise Violation(10, f"{name} is FUNDED and has no invoice")
-
-    def _coins_are_true(self) -> None:
-        """The stored unspent coins are those that the chain shows (rule 7 from the store)."""
-        given_up = (int(TxState.SIGNED), int(TxState.CONFIRMED))
-        own = {r["txid"]: r["state"] in given_up for r in self._ask("SELECT * FROM own_tx")}
-        stored = {
-            (r["txid"], r["vout"]): (r["asset_id"], r["value"])
-            for r in self._ask("SELECT * FROM coin WHERE spent_txid IS NULL")
-            if self._ground.find(r["txid"]) or not own.get(r["txid"], False)
-        }
-        shown = {
-            (c.txid, c.vout): (c.asset, c.value)
-            for scripthash in self.books.wallet.scripts.values()
-            for c in self._ground.chain.unspent(scripthash)
-        }
-        if stored != shown:
-            only_stored, only_shown = stored.items() - shown.items(), shown.items() - stored.items()
-            raise Violation(7, f"coins only stored: {only_stored}; only on chain: {only_shown}")
-
-    def owner_is_unique(self) -> None:
-        """Rule 2 by the constraint alone: a second live owner of an outpoint is refused."""
-        [*live] = self._ask("SELECT txid, vout FROM reserved_outpoint WHERE live = 1 LIMIT 1")
-        if not live:
-            return
-        try:
-            self._store.execute(
-                "INSERT INTO reserved_outpoint (txid, vout, owner_txid, live) VALUES (?, ?, ?, 1)",
-                (live[0]["txid"], live[0]["vout"], "ff" * 32),
-            )
-        except sqlite3.IntegrityError:
-            return
-        finally:
-            self._store.rollback()
-        raise Violation(2, "the store takes a second live owner of an outpoint")
-
-    def survey(self) -> list[str]:
-        """What the store holds and what the chain says to it, for a report."""
-        chain = self._ground.chain
-        lines = [f"the chain is at {chain.tip_height}"]
-        for row in self.rows.values():
-            if not row["finished"]:
-                told = (State(row["state"]).name, InvoiceMark(row["invoice_mark"]).name)
-                lines.append(
-                    f"swap {row['key_index']}: {told}, funding {str(row['funding_txid'])[:8]}, "
-                    f"lock height {row['refund_lock_height']}, {self._confirmations(row)}"
-                )
-        for own in self._ask("SELECT * FROM own_tx ORDER BY rowid"):
-            if own["state"] == TxState.SIGNED or self._ground.confirmations(own["txid"]) < 3:
-                spends = [f"{i.outpoint[0][:8]}:{i.outpoint[1]}" for i in parsed(own["raw"]).inputs]
-                lines.append(
-                    f"{Purpose(own['purpose']).name} {own['txid'][:8]}, "
-                    f"{TxState(own['state']).name}, replaces {str(own['replaces'])[:8]}, "
-                    f"spends {spends}, confirmations {self._ground.confirmations(own['txid'])}, "
-                    f"now: {chain.test_accept(own['raw']).reject_reason}"
-                )
-        return lines

@@ -15,12 +15,13 @@ from . import buyers
 from .actions import WEIGHTS, Action, fund, watch
 from .clockwork import Crash, SimLoop, Violation
 from .rules import Row
+from .truth import Truth
 from .world import World, captured_log
 
 CRASHES = 0.05
 """How likely the daemon dies somewhere within a step of its own work."""
 OWN_WORK = ("watch", "fund", "busy", "create", "repeat", "poll")
-REST_EVERY = 60
+REST_EVERY = 80
 """Steps between two rests, at which the store must agree with the world."""
 MAX_TURNS = 40
 END_STEPS = 10**6
@@ -92,7 +93,14 @@ def hash_of(trace: list[str]) -> int:
 
 
 def _report(world: World, step: int, steps: int, error: Exception) -> str:
-    lines = [*world.trace, "", "last log lines:", *world.log.recent, "", *world.rules.survey()]
+    lines = [
+        *world.trace,
+        "",
+        "last log lines:",
+        *world.log.recent,
+        "",
+        *Truth(world.rules).survey(),
+    ]
     return "\n".join(
         [
             "",
@@ -158,8 +166,9 @@ async def rest(world: World) -> None:
             break
     else:
         raise Violation(10, "the daemon does not come to rest though nothing happens any more")
-    world.rules.at_rest()
-    world.rules.owner_is_unique()
+    truth = Truth(world.rules)
+    truth.check()
+    truth.owner_is_unique()
     world.quiet = False
 
 
