@@ -64,23 +64,31 @@ DEFAULT_DIRECTORY = Path(".lab")
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; expected errors end the program with a message and exit code 1.
 
-    Ctrl-C and SIGTERM cancel the work, which cleans up after itself.
+    Ctrl-C and SIGTERM cancel the work, which cleans up after itself. SIGINT is asked for by name:
+    a shell that starts a command in the background has it ignored.
     """
+    asked: list[signal.Signals] = []
 
-    async def until_sigterm() -> T:
+    async def until_asked() -> T:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+        def stop(number: signal.Signals) -> None:
+            asked.append(number)
+            task.cancel()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop, number)
         return await work
 
     try:
-        return asyncio.run(until_sigterm())
+        return asyncio.run(until_asked())
     except EXPECTED_ERRORS as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted", code=130)
     except asyncio.CancelledError:
-        fail("asked to stop", code=143)
+        number = asked[0] if asked else signal.SIGTERM
+        what = "interrupted" if number is signal.SIGINT else "asked to stop"
+        fail(what, code=128 + number)
 
 
 @app.command()
