@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
-from bench import batches, commits, creating, replays
+from bench import batches, commits, creating, replays, scale
 from bench.figures import Figure, table_of
 from lnliquid.liquid.keys import require_native_secp256k1
 
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Path], Awaitable[list[Figure]]]] = {
     "commits": commits.measure,
     "creating": creating.measure,
     "replays": replays.measure,
+    "scale": scale.measure,
 }
 
 

@@ -20,9 +20,9 @@ from lnlab.nodes.embedded.txmodel import Tx, electrum_scripthash
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc
 from lnliquid.liquid.address import p2wpkh_address
-from lnliquid.liquid.keys import RECEIVE, Keychain
+from lnliquid.liquid.keys import RECEIVE, Key, Keychain
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus, NodeInfo
+from lnliquid.ports import Chain, HistoryItem, Invoice, InvoiceStatus, NodeInfo
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
@@ -39,7 +39,8 @@ from lnliquid.swap import Request, Tip
 
 ASSET = "a5" * 32
 WORDS = "abandon " * 11 + "about"
-BUYER_ADDRESS = p2wpkh_address(bytes(range(20)), REGTEST)
+BUYER_KEY = Key(hashlib.sha256(b"every buyer of a bench").digest())
+BUYER_ADDRESS = p2wpkh_address(BUYER_KEY.key_hash, REGTEST)
 AMOUNT = 1_000
 MAX_PRICE_MSAT = 10**9
 LANE_ASSET = 10**9
@@ -136,7 +137,7 @@ class YesLightning:
     """A Core Lightning with endless capacity that makes every invoice."""
 
     def __init__(self) -> None:
-        self._invoices: dict[str, Invoice] = {}
+        self.made: dict[str, Invoice] = {}
 
     async def info(self) -> NodeInfo:
         """A node of the chain's network."""
@@ -158,14 +159,14 @@ class YesLightning:
     ) -> Invoice:
         """An invoice in form only."""
         expires_at = int(time.time()) + expiry_secs
-        return self._invoices.setdefault(
+        return self.made.setdefault(
             label,
             Invoice(label, InvoiceStatus.UNPAID, "lnert1bench", b"", amount_msat, expires_at),
         )
 
     async def invoice(self, label: str) -> Invoice:
         """As made."""
-        return self._invoices.get(label, Invoice(label, InvoiceStatus.ABSENT))
+        return self.made.get(label, Invoice(label, InvoiceStatus.ABSENT))
 
     async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
         """As made."""
@@ -173,11 +174,45 @@ class YesLightning:
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Gone."""
-        return self._invoices.pop(label, None) is not None
+        return self.made.pop(label, None) is not None
 
     async def wait_paid(self, after_pay_index: int, wait_secs: int) -> Invoice | None:
         """Nobody pays."""
         return None
+
+
+@dataclass
+class Daemon:
+    """The parts of a seller, put together as `lnliquid.app` does."""
+
+    rescue: RescueJournal
+    inventory: Inventory
+    funder: Funder
+    watcher: Watcher
+    seller: Seller
+
+
+def put_together(
+    settings: Settings,
+    keys: Keychain,
+    database: Database,
+    chain: Chain,
+    lightning: YesLightning,
+    notices: Notices,
+) -> Daemon:
+    """A seller on these; none of its tasks run yet."""
+    inventory = Inventory(database, chain, keys)
+    rescue = RescueJournal(settings.rescue_journal_path)
+    funder = Funder(database, chain, inventory, rescue, keys, settings, notices)
+    refunds = Refunds(database, chain, inventory, keys, settings)
+    bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)
+    invoices = Invoices(database, lightning, keys, settings, SystemClock())
+    watcher = Watcher(
+        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices, rescue
+    )
+    readiness = Readiness(database, chain, lightning, inventory, settings)
+    seller = Seller(database, readiness, funder, keys, settings, notices)
+    return Daemon(rescue, inventory, funder, watcher, seller)
 
 
 @dataclass
@@ -186,6 +221,7 @@ class World:
 
     chain: embedded.Chain
     client: ChainClient
+    lightning: YesLightning
     database: Database
     rescue: RescueJournal
     inventory: Inventory
@@ -253,22 +289,24 @@ async def world(
     stock(chain, keys, lanes, lane_asset)
     notices = Notices()
     client = ChainClient(chain, notices)
-    clock = SystemClock()
-    database = Database(made.database, clock)
-    inventory = Inventory(database, client, keys)
-    rescue = RescueJournal(made.rescue_journal_path)
-    funder = Funder(database, client, inventory, rescue, keys, made, notices)
-    refunds = Refunds(database, client, inventory, keys, made)
-    bumper = Bumper(database, client, inventory, rescue, keys, made, notices)
+    database = Database(made.database, SystemClock())
     lightning = YesLightning()
-    invoices = Invoices(database, lightning, keys, made, clock)
-    watcher = Watcher(database, client, invoices, inventory, refunds, funder, bumper, made, notices)
-    readiness = Readiness(database, client, lightning, inventory, made)
-    seller = Seller(database, readiness, funder, keys, made, notices)
+    parts = put_together(made, keys, database, client, lightning, notices)
     try:
-        await watcher.round()
+        await parts.watcher.round()
         yield World(
-            chain, client, database, rescue, inventory, funder, watcher, seller, notices, made, keys
+            chain,
+            client,
+            lightning,
+            database,
+            parts.rescue,
+            parts.inventory,
+            parts.funder,
+            parts.watcher,
+            parts.seller,
+            notices,
+            made,
+            keys,
         )
     finally:
         database.close()

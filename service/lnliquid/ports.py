@@ -16,6 +16,13 @@ class HistoryItem:
     height: int | None
 
 
+class ExpectedHistories(dict[bytes, tuple[HistoryItem, ...]]):
+    """Scripts, each with the confirmed history that it should have; empty when that is not known.
+
+    A status is a hash over the whole history, so a script whose status fits need not be read.
+    """
+
+
 class Chain(Protocol):
     """The Liquid chain as a backend shows it. Any call may raise the three `BackendError` kinds."""
 
@@ -27,7 +34,8 @@ class Chain(Protocol):
         """Follow these output scripts: from now on `take_changed` names those with news.
 
         A script that is new to the watch list counts as changed, and so does every one of them
-        whose status differs after a reconnect.
+        whose status differs after a reconnect. Of `ExpectedHistories` one whose status shows that
+        its history is the expected one need not count as changed.
         """
         ...
 

@@ -630,6 +630,34 @@ async def test_a_half_open_connection_is_given_up() -> None:
         assert wakes.count >= 3
 
 
+async def test_a_server_that_is_too_slow_to_tell_its_tip_has_none() -> None:
+    """What it told before may be old: calls are unavailable until it tells its tip in time."""
+    server, wakes = Hanging(), Wakes()
+    async with connected(server, wakes=wakes, deadline_secs=0.2, keepalive_secs=0.05) as chain:
+        before = wakes.count
+        server.method = "blockchain.headers.subscribe"
+
+        async def is_unavailable() -> bool:
+            server.notify("server.is.alive")  # some bytes come, so the connection is not dead
+            try:
+                await chain.tip()
+            except BackendUnavailable as error:
+                return "too slow" in error.message
+            return False
+
+        await wait_for(is_unavailable)
+        assert chain.connected
+        server.release()
+
+        async def is_told() -> bool:
+            with contextlib.suppress(BackendUnavailable):
+                return (await chain.tip()).height == 7
+            return False
+
+        await wait_for(is_told)
+        assert wakes.count >= before + 2
+
+
 async def test_a_call_that_is_cancelled_leaves_the_connection_usable() -> None:
     """Cancelling one caller does not disturb the next."""
     server = Hanging("blockchain.estimatefee")

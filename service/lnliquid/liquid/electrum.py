@@ -2,23 +2,22 @@
 
 Everything here is level, not edge: a notification only says that something may differ. The tip is
 read again after each announcement and every few seconds (which also shows whether the connection is
-alive); all statuses are compared again after a reconnect and every few minutes, so a notification
-that is lost, doubled or out of order costs time or a read, never a missed change.
+alive). All statuses are compared again after a reconnect and after a reorg, and otherwise one after
+another, slowly, so that it costs little with thousands of scripts. So a notification that is lost,
+doubled or out of order costs time or a read, never a missed change.
 """
 
 import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import structlog
 from aiorpcx import RPCError
 
-from lnliquid.errors import BackendTimeout, BackendUnavailable
+from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.liquid.electrum_answers import (
     ALREADY_THERE,
     BACKEND,
@@ -31,34 +30,26 @@ from lnliquid.liquid.electrum_answers import (
     read_tip,
     read_transaction,
 )
+from lnliquid.liquid.electrum_pace import Pace
 from lnliquid.liquid.electrum_session import BUSY_CODES, ConnectionLost, ElectrumSession, connect
+from lnliquid.liquid.electrum_watches import UNKNOWN, Watches
 from lnliquid.liquid.htlc import electrum_scripthash
 from lnliquid.ports import HistoryItem
 from lnliquid.swap import Tip
 
 PROTOCOL = "1.4"
 SCRIPTS_AT_ONCE = 100
-TRANSACTIONS_AT_ONCE = 25
+TRANSACTIONS_AT_ONCE = 50
 CACHE_BYTES = 16_000_000
 FIRST_DELAY_SECS, MAX_DELAY_SECS = 0.1, 5.0
-
-UNKNOWN = "?"
-"""In place of a status: whatever is reported next is news."""
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A watched script and the status last reported for it, UNKNOWN when a read contradicts it."""
-
-    script: bytes
-    status: str | None = UNKNOWN
 
 
 class ElectrumChain:
     """Client of one Electrum server that reconnects for as long as it lives.
 
     `url` is `tcp://host:port`. `on_wake` is called in the event loop whenever there may be news: a
-    new tip, a changed script, connection made, connection lost; it must not block.
+    new tip, a changed script, connection made, connection lost; it must not block. Each
+    `resync_secs` every status is compared again, but at most one in two keepalives.
     """
 
     def __init__(
@@ -85,9 +76,11 @@ class ElectrumChain:
         self._connected = asyncio.Event()
         self._attention = asyncio.Event()  # header announced, connection lost, work pending
         self._tip: Tip | None = None
+        self._is_slow = False  # the tip was not told in time, so it may be an old one
         self._last_error: str | None = None
-        self._watches: dict[str, _Watch] = {}
-        self._pending: set[str] = set()  # script hashes to subscribe on this connection
+        self._watches = Watches()
+        self._scripts_pace = Pace(SCRIPTS_AT_ONCE)
+        self._transactions_pace = Pace(TRANSACTIONS_AT_ONCE)
         self._changed: set[bytes] = set()
         self._cache = TransactionCache(CACHE_BYTES)
 
@@ -151,8 +144,8 @@ class ElectrumChain:
         try:
             await self._ask(session, "server.version", "lnliquid", PROTOCOL)
             self._tip = await self._read_tip(session)
-            self._pending = set(self._watches)
-            while self._pending:
+            self._watches.compare_all()
+            while self._watches.pending:
                 await self._subscribe_pending(session)
             self._session, self._last_error = session, None
             self._connected.set()
@@ -161,6 +154,7 @@ class ElectrumChain:
             await self._follow(session)
         finally:
             was_connected, self._session, self._tip = self.connected, None, None
+            self._is_slow = False
             self._connected.clear()
             await session.abort()
             await session.close(force_after=1)
@@ -169,37 +163,65 @@ class ElectrumChain:
 
     async def _follow(self, session: ElectrumSession) -> None:
         loop = asyncio.get_running_loop()
-        resync_at = loop.time() + self._resync_secs
+        sweep_at = loop.time()
         while True:
-            if not self._pending:
+            if not self._watches.pending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._keepalive_secs):
                         await self._attention.wait()
             self._attention.clear()
-            received = session.received_bytes
+            received, is_told = session.received_bytes, False
             try:
-                tip = await self._read_tip(session)
+                tip, is_told = await self._read_tip(session), True
+                self._note_slow(False)
                 if tip != self._tip:
-                    self._tip = tip
+                    before, self._tip = self._tip, tip
                     self._wake()
-                if loop.time() >= resync_at:
-                    resync_at = loop.time() + self._resync_secs
-                    self._pending = set(self._watches)
+                    if before is not None and not await self._is_on_chain(session, before):
+                        self._log.warning("electrum_reorg", height=tip.height, was=before.height)
+                        self._watches.compare_all()
+                if loop.time() >= sweep_at:
+                    # One at a time: the server tells what changed, this is for what it lost.
+                    self._watches.compare_next()
+                    share = self._resync_secs / max(1, len(self._watches))
+                    sweep_at = loop.time() + max(2 * self._keepalive_secs, share)
                 await self._subscribe_pending(session)
             except TimeoutError:
                 if session.received_bytes == received:
                     raise  # half-open: nothing at all came back
                 # Otherwise the server is slow; what is pending is tried again.
+                if not is_told:
+                    self._note_slow(True)
+
+    def _note_slow(self, is_slow: bool) -> None:
+        """Show no tip for as long as the server is too slow to tell it; ask again at once."""
+        if is_slow:
+            self._attention.set()
+        if is_slow != self._is_slow:
+            self._is_slow = is_slow
+            self._log.warning("electrum_slow" if is_slow else "electrum_in_time", url=self._url)
+            self._wake()
+
+    async def _is_on_chain(self, session: ElectrumSession, block: Tip) -> bool:
+        """Is this former tip still in the chain? False when that cannot be told."""
+        if self._tip is None or self._tip.height <= block.height:
+            return False
+        try:
+            method = "blockchain.block.header"
+            [header] = await session.exchange(method, [(block.height,)], self._deadline_secs)
+            return read_tip({"hex": header, "height": block.height}) == block
+        except (TimeoutError, BackendRejected):
+            return False
 
     def _notified(self, method: str, params: Sequence[Any]) -> None:
         if method == "blockchain.headers.subscribe":
             self._attention.set()
-        elif method == "blockchain.scripthash.subscribe" and len(params) == 2:
-            watch = self._watches.get(str(params[0]))
-            if watch is not None and params[1] != watch.status:
-                watch.status = params[1]
-                self._changed.add(watch.script)
-                self._wake()
+        elif (
+            method == "blockchain.scripthash.subscribe"
+            and len(params) == 2
+            and self._watches.notified(str(params[0]), params[1])
+        ):
+            self._wake()
 
     # -- tip and scripts ------------------------------------------------------------------------
 
@@ -207,6 +229,8 @@ class ElectrumChain:
         """See `ports.Chain`. `block_id` is the SHA256 of the serialised header, hex."""
         if self._tip is None or self._session is None:
             self._raise_unavailable()
+        if self._is_slow:
+            raise BackendUnavailable(BACKEND, f"{self._url} is too slow to tell its tip")
         return self._tip
 
     async def _read_tip(self, session: ElectrumSession) -> Tip:
@@ -214,52 +238,40 @@ class ElectrumChain:
 
     async def watch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`. Without a connection it succeeds too: the next one subscribes."""
-        new: dict[str, _Watch] = {}
-        for script in scripts:
-            scripthash = electrum_scripthash(script)
-            if scripthash not in self._watches:
-                new[scripthash] = self._watches[scripthash] = _Watch(script)
-        self._pending.update(new)
-        self._changed.update(watch.script for watch in new.values())
-        wanted = list(new)
+        wanted = self._watches.add(scripts)
         try:
             while wanted and self._session is not None:
-                await self._subscribe(self._session, wanted[:SCRIPTS_AT_ONCE])
-                del wanted[:SCRIPTS_AT_ONCE]
+                chunk = wanted[: self._scripts_pace.at_once]
+                await self._subscribe(self._session, chunk)
+                del wanted[: len(chunk)]
         except (ConnectionLost, TimeoutError):
             self._attention.set()  # still pending; the connection's own task goes on with it
 
     def unwatch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`. Protocol 1.4 cannot unsubscribe: later notifications are ignored."""
-        for script in scripts:
-            scripthash = electrum_scripthash(script)
-            self._watches.pop(scripthash, None)
-            self._pending.discard(scripthash)
-            self._changed.discard(script)
+        self._watches.drop(scripts)
 
     def take_changed(self) -> set[bytes]:
         """See `ports.Chain`."""
-        changed, self._changed = self._changed, set()
-        return changed
+        return self._watches.take_changed()
 
     def mark_changed(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`. Scripts that are no longer watched are left out."""
-        self._changed.update(s for s in scripts if electrum_scripthash(s) in self._watches)
+        self._watches.mark_changed(scripts)
 
     async def _subscribe_pending(self, session: ElectrumSession) -> None:
-        await self._subscribe(session, list(islice(self._pending, SCRIPTS_AT_ONCE)))
+        await self._subscribe(session, self._watches.next_pending(self._scripts_pace.at_once))
 
     async def _subscribe(self, session: ElectrumSession, scripthashes: Sequence[str]) -> None:
         """Subscribe (again) and compare statuses. Raises `TimeoutError` and `ConnectionLost`."""
-        answers = await session.exchange(
-            "blockchain.scripthash.subscribe", [(h,) for h in scripthashes], self._deadline_secs
+        answers = await self._exchange(
+            session,
+            "blockchain.scripthash.subscribe",
+            [(h,) for h in scripthashes],
+            self._scripts_pace,
         )
         news = False
         for scripthash, answer in zip(scripthashes, answers, strict=True):
-            self._pending.discard(scripthash)
-            watch = self._watches.get(scripthash)
-            if watch is None:
-                continue
             if isinstance(answer, RPCError):
                 # Too long a history, perhaps. One script must not stop the others (money rule 10):
                 # whoever reads it gets the error, and the next resync tries it again.
@@ -269,11 +281,7 @@ class ElectrumChain:
                     reason=clean_reason(answer.message),
                 )
                 answer = UNKNOWN
-            elif answer == watch.status:
-                continue
-            watch.status = answer
-            self._changed.add(watch.script)
-            news = True
+            news |= self._watches.answered(scripthash, answer)
         if news:
             self._wake()
 
@@ -281,16 +289,12 @@ class ElectrumChain:
         """See `ports.Chain`. `BackendRejected` when the server refuses one of the scripts."""
         method = "blockchain.scripthash.get_history"
         wanted = {electrum_scripthash(script): script for script in scripts}
-        answers = await self._ask_all(method, [(h,) for h in wanted], SCRIPTS_AT_ONCE)
+        answers = await self._ask_all(method, [(h,) for h in wanted], self._scripts_pace)
         result: dict[bytes, tuple[HistoryItem, ...]] = {}
         for (scripthash, script), answer in zip(wanted.items(), answers, strict=True):
             raise_refusal(f"history of {scripthash}", answer)
             result[script], status = read_history(answer)
-            watch = self._watches.get(scripthash)
-            if watch is not None and watch.status != status:
-                # What was read is not what was last reported. Should that old status be reported
-                # again, it is a change for whoever has read this.
-                watch.status = UNKNOWN
+            self._watches.was_read(scripthash, status)
         return result
 
     # -- transactions ---------------------------------------------------------------------------
@@ -300,7 +304,7 @@ class ElectrumChain:
         method = "blockchain.transaction.get"
         found = {txid: raw for txid in txids if (raw := self._cache.get(txid)) is not None}
         missing = [txid for txid in dict.fromkeys(txids) if txid not in found]
-        answers = await self._ask_all(method, [(t,) for t in missing], TRANSACTIONS_AT_ONCE)
+        answers = await self._ask_all(method, [(t,) for t in missing], self._transactions_pace)
         for txid, answer in zip(missing, answers, strict=True):
             if is_refusal(answer, NOT_FOUND):
                 continue
@@ -326,7 +330,7 @@ class ElectrumChain:
 
     async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
         """See `ports.Chain`. A refusal counts as having none, as electrs refuses then."""
-        [answer] = await self._ask_all("blockchain.estimatefee", [(target_blocks,)], 1)
+        [answer] = await self._ask_all("blockchain.estimatefee", [(target_blocks,)], Pace(1))
         if isinstance(answer, (int, float)) and 0 < answer < 1:  # L-BTC per kvB; -1 for none
             return max(1, round(answer * 100_000_000))
         return None
@@ -348,18 +352,36 @@ class ElectrumChain:
         return answer
 
     async def _ask_all(
-        self, method: str, argument_lists: Sequence[Sequence[Any]], at_once: int
+        self, method: str, argument_lists: Sequence[Sequence[Any]], pace: Pace
     ) -> list[Any]:
         """Read requests in chunks; refusals stay in the list as `RPCError`."""
         answers: list[Any] = []
-        for start in range(0, len(argument_lists), at_once):
-            chunk = argument_lists[start : start + at_once]
+        while len(answers) < len(argument_lists):
+            chunk = argument_lists[len(answers) :][: pace.at_once]
             try:
-                answers += await self._live().exchange(method, chunk, self._deadline_secs)
+                answers += await self._exchange(self._live(), method, chunk, pace)
             except ConnectionLost:
                 raise BackendUnavailable(BACKEND, f"connection lost during {method}") from None
             except TimeoutError:
                 raise BackendTimeout(
                     BACKEND, f"no answer to {method} in {self._deadline_secs:g} s"
                 ) from None
+        return answers
+
+    async def _exchange(
+        self,
+        session: ElectrumSession,
+        method: str,
+        argument_lists: Sequence[Sequence[Any]],
+        pace: Pace,
+    ) -> list[Any]:
+        """One chunk. Raises `ConnectionLost`, and `TimeoutError`: then the next is smaller."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            answers = await session.exchange(method, argument_lists, self._deadline_secs)
+        except TimeoutError:
+            pace.timed_out(len(argument_lists))
+            raise
+        pace.answered(len(argument_lists), loop.time() - began, self._deadline_secs)
         return answers

@@ -7,13 +7,14 @@ Answers are checked here, once, because a server is not trusted to be right. Pro
 import hashlib
 import re
 from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from aiorpcx import RPCError
-from embit.liquid.transaction import LTransaction
 
 from lnliquid.errors import BackendRejected, BackendUnavailable
 from lnliquid.liquid.electrum_session import BUSY_CODES, NO_CODE
+from lnliquid.liquid.tx_reader import txid_of
 from lnliquid.ports import HistoryItem
 from lnliquid.swap import Tip
 
@@ -77,6 +78,16 @@ def read_tip(header: Any) -> Tip:
         raise malformed("blockchain.headers.subscribe") from None
 
 
+def status_of(items: Sequence[HistoryItem]) -> str | None:
+    """The status of a script with this history, whose unconfirmed items have no such parents."""
+    return _status((item.txid, item.height or 0) for item in items)
+
+
+def _status(entries: Iterable[tuple[str, int]]) -> str | None:
+    text = "".join(f"{txid}:{height}:" for txid, height in entries)
+    return hashlib.sha256(text.encode()).hexdigest() if text else None
+
+
 def read_history(answer: Any) -> tuple[tuple[HistoryItem, ...], str | None]:
     """The answer to `get_history`: its items, confirmed first, and the status that belongs to it.
 
@@ -87,8 +98,7 @@ def read_history(answer: Any) -> tuple[tuple[HistoryItem, ...], str | None]:
         entries = [(str(entry["tx_hash"]), int(entry["height"])) for entry in answer]
     except (KeyError, TypeError, ValueError):
         raise malformed("blockchain.scripthash.get_history") from None
-    text = "".join(f"{txid}:{height}:" for txid, height in entries)
-    status = hashlib.sha256(text.encode()).hexdigest() if entries else None
+    status = _status(entries)
     entries.sort(key=lambda entry: entry[1] <= 0)
     items = tuple(HistoryItem(txid, height if height > 0 else None) for txid, height in entries)
     return items, status
@@ -99,8 +109,8 @@ def read_transaction(txid: str, answer: Any) -> bytes:
     method = "blockchain.transaction.get"
     try:
         raw = bytes.fromhex(answer)
-        actual: str = LTransaction.parse(raw).txid().hex()
-    except Exception:  # embit raises many kinds on bytes that are no transaction
+        actual = txid_of(raw)
+    except (TypeError, ValueError):
         raise malformed(method) from None
     if actual != txid:
         raise BackendRejected(BACKEND, f"{method} of {txid} gave {actual}")

@@ -37,9 +37,13 @@ def is_uneven(values: Sequence[int], wanted: int) -> bool:
     """True when there are too few coins of use, or far too many."""
     if not values:
         return False
+    return useful_lanes(values, wanted) < wanted or len(values) > MERGE_FACTOR * wanted
+
+
+def useful_lanes(values: Sequence[int], wanted: int) -> int:
+    """How many of these coins are large enough to count as a lane."""
     average = sum(values) // wanted
-    useful = sum(1 for value in values if value >= average // UNEVEN_FACTOR)
-    return useful < wanted or len(values) > MERGE_FACTOR * wanted
+    return sum(1 for value in values if value >= average // UNEVEN_FACTOR)
 
 
 def plan_lanes(

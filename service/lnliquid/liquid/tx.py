@@ -6,7 +6,6 @@ sighash ALL: embit's default for Liquid is ALL|RANGEPROOF, and its ANYONECANPAY 
 elementsd's.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,7 +18,7 @@ from embit.liquid.transaction import (
 )
 from embit.script import Script, Witness
 
-from lnliquid.liquid import htlc
+from lnliquid.liquid import htlc, tx_reader
 from lnliquid.liquid.keys import Key
 from lnliquid.swap import Outpoint
 from lnliquid.terms import fee_sats
@@ -269,31 +268,14 @@ class Transaction:
 
 def parse(raw: bytes) -> Transaction:
     """Read a transaction. `ValueError` when the bytes are not exactly one."""
-    stream = io.BytesIO(raw)
     try:
-        transaction = LTransaction.read_from(stream)
-    except Exception as error:  # embit raises asserts and others for damaged input
+        found = tx_reader.read(raw)
+    except ValueError as error:
         raise ValueError(f"not an Elements transaction: {error}") from None
-    if stream.read(1):
-        raise ValueError("bytes follow the transaction")
     return Transaction(
-        transaction.txid().hex(),
-        tuple(
-            TxInput(
-                Outpoint(i.txid.hex(), i.vout),
-                i.sequence,
-                [bytes(item) for item in i.witness.script_witness.items],
-            )
-            for i in transaction.vin
-        ),
-        tuple(
-            TxOutput(
-                bytes(o.script_pubkey.data),
-                o.asset[::-1].hex() if len(o.asset) == 32 else None,
-                o.value if isinstance(o.value, int) else None,
-            )
-            for o in transaction.vout
-        ),
-        transaction.locktime,
-        _vsize(transaction),
+        found.txid,
+        tuple(TxInput(Outpoint(i.txid, i.vout), i.sequence, i.witness) for i in found.inputs),
+        tuple(TxOutput(o.script_pubkey, o.asset_id, o.value) for o in found.outputs),
+        found.lock_time,
+        (found.weight + 3) // 4,
     )

@@ -18,6 +18,7 @@ from lnliquid.ports import Chain
 from lnliquid.seller import journal
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.journal import JournalFailure, RescueJournal
+from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -59,6 +60,7 @@ class Funder:
         keys: Keychain,
         settings: Settings,
         notices: Notices,
+        meters: Meters | None = None,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -67,6 +69,7 @@ class Funder:
         self._keys = keys
         self._settings = settings
         self._notices = notices
+        self._meters = meters or Meters()
         self._wanted = asyncio.Event()
         self._wanted.set()  # swaps may be waiting from before a restart
 
@@ -79,8 +82,10 @@ class Funder:
         await self._notices.caught_up.wait()  # what was stored before goes out first
         while True:
             # The timer is for a wake-up that got lost; nobody waits for it otherwise.
+            # (Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wanted.wait(), self._settings.poll_interval_secs)
+                async with asyncio.timeout(self._settings.poll_interval_secs):
+                    await self._wanted.wait()
             self._wanted.clear()
             try:
                 await self._gather()
@@ -116,6 +121,7 @@ class Funder:
             plan = await self._plan_and_store()
         if plan is None:
             return 0
+        self._meters.batch_swaps.observe(len(plan.swaps))
         log.info(
             "funding signed",
             txid=plan.signed.txid,
@@ -128,6 +134,28 @@ class Funder:
             reach("fund.sent")
         return len(plan.swaps)
 
+    async def _unfunded(self, swaps: list[Swap]) -> list[Swap]:
+        """Those of these waiting swaps that really wait.
+
+        The journal may name a funding that the store does not know. Mostly it was never sent,
+        because the process died between the two. If the chain has it the store is an older copy,
+        and another funding would be a second one.
+        """
+        told = {s.swap_id: self._rescue.earlier_fundings(s.swap_id) for s in swaps}
+        txids = {txid for earlier in told.values() for txid in earlier}
+        if not txids:
+            return swaps
+        known = await self._database.read(lambda session: own_tx_store.known(session, txids))
+        seen = await self._chain.transactions(sorted(txids - known))
+        funded = [s for s in swaps if told[s.swap_id] & seen.keys()]
+        if funded:
+            log.error(
+                "funded before, as the rescue journal says: stop and run `lnliquid rescue`",
+                swaps=len(funded),
+                swap_id=funded[0].swap_id,
+            )
+        return [s for s in swaps if s not in funded]
+
     async def _plan_and_store(self) -> wallet.FundingPlan | None:
         def look(session: Transaction) -> tuple[list[Swap], list[Coin], Chains, int]:
             return (
@@ -138,6 +166,7 @@ class Funder:
             )
 
         swaps, coins, chains, next_change = await self._database.read(look)
+        swaps = await self._unfunded(swaps)
         if not swaps:
             return None
         # One asset a transaction keeps plan and change simple; the next round takes the others.
@@ -159,7 +188,10 @@ class Funder:
             return None
         reach("fund.planned")
         txid = plan.signed.txid
-        lines = [journal.line_of(s, txid, lock_height, plan.vouts[s.swap_id]) for s in plan.swaps]
+        lines = [
+            journal.tx_line(txid, plan.signed.raw, next_change_index=next_change + 2),
+            *(journal.line_of(s, txid, lock_height, plan.vouts[s.swap_id]) for s in plan.swaps),
+        ]
         await asyncio.to_thread(self._rescue.append, lines)
         reach("fund.journaled")
 
@@ -193,7 +225,7 @@ class Funder:
 
     async def _cannot_fund(self, swap: Swap, error: Exception) -> None:
         """Coins that were there at T1 are gone: wait for others a while, then give the swap up."""
-        log.warning("a swap cannot be funded", swap_id=swap.swap_id, reason=str(error))
+        log.warning("a swap cannot be funded", **swap.ids, reason=str(error))
         asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
 
         def fail(session: Transaction) -> bool:
@@ -231,13 +263,27 @@ class Funder:
         return True
 
     async def trim_journal(self) -> None:
-        """Write the journal anew when most of it is about swaps that are final."""
-        if not self._rescue.wants_rewrite(live=0):
+        """Move what the store proves final out of the journal when that is most of it.
+
+        A swap or a funding that the store does not know keeps its lines: the store may be an older
+        copy, and then these lines are all that is known of locked coins.
+        """
+        if not self._rescue.wants_rewrite():
             return
+
+        def look(session: Transaction) -> tuple[dict[str, str | None], frozenset[str], str]:
+            return (
+                swap_store.final_fundings(session),
+                own_tx_store.superseded(session),
+                journal.indexes_line(
+                    coin_store.cursor(session, swap_store.NEXT_SWAP),
+                    coin_store.cursor(session, NEXT_INDEX[CHANGE]),
+                ),
+            )
+
         async with self._inventory.spending:
-            live = await self._database.read(swap_store.watched)
-            if self._rescue.wants_rewrite(len(live)):
-                await asyncio.to_thread(self._rescue.rewrite, journal.lines_of(live))
+            final, superseded, indexes = await self._database.read(look)
+            if await asyncio.to_thread(self._rescue.trim, final, superseded, indexes):
                 log.info("rescue journal rewritten", lines=self._rescue.lines)
 
     async def _plan_lanes(self) -> lanes.LanesPlan | None:

@@ -1,16 +1,24 @@
 """Reads what the chain holds of swaps: funding height, and who spent each HTLC output, how."""
 
 import contextlib
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.reconcile import ChainFacts, Spend
-from lnliquid.swap import Outpoint, Swap
+from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 
 REORG_BLOCKS = 12
 """What is buried less deep is looked at again: a reorg may undo it."""
+
+SILENT_BLOCKS = 2
+"""Who waits for something and has heard nothing for so many blocks may have missed it."""
+LOOKS_A_BLOCK = 4
+"""Scripts read at a new block for that reason alone; those read longest ago come first."""
+NEVER = Tip(-1, "")
+"""In place of the tip under which facts were read, when they were not read."""
 
 Parsed = dict[str, tx.Transaction]
 
@@ -114,3 +122,54 @@ def facts_of(
         spends.get(asset) if asset else None,
         spends.get(subsidy) if subsidy else None,
     )
+
+
+def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[HistoryItem, ...]:
+    """What the history of a swap's script should be by the record: its funding and no spend.
+
+    Empty when the record does not tell. `funding_heights` are of confirmed fundings, as stored.
+    """
+    height = funding_heights.get(swap.funding_txid or "")
+    if swap.funding_txid is None or height is None or swap.spend_txid is not None:
+        return ()
+    return (HistoryItem(swap.funding_txid, height),)
+
+
+Read = Mapping[str, tuple[ChainFacts, Tip]]
+"""Facts by swap id, each with the tip under which they were read."""
+
+
+def waiting_for(swaps: Iterable[Swap], read: Read) -> dict[str, list[Swap]]:
+    """Swaps that wait for something on the chain, by what they wait for.
+
+    That is a transaction in the mempool, which has to get into a block, or for a paid swap its
+    claim, which has no txid yet: there the swap's id stands for it.
+    """
+    waiting: defaultdict[str, list[Swap]] = defaultdict(list)
+    for swap in swaps:
+        if swap.swap_id not in read:
+            continue
+        facts, _ = read[swap.swap_id]
+        unconfirmed = [
+            spend.txid
+            for spend in (facts.asset_spend, facts.subsidy_spend)
+            if spend is not None and spend.height is None
+        ]
+        if unconfirmed:
+            waiting[unconfirmed[0]].append(swap)
+        elif swap.state is State.CREATED:
+            waiting[swap.funding_txid or ""].append(swap)
+        elif swap.state is State.FUNDED and swap.invoice_mark >= InvoiceMark.PAID:
+            waiting[swap.swap_id].append(swap)
+    return waiting
+
+
+def overdue(waiting: Mapping[str, Sequence[Swap]], read: Read, tip: Tip) -> list[Swap]:
+    """One swap for each thing waited for that nothing was heard of lately, a few at most."""
+    heights = {swaps[0].swap_id: read[swaps[0].swap_id][1].height for swaps in waiting.values()}
+    silent = [
+        swaps[0]
+        for swaps in waiting.values()
+        if not 0 <= tip.height - heights[swaps[0].swap_id] < SILENT_BLOCKS
+    ]
+    return sorted(silent, key=lambda swap: heights[swap.swap_id])[:LOOKS_A_BLOCK]

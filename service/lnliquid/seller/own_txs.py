@@ -34,9 +34,13 @@ class OwnTxs:
         self._chain = chain
         self._final_confs = final_confs
         self._scripts: dict[str, bytes] = {}
+        self._seen: dict[str, Tip] = {}
+        """The tip under which a transaction was last found where it is."""
 
     async def check(self, tip: Tip) -> set[str]:
         """Look at every transaction that may still change. Returns the ids of swaps let go.
+
+        One that was there under this very tip is not asked for again.
 
         Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
         """
@@ -52,10 +56,13 @@ class OwnTxs:
             if row.txid not in self._scripts:
                 self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
         self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
+        self._seen = {txid: at for txid, at in self._seen.items() if txid in self._scripts}
+        rows = [row for row in rows if self._seen.get(row.txid) != tip]
         if not rows:
             return set()
-        found, refused = await histories(self._chain, sorted(set(self._scripts.values())))
+        found, refused = await histories(self._chain, sorted({self._scripts[r.txid] for r in rows}))
         moved: list[tuple[str, TxState, int | None]] = []
+        seen: list[str] = []
         unseen: list[OwnTxRow] = []
         turned_back: set[str] = set()
         for row in rows:
@@ -71,6 +78,8 @@ class OwnTxs:
                     turned_back |= older
                     continue
                 unseen.append(row)
+            else:
+                seen.append(row.txid)
             if (row.state, row.height) != (int(state), height):
                 moved.append((row.txid, state, height))
         if moved or (tip.height != checked and not refused):
@@ -82,6 +91,7 @@ class OwnTxs:
                     coin_store.set_cursor(session, CHECKED_HEIGHT, tip.height)
 
             await self._database.write(store)
+        self._seen.update(dict.fromkeys(seen, tip))  # once that is stored, and not before
         let_go: set[str] = set()
         for row in unseen:
             let_go |= await self._send_again(row, tip)

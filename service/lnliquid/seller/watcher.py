@@ -15,12 +15,13 @@ import structlog
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
-from lnliquid.ports import Chain
+from lnliquid.ports import Chain, ExpectedHistories, Invoice
 from lnliquid.seller import observe
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.own_txs import OwnTxs
 from lnliquid.seller.reconcile import (
@@ -34,6 +35,7 @@ from lnliquid.seller.reconcile import (
 )
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
@@ -65,6 +67,7 @@ class Watcher:
         bumper: Bumper,
         settings: Settings,
         notices: Notices,
+        rescue: RescueJournal,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -75,6 +78,7 @@ class Watcher:
         self._bumper = bumper
         self._settings = settings
         self._notices = notices
+        self._rescue = rescue
         self._own_txs = OwnTxs(database, chain, settings.final_confs)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self.swaps: dict[str, Swap] = {}
@@ -82,6 +86,8 @@ class Watcher:
         self._by_script: dict[bytes, str] = {}
         self._facts: dict[str, tuple[ChainFacts, Tip]] = {}
         """What the chain held of each swap, and the tip under which that was read."""
+        self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
+        """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
         self._put_aside: dict[str, tuple[int, float]] = {}
         """Swap id to (attempts, not before, in the loop's time)."""
         self._tip: Tip | None = None
@@ -105,7 +111,9 @@ class Watcher:
                 log.exception("watching failed")
                 reload_all, retry = True, 5.0
             try:
-                await asyncio.wait_for(self._notices.watcher.wait(), retry or interval)
+                # Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.
+                async with asyncio.timeout(retry or interval):
+                    await self._notices.watcher.wait()
             except TimeoutError:
                 reload_all = True
 
@@ -134,25 +142,36 @@ class Watcher:
         news = self._notices.news
         self._notices.news = set()
 
-        def look(session: Transaction) -> list[Swap]:
-            if everything:
-                return swap_store.watched(session)
-            found = sorted(swap_store.get_all(session, news).values(), key=lambda s: s.key_index)
-            return [s for s in found if s.funding_txid and not s.finished]
+        at_start = not self.swaps
 
-        swaps = await self._database.read(look)
+        def look(session: Transaction) -> tuple[list[Swap], dict[str, int]]:
+            if everything:
+                heights = own_tx_store.open_funding_heights(session) if at_start else {}
+                return swap_store.watched(session), heights
+            found = sorted(swap_store.get_all(session, news).values(), key=lambda s: s.key_index)
+            return [s for s in found if s.funding_txid and not s.finished], {}
+
+        swaps, heights = await self._database.read(look)
         if everything:
             self._forget(set(self.swaps) - {s.swap_id for s in swaps})
-        fresh = []
+        fresh = ExpectedHistories()
         for swap in swaps:
             known = self.swaps.get(swap.swap_id)
+            if known == swap:
+                continue
             if known and known.funding_txid != swap.funding_txid:
                 self._forget([swap.swap_id])
+                known = None
             self.swaps[swap.swap_id] = swap
-            script = observe.output_script(swap)
-            if script not in self._by_script:
+            if known is None:
+                script = observe.output_script(swap)
                 self._by_script[script] = swap.swap_id
-                fresh.append(script)
+                fresh[script] = observe.expected_history(swap, heights)
+                if fresh[script]:
+                    # If that is so it was not read under any tip, so that whatever is decided on
+                    # it is decided on a reading of its own.
+                    facts = observe.facts_of(swap, fresh[script], {})
+                    self._facts[swap.swap_id] = (facts, observe.NEVER)
         if fresh:
             await self._chain.watch(fresh)
 
@@ -165,6 +184,7 @@ class Watcher:
         for swap_id in gone:
             self.swaps.pop(swap_id, None)
             self._facts.pop(swap_id, None)
+            self._at_rest.pop(swap_id, None)
             self._put_aside.pop(swap_id, None)
             self._invoices.forget(swap_id)
 
@@ -172,17 +192,12 @@ class Watcher:
         """Read all that changed, under one tip."""
         for _ in range(MAX_REREADS):
             tip = await self._chain.tip()
-            if tip != self._tip:
-                # These wait for a block, and the notification of it can be lost.
-                self._chain.mark_changed(
-                    observe.output_script(swap)
-                    for swap in self.swaps.values()
-                    if swap.state is not State.FUNDED
-                )
             others = await self._inventory.sync(self._chain.take_changed())
             swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
             try:
                 await self._read_facts(swaps, tip)
+                if tip != self._tip:
+                    await self._look_again(tip)
             except BaseException:
                 self._chain.mark_changed(others)
                 raise
@@ -203,6 +218,25 @@ class Watcher:
                 asyncio.get_running_loop().call_later(
                     delay, self._chain.mark_changed, [observe.output_script(swap)]
                 )
+
+    async def _look_again(self, tip: Tip) -> None:
+        """Read a few that have heard nothing though they wait for something: news can be lost.
+
+        What one of them tells of its transaction holds for all that wait for the same.
+        """
+        waiting = observe.waiting_for(self.swaps.values(), self._facts)
+        overdue = observe.overdue(waiting, self._facts, tip)
+        before = {swap.swap_id: self._facts[swap.swap_id][0] for swap in overdue}
+        await self._read_facts(overdue, tip)
+        for txid, swaps in waiting.items():
+            probe = next((s for s in swaps if s.swap_id in before), None)
+            if probe is None or len(swaps) == 1:
+                continue
+            now = self._facts.get(probe.swap_id)
+            if now is not None and now[0] != before[probe.swap_id]:
+                log.warning("news was lost", txid=txid, swaps=len(swaps))
+                self._chain.mark_changed(observe.output_script(swap) for swap in swaps)
+                self._notices.wake_watcher()
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
@@ -249,11 +283,17 @@ class Watcher:
         if swap.swap_id not in self._facts:
             return None
         facts, _ = self._facts[swap.swap_id]
+        judged_on = (swap, facts, self._invoices.view(swap), tip)
+        if self._at_rest.get(swap.swap_id) == judged_on:
+            return None
         try:
-            decision = reconcile(swap, facts, self._invoices.view(swap), tip, self._policy)
+            decision = reconcile(*judged_on, self._policy)
         except Exception:  # a defect shown by one swap must not stop the others (rule 10)
-            log.exception("swap cannot be judged", swap_id=swap.swap_id)
+            log.exception("swap cannot be judged", **swap.ids)
             self._set_aside(swap.swap_id, "a fault of the program, see the log line before")
+            return None
+        if decision.action is None and decision.swap == swap:
+            self._at_rest[swap.swap_id] = judged_on
             return None
         not_before = self._put_aside.get(swap.swap_id, (0, 0.0))[1]
         if decision.action and not_before > asyncio.get_running_loop().time():
@@ -297,21 +337,23 @@ class Watcher:
             reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
             log.info(
                 "state changed",
-                swap_id=swap.swap_id,
+                **swap.ids,
                 state=swap.state.name,
                 cause=decision.cause,
                 txid=decision.txid,
             )
         if swap.bolt11 is not None and before.bolt11 is None:
             reach("invoice.stored")
+            log.info("invoice made", **swap.ids, expires_at=swap.invoice_expires_at)
         if swap.paid_unclaimed and not before.paid_unclaimed:
-            log.error("paid and not claimed: this needs the operator", swap_id=swap.swap_id)
+            log.error("paid and not claimed: this needs the operator", **swap.ids)
         if swap.finished:
             reach("finish.saved")
             self._forget([swap.swap_id])
 
     async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
+        decisions = await self._journaled(decisions)
         gate = asyncio.Semaphore(LIGHTNING_CALLS)
         again: set[str] = set()
 
@@ -342,12 +384,31 @@ class Watcher:
             await self._refund(refunds, tip)
         return again
 
+    async def _journaled(self, decisions: Sequence[Decision]) -> list[Decision]:
+        """Write the marks of what is about to be done into the rescue journal.
+
+        No invoice is asked for without its line: should the store be lost, its absence would pass
+        for never asked for. Deletions and refunds go on without theirs, because they must not be
+        late; all that is lost with those lines is that the operator has to decide.
+        """
+        marks = {d.swap.swap_id: d.swap.invoice_mark for d in decisions}
+        try:
+            await asyncio.to_thread(self._rescue.note_marks, marks)
+        except JournalFailure as error:
+            log.warning("invoices are delayed", reason=str(error))
+            kept = [d for d in decisions if not isinstance(d.action, MakeInvoice)]
+            for decision in decisions:
+                if isinstance(decision.action, MakeInvoice):
+                    self._set_aside(decision.swap.swap_id, str(error))
+            return kept
+        return list(decisions)
+
     async def _lose_invoice(self, swap: Swap) -> None:
         """Somebody else removed the invoice, perhaps after it was paid: no refund by ourselves."""
         after = replace(swap, invoice_mark=InvoiceMark.LOST)
         if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
             self.swaps[swap.swap_id] = after
-        log.error("invoice gone, not by our doing: this needs the operator", swap_id=swap.swap_id)
+        log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
@@ -377,8 +438,8 @@ class Watcher:
         delay: float = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(attempts - 1, 10))
         loop = asyncio.get_running_loop()
         self._put_aside[swap_id] = (attempts, loop.time() + delay)
+        swap = self.swaps.get(swap_id)
+        ids = swap.ids if swap else {"swap_id": swap_id}
         loop.call_later(delay, self._notices.wake_watcher)
-        log.warning(
-            "swap put aside", swap_id=swap_id, attempts=attempts, retry_secs=delay, reason=reason
-        )
+        log.warning("swap put aside", **ids, attempts=attempts, retry_secs=delay, reason=reason)
         return delay

@@ -44,6 +44,20 @@ def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
     )
 
 
+def open_funding_heights(tx: Transaction) -> dict[str, int]:
+    """Heights, as last seen, of the confirmed fundings of swaps that are not final."""
+    rows = tx.execute(
+        select(col(OwnTxRow.txid), col(OwnTxRow.height))
+        .join(SwapRow, col(SwapRow.funding_txid) == col(OwnTxRow.txid))
+        .where(
+            col(SwapRow.finished).is_(False),
+            col(OwnTxRow.state) == TxState.CONFIRMED,
+        )
+        .distinct()
+    )
+    return {str(txid): height for txid, height in rows if height is not None}
+
+
 def stuck(tx: Transaction, signed_up_to: int) -> list[OwnTxRow]:
     """Fundings and refunds that were signed at this tip height or before and are in no block."""
     return list(
@@ -55,6 +69,18 @@ def stuck(tx: Transaction, signed_up_to: int) -> list[OwnTxRow]:
             )
         )
     )
+
+
+def known(tx: Transaction, txids: set[str]) -> set[str]:
+    """Those of these transactions that are stored as ours."""
+    return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.txid).in_(txids))))
+
+
+def superseded(tx: Transaction) -> frozenset[str]:
+    """Transactions of ours that were given up or replaced."""
+    over = [int(TxState.ABANDONED), int(TxState.REPLACED)]
+    rows = tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.state).in_(over)))
+    return frozenset(rows)
 
 
 def replaced_by(tx: Transaction, txid: str) -> list[OwnTxRow]:
