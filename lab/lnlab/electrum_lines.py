@@ -6,10 +6,48 @@ method and no id. An array of requests is answered by an array.
 
 import json
 from collections.abc import Iterator
+from enum import Enum, auto
 from typing import Any
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 TIP_METHOD = "blockchain.headers.subscribe"
+HISTORY_METHOD = "blockchain.scripthash.get_history"
+ALTERED = (TIP_METHOD, HISTORY_METHOD)
+"""Methods whose answers a proxy may change."""
+
+
+class Sight(Enum):
+    """What of the chain the client gets to see."""
+
+    WHOLE = auto()
+    OLD_TIP = auto()
+    """The tip is for ever the one last seen; the rest is as it is."""
+    BEHIND = auto()
+    """Everything ends one block or more before what was seen last, the mempool is empty."""
+
+
+class SeenTips:
+    """The tips that clients were told (results of TIP_METHOD), shared by all connections."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, Any] | None = None
+        self._before: dict[str, Any] | None = None
+
+    def add(self, tip: dict[str, Any]) -> None:
+        """Take note of a tip that is passed on."""
+        if self._last is not None and self._last["height"] < tip["height"]:
+            self._before = self._last
+        self._last = tip
+
+    def shown(self, sight: Sight) -> dict[str, Any] | None:
+        """The tip that is told instead of the true one; None when it is to be passed on."""
+        match sight:
+            case Sight.WHOLE:
+                return None
+            case Sight.OLD_TIP:
+                return self._last
+            case Sight.BEHIND:
+                return self._before or self._last
 
 
 class PlainBytes:
@@ -18,57 +56,63 @@ class PlainBytes:
     def asked(self, data: bytes) -> None:
         """Take note of what the client sends: nothing to note."""
 
-    def answered(self, data: bytes, *, notifications: int, old_tip: bool) -> Iterator[bytes]:
+    def answered(self, data: bytes, *, notifications: int, sight: Sight) -> Iterator[bytes]:
         """Give what the client gets for it."""
         yield data
 
 
 class ElectrumLines:
-    """One connection to an Electrum server.
+    """One connection to an Electrum server."""
 
-    ``seen_tip`` is shared by all of them: empty, or the tip (the result of TIP_METHOD) last passed
-    on, which stays what it is while the tip is an old one.
-    """
-
-    def __init__(self, seen_tip: list[Any]) -> None:
-        self._seen_tip = seen_tip
-        self._tip_requests: set[object] = set()
+    def __init__(self, tips: SeenTips) -> None:
+        self._tips = tips
+        self._asked: dict[object, str] = {}
 
     def asked(self, line: bytes) -> None:
-        """Note which requests ask for the tip."""
+        """Note which requests get answers that may be changed."""
         for message in _messages(line):
-            if message.get("method") == TIP_METHOD:
-                self._tip_requests.add(message.get("id"))
+            if message.get("method") in ALTERED:
+                self._asked[message.get("id")] = message["method"]
 
-    def answered(self, line: bytes, *, notifications: int, old_tip: bool) -> Iterator[bytes]:
+    def answered(self, line: bytes, *, notifications: int, sight: Sight) -> Iterator[bytes]:
         """Give the lines that the client gets for one of the server's.
 
-        Each notification comes ``notifications`` times; with ``old_tip`` answers that tell the tip
-        tell the one seen before.
+        Each notification comes ``notifications`` times; answers are those of a server that sees so
+        much. Statuses of scripts stay what they are, which tells a client to read again.
         """
         messages = list(_messages(line))
         if len(messages) == 1 and "id" not in messages[0]:
             if notifications and messages[0].get("method") == TIP_METHOD:
-                self._seen_tip[:] = messages[0].get("params", [])
+                for tip in messages[0].get("params", []):
+                    self._tips.add(tip)
             yield from [line] * notifications
             return
-        changed = False
-        for message in messages:
-            if message.get("id") not in self._tip_requests:
-                continue
-            self._tip_requests.discard(message["id"])
-            if message.get("result") is None:
-                continue
-            if old_tip and self._seen_tip:
-                message["result"] = self._seen_tip[0]
-                changed = True
-            else:
-                self._seen_tip[:] = [message["result"]]
-        if not changed:
+        results = [self._result(message, sight) for message in messages]
+        if all(
+            new is message.get("result") for new, message in zip(results, messages, strict=True)
+        ):
             yield line
             return
+        for message, result in zip(messages, results, strict=True):
+            if "result" in message:
+                message["result"] = result
         is_array = line.lstrip().startswith(b"[")
         yield json.dumps(messages if is_array else messages[0]).encode() + b"\n"
+
+    def _result(self, message: dict[str, Any], sight: Sight) -> Any:
+        """The result that the client gets in this answer; the same object when it is unchanged."""
+        result = message.get("result")
+        method = self._asked.pop(message.get("id"), None)
+        if method is None or result is None:
+            return result
+        shown = self._tips.shown(sight)
+        if method == TIP_METHOD:
+            if shown is None:
+                self._tips.add(result)
+            return shown or result
+        if sight is Sight.BEHIND and shown is not None:
+            return [item for item in result if 0 < item["height"] <= shown["height"]]
+        return result
 
 
 def _messages(line: bytes) -> Iterator[dict[str, Any]]:

@@ -2,21 +2,22 @@
 
 import asyncio
 import contextlib
+import inspect
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lnlab.faults import CONTROL_SOCKET, Fault, FaultError
 from lnlab.lab import Lab
+from lnlab.nodes import hold_plugin, record
+from lnlab.nodes.children import kill, spawn
 from lnlab.nodes.lightning import LightningRpcError, lightning_call
+from lnlab.nodes.record import NodeProcess
 
+CHANNEL_SECS = 60.0
 PLUGIN_FILE = "hold-payments.py"
-PLUGIN_TEXT = """#!{python}
-from lnlab.nodes.hold_plugin import main
-
-main()
-"""
 
 
 async def tell_proxies(directory: Path, order: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -59,6 +60,7 @@ class Faults:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self._stopped: dict[str, NodeProcess] = {}
 
     async def set(self, proxy: str, fault: Fault | str, secs: float = 0.0) -> None:
         """Make a proxy (``electrum``, ``lightning-seller``, ``lightning-buyer``) misbehave so."""
@@ -95,6 +97,56 @@ class Faults:
             raise FaultError("a real elementsd cannot be told to forget a transaction")
         await self._lab.rpc.call("lab_drop_transaction", txid)
 
+    async def stop_lightning(self, name: str) -> None:
+        """End a Lightning node (``seller``, ``buyer``): SIGKILL for a real one."""
+        if self._lab.nodes.kind == "embedded":
+            await self._lab.rpc.call("lab_stop", name)
+            return
+        if self._lab.containers is not None:
+            await asyncio.to_thread(self._lab.containers.kill, f"lightningd-{name}")
+            return
+        nodes = self._lab.nodes.processes
+        process = next(p for p in nodes if p.name == f"lightningd-{name}")
+        self._record([p for p in nodes if p is not process])
+        self._stopped[name] = process
+        await asyncio.to_thread(kill, [process])
+
+    async def start_lightning(self, name: str) -> None:
+        """Start it again on the same files, and wait until its channel carries payments."""
+        if self._lab.nodes.kind == "embedded":
+            await self._lab.rpc.call("lab_start", name)
+        elif self._lab.containers is not None:
+            await asyncio.to_thread(self._lab.containers.start, f"lightningd-{name}")
+        else:
+            old = self._stopped.pop(name)
+            started = spawn(old.name, old.command, Path(old.log))
+            self._record([*self._lab.nodes.processes, started])
+        await self._lab.wait_for(
+            self._channel_works, timeout_secs=CHANNEL_SECS, message=f"{name}'s channel works"
+        )
+
+    def _record(self, processes: list[NodeProcess]) -> None:
+        """From now on the lab's nodes are these; what else runs in it stays recorded."""
+        gone = {p.pid for p in self._lab.nodes.processes} - {p.pid for p in processes}
+        known = record.load(self._lab.directory)
+        others = [p for p in known.processes if p.pid not in gone]
+        fresh = [p for p in processes if p not in others]
+        record.save(self._lab.directory, replace(known, processes=[*others, *fresh]))
+        self._lab.nodes = replace(self._lab.nodes, processes=processes)
+
+    async def _channel_works(self) -> bool:
+        for path in self._lab.lightning.values():
+            try:
+                answer = await lightning_call(path, "listpeerchannels")
+            except (OSError, LightningRpcError):
+                return False
+            if not any(
+                channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"]
+                for channel in answer["channels"]
+            ):
+                return False
+        return True
+
     async def _payments(self, embedded_method: str, plugin_method: str, *params: object) -> Any:
         if self._lab.nodes.kind == "embedded":
             return await self._lab.rpc.call(embedded_method, *params)
@@ -110,7 +162,9 @@ class Faults:
         return answer.get("held")
 
     async def _start_plugin(self, socket_path: str) -> None:
-        path = self._lab.directory / PLUGIN_FILE
-        path.write_text(PLUGIN_TEXT.format(python=sys.executable))
+        # In the node's own directory: a container sees no other.
+        path = Path(socket_path).with_name(PLUGIN_FILE)
+        python = sys.executable if self._lab.containers is None else "/usr/bin/env python3"
+        path.write_text(f"#!{python}\n" + inspect.getsource(hold_plugin))
         path.chmod(0o700)
         await lightning_call(socket_path, "plugin", subcommand="start", plugin=str(path))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lnlab.electrum_lines import LINE_LIMIT_BYTES, ElectrumLines, PlainBytes
+from lnlab.electrum_lines import LINE_LIMIT_BYTES, ElectrumLines, PlainBytes, SeenTips, Sight
 from lnlab.nodes import record
 
 CONTROL_SOCKET = "faults.sock"
@@ -30,7 +30,7 @@ log = logging.getLogger("lnlab.faults")
 
 
 class Fault(StrEnum):
-    """What a proxy does. The last three are for Electrum only."""
+    """What a proxy does. The last four are for Electrum only."""
 
     NONE = "none"
     """Pass everything on."""
@@ -48,9 +48,14 @@ class Fault(StrEnum):
     """Each notification comes twice."""
     LAG = "lag"
     """Notifications are lost and the tip is for ever the one last seen."""
+    BEHIND = "behind"
+    """The server has fallen behind: its tip goes back, and its histories end there."""
 
 
-ELECTRUM_ONLY = frozenset({Fault.DROP, Fault.DUPLICATE, Fault.LAG})
+ELECTRUM_ONLY = frozenset({Fault.DROP, Fault.DUPLICATE, Fault.LAG, Fault.BEHIND})
+NOTIFICATIONS = {Fault.DROP: 0, Fault.LAG: 0, Fault.BEHIND: 0, Fault.DUPLICATE: 2}
+"""How often each notification comes, where it is not once."""
+SIGHTS = {Fault.LAG: Sight.OLD_TIP, Fault.BEHIND: Sight.BEHIND}
 
 
 class FaultError(Exception):
@@ -76,7 +81,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._connections: set[asyncio.Task[None]] = set()
-        self._seen_tip: list[Any] = []
+        self._tips = SeenTips()
 
     async def start(self) -> None:
         """Begin to listen."""
@@ -136,7 +141,7 @@ class Proxy:
         """Carry bytes both ways until one side ends."""
         upstream, upstream_writer = await self._dial()
         is_electrum = self._listen_path is None
-        stream = ElectrumLines(self._seen_tip) if is_electrum else PlainBytes()
+        stream = ElectrumLines(self._tips) if is_electrum else PlainBytes()
         ways = [
             asyncio.create_task(self._requests(reader, upstream_writer, stream)),
             asyncio.create_task(self._answers(upstream, writer, stream)),
@@ -198,10 +203,8 @@ class Proxy:
                     return
                 for piece in stream.answered(
                     data,
-                    notifications={Fault.DROP: 0, Fault.LAG: 0, Fault.DUPLICATE: 2}.get(
-                        self.fault, 1
-                    ),
-                    old_tip=self.fault is Fault.LAG,
+                    notifications=NOTIFICATIONS.get(self.fault, 1),
+                    sight=SIGHTS.get(self.fault, Sight.WHOLE),
                 ):
                     writer.write(piece)
                 await writer.drain()
@@ -268,8 +271,9 @@ async def serve(directory: Path) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     nodes = record.load(directory)
     proxies = [Proxy("electrum", nodes.electrum_url)]
+    sockets = {name: directory / f"faulty-{name}.sock" for name in nodes.lightning}
     for name, path in nodes.lightning.items():
-        proxies.append(Proxy(f"lightning-{name}", path, directory / f"faulty-{name}.sock"))
+        proxies.append(Proxy(f"lightning-{name}", path, sockets[name]))
     door = ControlDoor(proxies)
     try:
         for proxy in proxies:
@@ -281,6 +285,9 @@ async def serve(directory: Path) -> None:
         await door.close()
         for proxy in proxies:
             await proxy.close()
+        # Only now: a proxy that refuses keeps its socket's file, as a dead node does.
+        for socket_path in (directory / CONTROL_SOCKET, *sockets.values()):
+            socket_path.unlink(missing_ok=True)
 
 
 def main() -> int:

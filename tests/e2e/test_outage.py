@@ -1,5 +1,6 @@
 """Backends that are dead, hang, lag or say things twice: time is lost, never money."""
 
+import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,7 +9,8 @@ import pytest_asyncio
 from lnlab.daemon import SellerDaemon
 from lnlab.faults import Fault
 from lnlab.lab import Lab
-from lnlab.scenarios import outage
+from lnlab.programs import run_program
+from lnlab.scenarios import lag, outage
 from lnlab.scenarios.catalogue import FAST_BACKENDS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,6 +24,8 @@ async def daemon(lab: Lab) -> AsyncIterator[SellerDaemon]:
     ) as daemon:
         yield daemon
         daemon.check_log()
+        report = await run_program("lnliquid", "audit", "--config", str(daemon.config), "--json")
+        assert json.loads(report)["exact"], report
 
 
 @pytest.mark.parametrize("fault", outage.DEAD)
@@ -52,6 +56,16 @@ async def test_electrum_lag(daemon: SellerDaemon) -> None:
     await outage.electrum_lag(daemon, print)
 
 
+async def test_tip_goes_back(daemon: SellerDaemon) -> None:
+    """A server that fell behind trips the breaker for new swaps; open ones come to no harm."""
+    await lag.tip_back(daemon, print)
+
+
 async def test_funding_notice_lost(daemon: SellerDaemon) -> None:
     """The invoice is made soon after the funding's block, also when no notification tells of it."""
     await outage.funding_notice_lost(daemon, print)
+
+
+async def test_no_blocks_come(daemon: SellerDaemon) -> None:
+    """A tip that stands still trips the breaker for new swaps; an open one is paid and claimed."""
+    await lag.stall(daemon, print)

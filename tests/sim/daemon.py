@@ -133,6 +133,7 @@ class Daemon:
             bumper,
             settings,
             self.notices,
+            rescue,
         )
         self.renew_seller()
         self.operator = Operator(self.database, keys, settings, self.notices)

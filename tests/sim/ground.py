@@ -125,7 +125,10 @@ class Ground:
             raw, block_hash = self.chain.raw_tx(txid)
         except LookupError:
             return None
-        return parsed(raw), None if block_hash is None else self.chain.block_height(block_hash)
+        if block_hash is None:
+            return parsed(raw), None
+        height = self.chain.block_height(block_hash)
+        return None if height is None else (parsed(raw), height)  # None: of a stale block only
 
     def confirmations(self, txid: str) -> int:
         """Confirmations of a transaction; 0 in the mempool and when it is nowhere."""

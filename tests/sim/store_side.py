@@ -35,6 +35,7 @@ class SimDatabase(Database):
         """See `Database`. May die before the commit, or after it."""
         await self._life.pause("store.write")
         if self._disk.full:
+            self.failed = True
             raise StoreFailure("database or disk is full")
         future: Future[T] = Future()
         self._commit([(work, future)])

@@ -10,13 +10,13 @@ from lnlab.daemon import SellerDaemon
 from lnlab.fault_control import Faults
 from lnlab.faults import Fault
 from lnlab.hand_buyer import HandBuyer
+from lnlab.nodes.children import log_tail
 from lnlab.scenarios.sale import Say, ScenarioError, require
 from lnlab.scenarios.steps import (
     CLAIMED,
     CREATED,
     FUNDED,
     available,
-    log_of,
     look,
     mine_to,
     refund_now,
@@ -29,8 +29,9 @@ from lnlab.scenarios.steps import (
     until_final,
 )
 
-DEAD = (Fault.REFUSE, Fault.HANG, Fault.CUT)
-"""With these a backend cannot be used."""
+DEAD = (Fault.REFUSE, Fault.HANG, Fault.CUT, Fault.DELAY)
+"""With these a backend cannot be used; DELAY: answers come later than the daemon waits."""
+TOO_LATE_SECS = 2.5
 ODD = (Fault.DUPLICATE, Fault.DELAY)
 """With these it can, and everything works."""
 DELAY_SECS = 0.1
@@ -59,13 +60,25 @@ async def is_refused(daemon: SellerDaemon) -> None:
     require(await available(daemon) == before, "a refused request reserved something")
 
 
+async def until_logged(daemon: SellerDaemon, event: str, swap_id: str) -> None:
+    """Wait until the daemon's log tells of this event of this swap."""
+
+    def is_there() -> bool:
+        lines = log_tail(daemon.log, lines=100_000).splitlines()
+        return any(event in line and swap_id in line for line in lines)
+
+    await daemon.lab.wait_for(
+        is_there, timeout_secs=40, message=f"the log says of {swap_id}: {event}"
+    )
+
+
 async def electrum_dead(daemon: SellerDaemon, fault: Fault, say: Say) -> None:
     """Without the Electrum server no swap is taken; what happens meanwhile is found afterwards."""
     faults, buyer = Faults(daemon.lab), HandBuyer(daemon)
     before = await available(daemon)
     claimed, unpaid = await buyer.order_many(2)
     try:
-        await faults.set("electrum", fault)
+        await faults.set("electrum", fault, TOO_LATE_SECS)
         await is_refused(daemon)
         say(f"Electrum server: {fault}; new swaps are refused with a hint when to retry")
         await buyer.send(buyer.claim(claimed, await buyer.pay(claimed)))
@@ -89,7 +102,7 @@ async def lightning_dead(daemon: SellerDaemon, fault: Fault, say: Say) -> None:
     before = await available(daemon)
     claimed, paid, unpaid = await buyer.order_many(3)
     try:
-        await faults.set("lightning-seller", fault)
+        await faults.set("lightning-seller", fault, TOO_LATE_SECS)
         await is_refused(daemon)
         say(f"Lightning: {fault}; new swaps are refused with a hint when to retry")
         preimage = await buyer.pay(paid)
@@ -186,13 +199,7 @@ async def electrum_lag(daemon: SellerDaemon, say: Say) -> None:
         await buyer.send(buyer.claim(claimed, await buyer.pay(claimed)))
         await mine_to(daemon, unpaid.refund_lock_height + 2)
         # Its timer has come round when it has asked once more about the invoice that was paid.
-        await daemon.lab.wait_for(
-            lambda: (
-                f"invoice paid amount_msat={claimed.total_price_msat} swap_id={claimed.swap_id}"
-                in log_of(daemon)
-            ),
-            message="the daemon is at work",
-        )
+        await until_logged(daemon, "invoice paid", claimed.swap_id)
         require(not await spends(daemon, unpaid), "refunded on a tip that was not shown")
         require(not (await look(daemon, claimed.swap_id)).swap.is_final, "final without blocks")
         # The next connection shows the tip as it is.

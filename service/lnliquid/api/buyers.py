@@ -5,6 +5,7 @@ import contextlib
 from typing import Any
 
 import grpc
+import structlog
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
@@ -12,6 +13,8 @@ from lnliquid.api import convert
 from lnliquid.api.answer import answered, refuse, validate
 from lnliquid.errors import SlowReader
 from lnliquid.seller.create import Seller
+
+log = structlog.get_logger()
 
 WRITE_SECS = 10.0
 """A watcher whose connection takes nothing for this long is cut off."""
@@ -75,11 +78,12 @@ class SwapServicer(pb_grpc.SwapServiceServicer):
                         message.event.CopyFrom(convert.event_to(event))
                     await self._write(context, message)
         except Exception as error:
-            await refuse(context, error)
+            await refuse(context, request, error)
 
     async def _write(self, context: Context, message: pb.WatchSwapResponse) -> None:
         try:
             async with asyncio.timeout(self._write_secs):
                 await context.write(message)
         except TimeoutError:
+            log.info("watcher cut off", swap_id=message.swap.swap_id, secs=self._write_secs)
             raise SlowReader(self._write_secs) from None

@@ -1,20 +1,24 @@
 """Can a new swap be taken now? Asked before T1, so that a refusal leaves no row."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 
 from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import RescueJournal
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Tip
 
 PAUSED = "paused"
 FRESH_SECS = 2.0
 """How long an answer of Lightning is good for; a burst of requests asks once."""
+WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
+"""Cursor that is counted up to see whether a store that failed can write again, and how often."""
 
 LIGHTNING_NETWORKS = {
     "liquidv1": ("bitcoin", "liquid"),
@@ -57,23 +61,33 @@ class Readiness:
         lightning: SellerLightning,
         inventory: Inventory,
         settings: Settings,
+        rescue: RescueJournal | None = None,
     ) -> None:
         self._database = database
+        self._rescue = rescue
         self._chain = chain
         self._lightning = lightning
         self._inventory = inventory
         self._settings = settings
         self._breaker = TipBreaker(settings.stall_after_blocks * settings.liquid_block_secs)
+        self._probed_at = float("-inf")
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._info: NodeInfo | None = None
         self._receivable_msat = 0
         self._problem: str | None = "Lightning was not asked yet"
+        self.chain_problem: str | None = "the Liquid backend was not asked yet"
+        """Why the Liquid backend keeps new swaps away, as last asked; None when it does not."""
 
     @property
     def node_id(self) -> str:
         """Public key of the Lightning node, empty until it has answered once."""
         return self._info.node_id if self._info else ""
+
+    @property
+    def lightning_problem(self) -> str | None:
+        """Why the Lightning node keeps new swaps away, as last asked; None when it does not."""
+        return self._problem
 
     async def problem(self) -> str | None:
         """Why no new swap can be taken now, None when one can."""
@@ -82,16 +96,28 @@ class Readiness:
                 return "the operator has paused new swaps"
         except StoreFailure:
             return "the store cannot be read"
+        if await self._cannot_write():
+            return "the store cannot be written"
+        if self._rescue is not None and self._rescue.failed:  # the funder goes on trying
+            return "the rescue journal cannot be written"
         try:
-            problem = self._breaker.problem(await self._chain.tip())
+            self.chain_problem = self._breaker.problem(await self._chain.tip())
         except BackendError:
-            return "the Liquid backend cannot be reached"
-        if problem is not None:
-            return problem
+            self.chain_problem = "the Liquid backend cannot be reached"
+        if self.chain_problem is not None:
+            return self.chain_problem
         if not self._inventory.synced:
             return "the wallet is still being read from the Liquid backend"
         await self._ask_lightning()
         return self._problem
+
+    async def _cannot_write(self) -> bool:
+        """True while the last commit failed. It is tried anew, as nobody else may write now."""
+        if self._database.failed and time.monotonic() - self._probed_at >= PROBE_SECS:
+            self._probed_at = time.monotonic()
+            with contextlib.suppress(StoreFailure):
+                await self._database.write(_probe)
+        return self._database.failed
 
     async def refusals(self, prices_msat: Sequence[int]) -> list[NotReady | None]:
         """For each price why a swap that costs so much cannot be taken now, None when it can."""
@@ -117,6 +143,8 @@ class Readiness:
                 self._info = await self._lightning.info()
                 self._receivable_msat = await self._lightning.receivable_msat()
                 self._problem = self._wrong_network(self._info)
+                if self._problem is None and not self._receivable_msat:
+                    self._problem = "no Lightning channel can receive anything now"
             except BackendError:
                 self._problem = "the Lightning node cannot be reached"
             self._asked_at = time.monotonic()
@@ -129,3 +157,8 @@ class Readiness:
             f"the Lightning node is on {info.network}, and {self._settings.network} goes with "
             f"{' or '.join(fitting)}"
         )
+
+
+def _probe(session: Transaction) -> None:
+    # Another value each time: SQLite writes nothing when a row stays what it was.
+    coin_store.set_cursor(session, WRITE_PROBES, coin_store.cursor(session, WRITE_PROBES) + 1)

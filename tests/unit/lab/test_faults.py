@@ -12,6 +12,7 @@ import pytest
 from lnlab.faults import Fault, FaultError, Proxy
 
 TIP = "blockchain.headers.subscribe"
+HISTORY = "blockchain.scripthash.get_history"
 SOON_SECS = 0.2
 
 
@@ -42,13 +43,19 @@ class FakeElectrum:
         for writer in self.writers:
             writer.write(line)
 
+    def _result(self, method: str) -> Any:
+        heights = [0, *range(1, self.height + 1)]  # one unconfirmed, one in each block
+        return [{"height": h} for h in heights] if method == HISTORY else {"height": self.height}
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
         async for line in reader:
             message = json.loads(line)
             one_or_more = message if isinstance(message, list) else [message]
             self.asked += [one["method"] for one in one_or_more]
-            answers = [{"id": one["id"], "result": {"height": self.height}} for one in one_or_more]
+            answers = [
+                {"id": one["id"], "result": self._result(one["method"])} for one in one_or_more
+            ]
             answer = answers if isinstance(message, list) else answers[0]
             writer.write(json.dumps(answer).encode() + b"\n")
 
@@ -163,7 +170,13 @@ async def test_cut(proxy: Proxy, client: Client, server: FakeElectrum) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "heights"),
-    [(Fault.NONE, [2, 3]), (Fault.DROP, []), (Fault.DUPLICATE, [2, 2, 3, 3]), (Fault.LAG, [])],
+    [
+        (Fault.NONE, [2, 3]),
+        (Fault.DROP, []),
+        (Fault.DUPLICATE, [2, 2, 3, 3]),
+        (Fault.LAG, []),
+        (Fault.BEHIND, []),
+    ],
 )
 async def test_notifications(
     proxy: Proxy, client: Client, server: FakeElectrum, fault: Fault, heights: list[int]
@@ -192,6 +205,22 @@ async def test_lag(proxy: Proxy, client: Client, server: FakeElectrum) -> None:
     assert [one["result"] for one in await other.read()] == [{"height": 2}, {"height": 5}]
     await proxy.set_fault(Fault.NONE)
     assert await other.ask() == {"height": 5}
+    other.writer.close()
+
+
+async def test_behind(proxy: Proxy, client: Client, server: FakeElectrum) -> None:
+    """Tip and histories end below the tip that was seen last, and nothing is unconfirmed."""
+    for height in (2, 4):
+        server.announce(height)
+        assert (await client.read())["params"] == [{"height": height}]
+    await proxy.set_fault(Fault.BEHIND)
+    server.announce(5)
+    other = await Client.connect(proxy)
+    assert await other.ask() == {"height": 2}
+    assert await other.ask(HISTORY) == [{"height": 1}, {"height": 2}]
+    await proxy.set_fault(Fault.NONE)
+    assert await other.ask() == {"height": 5}
+    assert [item["height"] for item in await other.ask(HISTORY)] == [0, 1, 2, 3, 4, 5]
     other.writer.close()
 
 

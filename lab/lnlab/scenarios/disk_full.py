@@ -1,0 +1,120 @@
+"""The disk is full: under everything the daemon writes, or under its rescue journal alone.
+
+The system makes it so, not the daemon: RLIMIT_FSIZE of its process is set to 0 (setrlimit(2)), and
+every write to a file fails with EFBIG; the journal's path becomes that of a directory.
+"""
+
+import asyncio
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+
+from lnlab.daemon import SellerDaemon
+from lnlab.hand_buyer import HandBuyer
+from lnlab.scenarios.outage import is_refused
+from lnlab.scenarios.sale import Say, require
+from lnlab.scenarios.steps import (
+    CLAIMED,
+    CREATED,
+    FUNDED,
+    REFUNDED,
+    available,
+    invoice_status,
+    mine_to,
+    refund_now,
+    require_path,
+    require_refusal,
+    require_spends,
+    sell,
+    spends,
+    until_available,
+    until_final,
+    until_state,
+)
+
+
+@contextlib.contextmanager
+def nothing_can_be_written(daemon: SellerDaemon) -> Iterator[None]:
+    """The daemon's process can write to no file: neither store, journal nor log."""
+    pid, unlimited = daemon.pid, resource.RLIM_INFINITY
+    require(pid is not None, "the daemon is no process of this host")
+    assert pid is not None
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+
+
+@contextlib.contextmanager
+def in_the_way(path: Path) -> Iterator[None]:
+    """A directory stands where the file was, so that it cannot be written; then it is back."""
+    kept = path.with_name(path.name + ".kept")
+    path.rename(kept)
+    path.mkdir()
+    try:
+        yield
+    finally:
+        path.rmdir()
+        kept.rename(path)
+
+
+async def disk_full(daemon: SellerDaemon, say: Say) -> None:
+    """On a full disk no swap is taken and nothing is sent; with space again all goes on."""
+    before = await available(daemon)
+    buyer = HandBuyer(daemon)
+    claimed, unpaid = await buyer.order_many(2)
+    with nothing_can_be_written(daemon):
+        await require_refusal(buyer.create(buyer.request()), grpc.StatusCode.UNAVAILABLE)
+        await is_refused(daemon)
+        say("the disk is full; new swaps are refused with a hint when to retry")
+        await buyer.send(buyer.claim(claimed, await buyer.pay(claimed)))
+        await mine_to(daemon, unpaid.refund_lock_height + 1)
+        # What is to be done is stored first, so nothing is done.
+        await is_refused(daemon)
+        require(not await spends(daemon, unpaid), "a refund was sent that is not stored")
+        require(await invoice_status(daemon, unpaid.swap_id) == "unpaid", "an invoice was deleted")
+        require(daemon.is_running(), "the daemon ended")
+    await daemon.wait_ready()
+    await until_final(daemon, claimed.swap_id, CLAIMED)
+    await refund_now(daemon, unpaid)
+    await require_path(daemon, claimed.swap_id, (CREATED, FUNDED, CLAIMED))
+    await require_path(daemon, unpaid.swap_id, (CREATED, FUNDED, REFUNDED))
+    await require_spends(daemon, unpaid, "refund", "refund")
+    await sell(daemon, buyer)
+    await until_available(daemon, before - 2_000)
+    say("space again: one was claimed, one refunded, sales go on")
+    daemon.check_log()
+
+
+async def journal_full(daemon: SellerDaemon, say: Say) -> None:
+    """Without its rescue journal the daemon funds nothing; then it funds what was waiting."""
+    lab, buyer = daemon.lab, HandBuyer(daemon)
+    before = await available(daemon)
+    open_one = await buyer.order()
+    with in_the_way(daemon.directory / "swaps.sqlite.rescue"):
+        creating = asyncio.create_task(buyer.create(buyer.request()))
+        await is_refused(daemon)
+        require(not await lab.rpc.call("getrawmempool"), "funded without a line in the journal")
+        say("the rescue journal cannot be written: nothing is funded, new swaps are refused")
+        await buyer.send(buyer.claim(open_one, await buyer.pay(open_one)))
+        await until_state(daemon, open_one.swap_id, CLAIMED)
+    await lab.wait_for(
+        lambda: _many_unconfirmed(daemon, 2), timeout_secs=20, message="the waiting one is funded"
+    )
+    await lab.mine()
+    swap = await creating
+    await buyer.send(buyer.claim(swap, await buyer.pay(swap)))
+    for swap_id in (open_one.swap_id, swap.swap_id):
+        await until_final(daemon, swap_id, CLAIMED)
+    await daemon.wait_ready()
+    await until_available(daemon, before - 2_000)
+    say("it can be written again: the waiting swap was funded, paid and claimed")
+    daemon.check_log()
+
+
+async def _many_unconfirmed(daemon: SellerDaemon, count: int) -> bool:
+    return len(await daemon.lab.rpc.call("getrawmempool")) >= count

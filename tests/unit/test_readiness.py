@@ -1,0 +1,110 @@
+"""Readiness when store or rescue journal cannot be written, and when no channel can receive."""
+
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from lnliquid.app import LogWriter
+from lnliquid.errors import StoreFailure
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import JournalFailure, RescueJournal
+from lnliquid.seller.readiness import WRITE_PROBES, Readiness
+from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.store.sqlite import Database, Transaction
+
+from .builders import SELLER, StillClock, settings_values
+from .fakes import FakeChain, FakeLightning
+
+
+class Place:
+    """A database, a journal, and backends that are well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings(**settings_values(folder))
+        self.database = Database(self.settings.database, StillClock())
+        self.rescue = RescueJournal(folder / "rescue" / "journal")
+        self.lightning = FakeLightning()
+        chain = FakeChain()
+        self._chain, self._inventory = chain, Inventory(self.database, chain, SELLER)
+        self._inventory.synced = True
+
+    def readiness(self) -> Readiness:
+        """One that has asked nobody yet."""
+        return Readiness(
+            self.database,
+            self._chain,
+            self.lightning,
+            self._inventory,
+            self.settings,
+            self.rescue,
+        )
+
+
+@pytest.fixture
+async def place(tmp_path: Path) -> AsyncIterator[Place]:
+    """Everything is well."""
+    place = Place(tmp_path)
+    yield place
+    place.database.close()
+
+
+def limit_to_now(session: Transaction) -> None:
+    """Let the file not grow any more, as on a full disk."""
+    pages = session.execute(text("PRAGMA page_count")).scalar_one()
+    session.execute(text(f"PRAGMA max_page_count = {pages}"))
+
+
+def much(session: Transaction) -> None:
+    """More than fits into the pages that there are."""
+    session.execute(text("CREATE TABLE much (x BLOB)"))
+    session.execute(text("INSERT INTO much VALUES (randomblob(1000000))"))
+
+
+async def test_a_commit_that_fails_refuses_new_swaps_until_one_succeeds(place: Place) -> None:
+    """The store is tried by itself, with a write of its own, as nobody else may write then."""
+    await place.database.write(limit_to_now)
+    assert await place.readiness().problem() is None
+    with pytest.raises(StoreFailure, match="full"):
+        await place.database.write(much)
+    assert place.database.failed
+    readiness = place.readiness()
+    assert await readiness.problem() is None, "a small write fits, so the store works again"
+    assert not place.database.failed
+    assert await place.database.read(lambda s: coin_store.cursor(s, WRITE_PROBES)) == 1
+
+
+async def test_a_journal_that_cannot_be_written_refuses_new_swaps(place: Place) -> None:
+    """Until a line could be written."""
+    with pytest.raises(JournalFailure):
+        place.rescue.append(["a line"])
+    assert await place.readiness().problem() == "the rescue journal cannot be written"
+    place.rescue.path.parent.mkdir()
+    place.rescue.append(["a line"])
+    assert await place.readiness().problem() is None
+
+
+async def test_channels_that_can_receive_nothing_refuse_new_swaps(place: Place) -> None:
+    """As just after a start of Lightning, before its peers are there."""
+    place.lightning.receivable = 0
+    assert await place.readiness().problem() == "no Lightning channel can receive anything now"
+    place.lightning.receivable = 1
+    assert await place.readiness().problem() is None
+
+
+class FullDisk(io.StringIO):
+    """A file that cannot be written."""
+
+    def write(self, text: str) -> int:
+        """Fail as the system does."""
+        raise OSError(28, "No space left on device")
+
+
+def test_a_log_that_cannot_be_written_raises_nothing() -> None:
+    """A full disk under the log must not end what logs."""
+    log = LogWriter(FullDisk())
+    log.info("a line")
+    log.error("another")
