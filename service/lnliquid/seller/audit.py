@@ -1,13 +1,16 @@
 """The audit of money rule 7: what came in = available + reserved + locked + claimed + fees.
 
 `audit` is pure: it computes the equation from the store and from the chain, compares the two
-output by output, and says in words what does not fit. Nothing is mended here.
+output by output, compares the store with Core Lightning's invoices, and says in words what does not
+fit. Nothing is mended here.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from lnliquid.ports import Invoice
+from lnliquid.seller import audit_lightning
 from lnliquid.seller.books import AssetReport, StoreBooks
 from lnliquid.seller.money import ChainPicture, Money
 from lnliquid.seller.observe import output_script
@@ -44,8 +47,17 @@ class Report:
         return not self.differences
 
 
-def audit(store: StoreFacts, chain: ChainPicture, policy_asset: str) -> Report:
-    """Compare the store with the chain. Both must have been read while neither changed."""
+def audit(
+    store: StoreFacts,
+    chain: ChainPicture,
+    policy_asset: str,
+    invoices: Mapping[str, Invoice] | None = None,
+) -> Report:
+    """Compare the store with the chain and with the invoices, by swap id.
+
+    All must have been read while store and chain did not change. Without `invoices` Lightning is
+    left out, and a note says so.
+    """
     money = Money(store, chain)
     books = StoreBooks(store, money, policy_asset)
     assets = books.reports()
@@ -59,12 +71,16 @@ def audit(store: StoreFacts, chain: ChainPicture, policy_asset: str) -> Report:
         *_swaps(store, money, books, policy_asset),
         *_coins(store, money, books),
         *_ledgers(assets),
+        *_invoices(store, invoices or {}),
     ]
     notes = [f"{txid} is stored and not seen by the backend" for txid in sorted(money.in_flight)]
     notes += [
         f"{txid} is stored and cannot confirm: {rival} spends its input; not given up yet"
         for txid, rival in sorted(money.dead.items())
     ]
+    notes += audit_lightning.lost_invoices({s.swap_id: s for s in store.swaps})
+    if invoices is None:
+        notes.append("Core Lightning was not asked; only store and chain were compared")
     return Report(
         tip=chain.tip,
         assets=assets,
@@ -74,6 +90,13 @@ def audit(store: StoreFacts, chain: ChainPicture, policy_asset: str) -> Report:
         reservations=len(store.reservations),
         fundings=len({outpoint.txid for outpoint in money.htlcs}),
     )
+
+
+def _invoices(store: StoreFacts, invoices: Mapping[str, Invoice]) -> Iterator[Difference]:
+    for swap in store.swaps:
+        if swap.swap_id in invoices:
+            for text in audit_lightning.invoice_problems(swap, invoices[swap.swap_id]):
+                yield Difference(audit_lightning.RULE, text)
 
 
 def _requests(store: StoreFacts) -> Iterator[Difference]:

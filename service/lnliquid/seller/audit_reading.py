@@ -1,4 +1,4 @@
-"""Reads what the audit compares: the store at one moment, the chain at one tip, and the same again.
+"""Reads what the audit compares: store, chain and invoices, at one moment, and the same again.
 
 Works beside a running daemon, which never stands still for long: what it has not taken in yet, a
 claim that came a second ago, would look like a difference. So a reading counts only when neither
@@ -7,11 +7,12 @@ store nor tip moved meanwhile, and differences only when they are still there af
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
-from lnliquid.ports import Chain
-from lnliquid.seller.audit import Report, audit
+from lnliquid.ports import Chain, SellerLightning
+from lnliquid.seller.audit import Difference, Report, audit
 from lnliquid.seller.inventory import GAP, NEXT_INDEX
 from lnliquid.seller.money import ChainPicture, SeenTx
 from lnliquid.seller.observe import output_script, read_scripts
@@ -31,20 +32,28 @@ async def take_audit(
     keys: Keychain,
     *,
     settle_secs: float,
+    lightning: SellerLightning | None = None,
 ) -> Report:
     """Audit once; while there are differences, again until `settle_secs` are over.
 
-    Raises `StillMoving` when there was no moment at which store and tip stood still, and
-    `BackendError` when the chain cannot be read.
+    Without `lightning` the invoices are left out. Raises `StillMoving` when there was no moment at
+    which store and tip stood still, and `BackendError` when a node cannot be read.
     """
     loop = asyncio.get_running_loop()
     deadline = loop.time() + settle_secs
     report: Report | None = None
     while True:
         before = await read_store()
-        picture = await read_picture(chain, before, keys)
+        store, damaged = readable(before)
+        picture = await read_picture(chain, store, keys)
+        invoices = None
+        if lightning is not None:
+            invoices = await lightning.invoices([s.swap_id for s in before.swaps])
         if picture.tip == await chain.tip() and before == await read_store():
-            report = await asyncio.to_thread(audit, before, picture, keys.network.policy_asset)
+            report = await asyncio.to_thread(
+                audit, store, picture, keys.network.policy_asset, invoices
+            )
+            report = replace(report, differences=(*damaged, *report.differences))
             if report.is_exact:
                 return report
         if loop.time() >= deadline:
@@ -55,6 +64,19 @@ async def take_audit(
             f"store or chain moved during every reading of the last {settle_secs:g} s"
         )
     return report
+
+
+def readable(store: StoreFacts) -> tuple[StoreFacts, tuple[Difference, ...]]:
+    """The store without transactions whose bytes are damaged, and a difference for each."""
+    damaged = []
+    for own in store.own_txs:
+        try:
+            tx.parse(own.raw)
+        except ValueError:
+            damaged.append(own.txid)
+    whole = tuple(own for own in store.own_txs if own.txid not in damaged)
+    texts = [f"the bytes stored as {txid} are no transaction" for txid in damaged]
+    return replace(store, own_txs=whole), tuple(Difference("own tx", text) for text in texts)
 
 
 async def read_picture(chain: Chain, store: StoreFacts, keys: Keychain) -> ChainPicture:

@@ -12,11 +12,11 @@ import structlog
 from lnliquid.errors import BackendError
 from lnliquid.liquid import tx
 from lnliquid.liquid.chains import Chains
-from lnliquid.liquid.keys import Keychain
+from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller import journal
 from lnliquid.seller.funder import fee_rate
-from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.observe import witness_script
@@ -99,6 +99,9 @@ class Bumper:
             )
 
         swaps, change, wallet_inputs = await self._database.read(look)
+        next_change = await self._database.read(
+            lambda session: coin_store.cursor(session, NEXT_INDEX[CHANGE])
+        )
         try:
             spends = [self._spend(i.outpoint, swaps, wallet_inputs) for i in old.inputs]
         except LookupError as error:
@@ -135,9 +138,11 @@ class Bumper:
             for c in change
         ]
         if row.purpose == Purpose.FUNDING:
-            self._rescue.append(
-                journal.lines_of(replace(s, funding_txid=signed.txid) for s in swaps)
+            line = journal.tx_line(
+                signed.txid, signed.raw, next_change_index=next_change, replaces=row.txid
             )
+            funded = [replace(s, funding_txid=signed.txid) for s in swaps]
+            self._rescue.append([line, *journal.lines_of(funded)])
 
         def write(session: Transaction) -> None:
             own_tx_store.add(
