@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
+import secrets
 import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -20,19 +18,23 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.meters import Meters
 from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
+from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
 from lnliquid.seller.watcher import Watcher
 from lnliquid.settings import Settings
+from lnliquid.store.process import only_process
 from lnliquid.store.sqlite import Database
 
 log = structlog.get_logger()
@@ -55,6 +57,18 @@ def _plain_traceback(exc_info: structlog.typing.ExcInfo) -> str:
     return "".join(traceback.format_exception(*exc_info))
 
 
+class LogWriter(structlog.WriteLogger):
+    """Writes log lines and never raises: a full disk under the log must not end the daemon."""
+
+    def msg(self, message: str) -> None:
+        """Write a line. What cannot be written now goes with a later one, or is lost."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
 def configure_log(log_format: str) -> None:
     """One line an event on stderr: readable text, or JSON for machines."""
     renderer = (
@@ -75,27 +89,8 @@ def configure_log(log_format: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: LogWriter(sys.stderr),
     )
-
-
-@contextlib.contextmanager
-def only_process(database: Path) -> Iterator[None]:
-    """Refuse a second daemon on one database. The lock ends with the process."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise SettingsError(
-            (f"another daemon runs on the database {database}",),
-            hint="one inventory has one daemon; stop the other or name another database",
-        ) from None
-    try:
-        yield
-    finally:
-        os.close(file)
 
 
 async def serve(settings: Settings) -> int:
@@ -113,6 +108,11 @@ async def serve(settings: Settings) -> int:
         database = Database(settings.database, clock)
         try:
             return await _serve(settings, keys, database, clock)
+        except SettingsError:
+            raise
+        except Exception as error:
+            log.error("internal error", log_id=secrets.token_hex(4), exc_info=error)
+            return 1
         finally:
             database.close()
 
@@ -120,31 +120,35 @@ async def serve(settings: Settings) -> int:
 async def _serve(settings: Settings, keys: Keychain, database: Database, clock: SystemClock) -> int:
     notices = Notices()
     deadline = settings.backend_deadline_secs
-    chain = ElectrumChain(
+    meters = Meters()
+    electrum = ElectrumChain(
         settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
     )
-    lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
+    core_lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
+    chain = ObservedChain(electrum, Backend("electrum", meters, clock))
+    lightning = ObservedLightning(core_lightning, Backend("lightning", meters, clock))
     inventory = Inventory(database, chain, keys)
     rescue = RescueJournal(settings.rescue_journal_path)
-    funder = Funder(database, chain, inventory, rescue, keys, settings, notices)
+    funder = Funder(database, chain, inventory, rescue, keys, settings, notices, meters)
     refunds = Refunds(database, chain, inventory, keys, settings)
     bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, clock)
     watcher = Watcher(
-        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices
+        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices, rescue
     )
-    readiness = Readiness(database, chain, lightning, inventory, settings)
-    seller = Seller(database, readiness, funder, keys, settings, notices)
+    readiness = Readiness(database, chain, lightning, inventory, settings, rescue)
+    seller = Seller(database, readiness, funder, keys, settings, notices, meters)
     operator = Operator(database, keys, settings, notices)
+    overview = Overview(database, operator, readiness, chain, lightning.record, settings, clock)
     listeners = [
         _bind(lambda: listen(seller, settings.listen), settings.listen),
         _bind(
-            lambda: listen_operator(operator, seller, settings.operator_address),
+            lambda: listen_operator(operator, overview, seller, settings.operator_address),
             settings.operator_address,
         ),
     ]
 
-    metrics = Metrics(database, chain, readiness, operator)
+    metrics = Metrics(database, overview, meters)
     if settings.metrics_listen is not None:
         try:
             metrics.serve(settings.metrics_listen)
@@ -157,7 +161,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     loop = asyncio.get_running_loop()
     for name in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(name, stop.set)
-    await chain.start()
+    await electrum.start()
     for listener in listeners:
         await listener.start()
     log.info(
@@ -172,7 +176,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
             ("watcher", watcher.run()),
             ("paid invoices", invoices.run_paid(watcher.swaps, notices.watcher)),
             ("funder", funder.run()),
-            ("readiness", _show_readiness(readiness, listeners, chain)),
+            ("readiness", _show_readiness(readiness, listeners, electrum)),
             *([("metrics", metrics.run())] if settings.metrics_listen else []),
             ("stop", stop.wait()),
         )
@@ -185,8 +189,8 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await chain.close()
-        await lightning.close()
+        await electrum.close()
+        await core_lightning.close()
     return max(_exit_code(task) for task in done)
 
 

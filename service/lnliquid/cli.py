@@ -7,20 +7,26 @@ from typing import Annotated
 
 import typer
 
-from lnliquid import operator_calls, operator_commands
+from lnliquid import (
+    backup_command,
+    faults,
+    health_command,
+    operator_calls,
+    operator_commands,
+    operator_settings,
+    rescue_command,
+)
 from lnliquid.buyer import commands, terminal
 from lnliquid.errors import SettingsError
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings
-from lnliquid.terms import timelock_budget
 
 cli = typer.Typer(
     name="lnliquid",
     help="Pay a Lightning invoice, receive a Liquid asset: seller daemon and buyer.",
     no_args_is_help=True,
-    add_completion=False,
     # A traceback may show local variables, and with them secrets.
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -30,6 +36,8 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."),
 ]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def _knobs() -> str:
@@ -57,27 +65,24 @@ def serve(config: ConfigOption = None) -> None:
 @cli.command(epilog=_example("init --mnemonic-file ~/.lnliquid/mnemonic"))
 def init(
     mnemonic_file: Annotated[Path, typer.Option(help="File to make, mode 0600.")],
+    as_json: JsonOption = False,
 ) -> None:
     """Make the seller's mnemonic. An existing file is never overwritten."""
     path = mnemonic_file.expanduser()
-    with terminal.clean_errors():
+    with terminal.clean_errors(as_json):
         try:
             write_mnemonic(path)
         except FileExistsError:
             raise SettingsError((f"{path} exists already and is left as it is",), hint="") from None
         except OSError as error:
             raise SettingsError((f"{path} cannot be written: {error.strerror}",), hint="") from None
+    if as_json:
+        terminal.show_json({"mnemonic_file": str(path)})
+        return
     terminal.show(f"wrote {path}; copy it to a safe place, whoever has it has the money")
 
 
-@cli.command("check-config", epilog=_example("check-config --config seller.toml"))
-def check_config(config: ConfigOption = None) -> None:
-    """Read the settings as the daemon would, print them all, and the timelock budget."""
-    with terminal.clean_errors():
-        settings = load_settings(config)
-    for name, field in Settings.model_fields.items():
-        terminal.show(f"{name} = {getattr(settings, name)}  # {field.description}")
-    terminal.show(f"timelock budget: {timelock_budget(settings.timelocks)}")
+cli.command("check-config", epilog=operator_settings.EPILOG)(operator_settings.check_config)
 
 
 @cli.command(
@@ -89,9 +94,10 @@ def address(
         Path | None, typer.Option(help="The seller's mnemonic, instead of --config.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Liquid chain, instead of --config.")] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Print the seller's first receive address: send asset and L-BTC there to stock the seller."""
-    with terminal.clean_errors():
+    with terminal.clean_errors(as_json):
         if mnemonic_file is None or network is None:
             if mnemonic_file is not None or network is not None:
                 raise typer.BadParameter("--mnemonic-file and --network belong together")
@@ -102,14 +108,24 @@ def address(
             raise SettingsError((f"network {network!r} is not one of {names}",), hint="")
         chain = NETWORKS_BY_NAME[network]
         keys = Keychain(read_mnemonic(mnemonic_file.expanduser()), chain)
-        terminal.show(p2wpkh_address(keys.wallet_key(RECEIVE, 0).key_hash, chain))
+        found = p2wpkh_address(keys.wallet_key(RECEIVE, 0).key_hash, chain)
+    if as_json:
+        terminal.show_json({"address": found, "network": network})
+    else:
+        terminal.show(found)
 
 
 operator_commands.register(cli)
 operator_calls.register(cli)
+backup_command.register(cli)
+health_command.register(cli)
+rescue_command.register(cli)
 commands.register(cli)
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    cli()
+    """Entry point of the console script. What nobody expected is told by an id, never shown."""
+    try:
+        cli()
+    except Exception as error:
+        raise SystemExit(faults.report(error)) from None

@@ -1,6 +1,8 @@
 """The operator's commands that ask the running daemon."""
 
 import asyncio
+import re
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
@@ -13,7 +15,9 @@ from google.protobuf.message import Message
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
+from lnliquid import operator_view as view
 from lnliquid.buyer import terminal
+from lnliquid.operator_watch import watch_swap
 from lnliquid.swap import State
 
 T = TypeVar("T")
@@ -38,6 +42,17 @@ class StateName(StrEnum):
     FAILED = "FAILED"
 
 
+SECS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def span(text: str) -> int:
+    """Seconds of a time span as it is typed: `90s`, `30m`, `2h`, `7d`."""
+    match = re.fullmatch(r"(\d{1,6})([smhd])", text.strip())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a time span; write 90s, 30m, 2h or 7d")
+    return int(match[1]) * SECS[match[2]]
+
+
 OperatorOption = Annotated[
     str,
     typer.Option(
@@ -53,9 +68,10 @@ SwapArgument = Annotated[str, typer.Argument(help="Swap id, in full.")]
 def register(cli: typer.Typer) -> None:
     """Add these commands to the command line."""
     for name, command, example in (
-        ("swaps", swaps, "lnliquid swaps --state FUNDED"),
-        ("swap", swap, "lnliquid swap c5c39ed2-6e4d-49c0-8f86-38bc6bd72a6f"),
+        ("swaps", swaps, "lnliquid swaps --state FUNDED --older-than 2h"),
+        ("swap", swap, "lnliquid swap c5c39ed2-6e4d-49c0-8f86-38bc6bd72a6f --watch"),
         ("inventory", inventory, "lnliquid inventory --json"),
+        ("top", top, "lnliquid top"),
         ("pause", pause, "lnliquid pause"),
         ("resume-sales", resume_sales, "lnliquid resume-sales"),
         ("refund", refund, "lnliquid refund c5c39ed2-… --reason 'buyer lost its keys, ticket 71'"),
@@ -67,7 +83,7 @@ def register(cli: typer.Typer) -> None:
 Call = Callable[[grpc.aio.Channel], Awaitable[T]]
 
 
-def ask(address: str, call: Call[T]) -> T:
+def ask(address: str, call: Call[T], as_json: bool = False) -> T:
     """One call to the daemon; a refusal ends the command with the daemon's own words."""
 
     async def run() -> T:
@@ -77,11 +93,34 @@ def ask(address: str, call: Call[T]) -> T:
     try:
         return asyncio.run(run())
     except grpc.aio.AioRpcError as error:
-        if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-            terminal.say(f"no daemon answers at {address}: {error.details()}", style="red")
-            raise typer.Exit(EXIT_UNREACHABLE) from None
-        terminal.say(error.details() or error.code().name, style="red")
-        raise typer.Exit(EXIT_REFUSED) from None
+        code, text = explain(error, address)
+    terminal.say(text, style="red")
+    if as_json:
+        terminal.show_json({"error": text, "exit_code": code})
+    raise typer.Exit(code)
+
+
+def explain(error: grpc.aio.AioRpcError, address: str) -> tuple[int, str]:
+    """Exit code and words for a call that failed."""
+    said = error.details() or ""
+    match error.code():
+        case grpc.StatusCode.UNAVAILABLE if "NOT_READY" not in str(error.trailing_metadata()):
+            return (
+                EXIT_UNREACHABLE,
+                f"no daemon answers at {address}: does it run, and does it log this address as "
+                "`operator` when it starts?",
+            )
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            return EXIT_UNREACHABLE, f"no answer from {address} in {CALL_SECS:g} s"
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return (
+                EXIT_REFUSED,
+                f"what listens at {address} does not have this call: it is not the operator's "
+                "address, or the daemon is older than this program",
+            )
+    if not said or error.code() is grpc.StatusCode.UNKNOWN:
+        said = f"the daemon ended the call with {error.code().name} and no reason; see its log"
+    return EXIT_REFUSED, said
 
 
 def _operator(channel: grpc.aio.Channel) -> Any:
@@ -94,9 +133,11 @@ def _as_dict(message: Message) -> dict[str, Any]:
     )
 
 
-def _state(swap: pb.Swap) -> str:
-    name = pb.SwapState.Name(swap.state).removeprefix("SWAP_STATE_")
-    return f"{name}, final" if swap.is_final else name
+async def _status(channel: grpc.aio.Channel) -> pb.GetStatusResponse:
+    reply: pb.GetStatusResponse = await _operator(channel).GetStatus(
+        pb.GetStatusRequest(limit=1), timeout=CALL_SECS
+    )
+    return reply
 
 
 def swaps(
@@ -107,90 +148,127 @@ def swaps(
     paid_unclaimed: Annotated[
         bool, typer.Option("--paid-unclaimed", help="Only those that need you.")
     ] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Only those that are not final.")
+    ] = False,
+    older_than: Annotated[
+        int | None,
+        typer.Option(parser=span, metavar="SPAN", help="Created longer ago: 90s, 30m, 2h, 7d."),
+    ] = None,
+    newer_than: Annotated[
+        int | None,
+        typer.Option(parser=span, metavar="SPAN", help="Created since: 90s, 30m, 2h, 7d."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most this many.")] = 100,
     as_json: JsonOption = False,
 ) -> None:
-    """List swaps, newest first."""
+    """List swaps, newest first, with who acts next and by which block."""
+    now = int(time.time())
     request = pb.ListSwapsRequest(
         states=[pb.SwapState.ValueType(State[s.name]) for s in state or []],
         paid_unclaimed=paid_unclaimed,
+        unfinished=unfinished,
         limit=limit,
+        created_before=max(1, now - older_than) if older_than is not None else 0,
+        created_from=max(1, now - newer_than) if newer_than is not None else 0,
     )
-    reply = ask(operator, lambda c: _operator(c).ListSwaps(request, timeout=CALL_SECS))
+
+    async def call(channel: grpc.aio.Channel) -> tuple[pb.ListSwapsResponse, int]:
+        reply = await _operator(channel).ListSwaps(request, timeout=CALL_SECS)
+        return reply, 0 if as_json else (await _status(channel)).asset_precision
+
+    reply, precision = ask(operator, call, as_json)
     if as_json:
         terminal.show_json(_as_dict(reply))
         return
-    if reply.swaps:  # whole ids, for copying, so no table that would shorten them
-        terminal.show(
-            f"{'swap':36}  {'state':16}  {'refund from':>11}  {'age':>9}  amount for price"
-        )
-    for item in reply.swaps:
-        s = item.swap
-        age = max(0, int(time.time()) - s.created_at)
-        terminal.show(
-            f"{s.swap_id}  {_state(s):16}  {s.refund_lock_height or '-':>11}  {age:>7} s  "
-            f"{s.asset_amount} for {s.total_price_msat} msat"
-            + ("  PAID, NOT CLAIMED" if item.paid_unclaimed else "")
-        )
     if not reply.swaps:
         terminal.show("no swaps")
-
-
-def swap(swap_id: SwapArgument, operator: OperatorOption, as_json: JsonOption = False) -> None:
-    """Show one swap: where it stands and everything that happened to it."""
-    request = pb.GetSwapRequest(swap_id=swap_id)
-    reply = ask(
-        operator,
-        lambda c: swap_pb2_grpc.SwapServiceStub(c).GetSwap(request, timeout=CALL_SECS),
-    )
-    if as_json:
-        terminal.show_json(_as_dict(reply))
         return
-    s = reply.swap
-    for name, value in (
-        ("swap", s.swap_id),
-        ("state", _state(s)),
-        ("sells", f"{s.asset_amount} of {s.asset_id}"),
-        ("for", f"{s.total_price_msat} msat"),
-        ("to", s.buyer_claim_address),
-        ("funding", s.funding_txid or "not signed yet"),
-        ("refund from block", s.refund_lock_height or "-"),
-        ("spent by", s.spend_txid or "-"),
-    ):
-        terminal.show(f"{name:18} {value}")
-    for event in reply.events:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(event.at))
-        after = pb.SwapState.Name(event.to_state).removeprefix("SWAP_STATE_")
-        terminal.show(f"{when} UTC  {after:9} {event.cause} {event.txid}".rstrip())
+    console = view.console()
+    console.print(view.swaps_table(reply.swaps, precision, console.width))
+    if len(reply.swaps) == limit:
+        terminal.say(f"the newest {limit}; --limit shows more", style="dim")
+
+
+def swap(
+    swap_id: SwapArgument,
+    operator: OperatorOption,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Follow it until it is final or you press Ctrl-C.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one swap: what happened to it, what is awaited, by which block, and who acts next.
+
+    With --watch and --json each change is one JSON object on a line of its own.
+    """
+    request = pb.InspectSwapRequest(swap_id=swap_id)
+
+    async def call(channel: grpc.aio.Channel) -> tuple[pb.InspectSwapResponse, int]:
+        reply = await _operator(channel).InspectSwap(request, timeout=CALL_SECS)
+        return reply, (await _status(channel)).asset_precision
+
+    reply, precision = ask(operator, call, as_json)
+    if watch:
+        watch_swap(operator, request, reply, precision, as_json=as_json)
+    elif as_json:
+        terminal.show_json(_as_dict(reply))
+    else:
+        view.console().print(view.swap_view(reply, precision))
 
 
 def inventory(operator: OperatorOption, as_json: JsonOption = False) -> None:
-    """Show what the wallet holds: available, reserved, locked in HTLCs, coin by coin."""
-    request = pb.GetInventoryRequest()
-    reply = ask(operator, lambda c: _operator(c).GetInventory(request, timeout=CALL_SECS))
+    """Show what the wallet holds: available, reserved, locked in HTLCs, its lanes and coins."""
     if as_json:
-        terminal.show_json(_as_dict(reply))
+        request = pb.GetInventoryRequest()
+        held = ask(operator, lambda c: _operator(c).GetInventory(request, timeout=CALL_SECS), True)
+        terminal.show_json(_as_dict(held))
         return
-    for held in reply.assets:
-        terminal.show(f"{held.asset_id}")
-        for name in ("available", "reserved", "locked"):
-            terminal.show(f"  {name:10} {getattr(held, name):>20}")
-        for value in held.coins:
-            terminal.show(f"  {'coin':10} {value:>20}")
-    if reply.paused:
+    status = ask(operator, _status)
+    console = view.console()
+    console.print(view.inventory_table(status, console.width))
+    if status.paused:
         terminal.show("paused: no new swaps are taken; `lnliquid resume-sales` takes them again")
 
 
-def pause(operator: OperatorOption) -> None:
+def top(operator: OperatorOption) -> None:
+    """Watch the daemon live: swaps, deadlines, lanes, backends, events. q quits, ? helps."""
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        terminal.say(
+            "top needs a terminal; `lnliquid swaps --json` and the metrics are for programs",
+            style="red",
+        )
+        raise typer.Exit(2)
+    from lnliquid.top.app import Top
+
+    Top(operator).run()
+
+
+def _switch(operator: str, paused: bool, as_json: bool) -> None:
+    async def call(channel: grpc.aio.Channel) -> None:
+        stub = _operator(channel)
+        if paused:
+            await stub.Pause(pb.PauseRequest(), timeout=CALL_SECS)
+        else:
+            await stub.Resume(pb.ResumeRequest(), timeout=CALL_SECS)
+
+    ask(operator, call, as_json)
+    if as_json:
+        terminal.show_json({"paused": paused})
+
+
+def pause(operator: OperatorOption, as_json: JsonOption = False) -> None:
     """Take no new swaps, also after a restart. Running swaps and refunds go on."""
-    ask(operator, lambda c: _operator(c).Pause(pb.PauseRequest(), timeout=CALL_SECS))
-    terminal.show("paused; `lnliquid resume-sales` takes new swaps again")
+    _switch(operator, True, as_json)
+    if not as_json:
+        terminal.show("paused; `lnliquid resume-sales` takes new swaps again")
 
 
-def resume_sales(operator: OperatorOption) -> None:
-    """Take new swaps again."""
-    ask(operator, lambda c: _operator(c).Resume(pb.ResumeRequest(), timeout=CALL_SECS))
-    terminal.show("new swaps are taken again")
+def resume_sales(operator: OperatorOption, as_json: JsonOption = False) -> None:
+    """Take new swaps again. (`lnliquid resume` is the buyer's: it goes on with a purchase.)"""
+    _switch(operator, False, as_json)
+    if not as_json:
+        terminal.show("new swaps are taken again")
 
 
 def refund(
@@ -204,7 +282,7 @@ def refund(
     The daemon refunds unpaid swaps by itself and never a paid one.
     """
     request = pb.RefundSwapRequest(swap_id=swap_id, reason=reason)
-    reply = ask(operator, lambda c: _operator(c).RefundSwap(request, timeout=CALL_SECS))
+    reply = ask(operator, lambda c: _operator(c).RefundSwap(request, timeout=CALL_SECS), as_json)
     if as_json:
         terminal.show_json(_as_dict(reply))
     else:

@@ -261,8 +261,11 @@ def is_local(address: str) -> bool:
         return False
 
 
-def load_settings(config: Path | None) -> Settings:
-    """Read the file, if one is given, and the environment. Raises `SettingsError`."""
+def read_sources(config: Path | None) -> tuple[Mapping[str, Any], Mapping[str, str]]:
+    """Values of the file, and of the environment by setting, as they are written there.
+
+    Raises `SettingsError` when there is no such file or it is not TOML.
+    """
     values: Mapping[str, Any] = {}
     if config is not None:
         if not config.is_file():
@@ -271,6 +274,17 @@ def load_settings(config: Path | None) -> Settings:
             values = TomlConfigSettingsSource(Settings, toml_file=config)()
         except ValueError as error:  # tomllib.TOMLDecodeError
             raise SettingsError((f"{config} is not valid TOML: {error}",)) from None
+    given = {
+        name.upper().removeprefix(ENV_PREFIX).lower(): value
+        for name, value in os.environ.items()
+        if name.upper().startswith(ENV_PREFIX)
+    }
+    return values, {name: given[name] for name in Settings.model_fields if name in given}
+
+
+def load_settings(config: Path | None) -> Settings:
+    """Read the file, if one is given, and the environment. Raises `SettingsError`."""
+    values, _ = read_sources(config)
     unknown = sorted(
         name
         for name in os.environ

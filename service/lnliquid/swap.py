@@ -175,6 +175,15 @@ class Swap:
     """Set by the operator to refund a swap that was paid and not claimed."""
 
     @property
+    def ids(self) -> dict[str, str]:
+        """What names this swap in a line of the log; nothing of it is secret."""
+        return {
+            "swap_id": self.swap_id,
+            "request_id": self.request_id,
+            "payment_hash": self.payment_hash.hex(),
+        }
+
+    @property
     def asset_outpoint(self) -> Outpoint | None:
         """The HTLC output that holds the asset, once funded on paper."""
         if self.funding_txid is None or self.asset_vout is None:

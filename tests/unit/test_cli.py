@@ -144,9 +144,13 @@ def test_check_config_prints_all_knobs_and_the_budget(config: Path) -> None:
     env = {"LNLIQUID_FUNDING_CONFS": "1", "LNLIQUID_BUYER_NETWORK": "liquidv1"}
     result = run("check-config", "--config", str(config), env=env)
     assert result.exit_code == 0
-    assert "funding_confs = 1 " in result.stdout
-    assert "network = liquid-regtest " in result.stdout
-    assert "timelock budget: refund_delta 129600 s >= 94560 s" in result.stdout
+    lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    rows = {words[0]: words[1:] for words in reversed(lines)}
+    assert rows["funding_confs"][:3] == ["1", "confs", "LNLIQUID_FUNDING_CONFS"]
+    assert rows["network"][:2] == ["liquid-regtest", "file"]
+    assert rows["needed"][:1] == ["94,560"]
+    assert "129,600" in result.stdout
+    assert "the daemon would start with this" in result.stdout
 
 
 def test_init_makes_a_private_mnemonic_and_never_overwrites_it(tmp_path: Path) -> None:
@@ -171,6 +175,8 @@ def test_address_is_the_same_by_config_and_by_mnemonic(config: Path, mnemonic: P
     # What wallets show for these words on Bitcoin's testnet, which has the same path (BIP84).
     _, key_hash = bech32.decode("tb", "tb1q6rz28mcfaxtmd6v789l9rrlrusdprr9pqcpvkl")
     assert by_words.stdout == bech32.encode("ert", 0, key_hash) + "\n"
+    as_json = json.loads(run("address", "--config", str(config), "--json").stdout)
+    assert as_json == {"address": by_words.stdout.strip(), "network": "liquid-regtest"}
 
 
 @pytest.mark.parametrize(

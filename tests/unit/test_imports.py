@@ -31,11 +31,20 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "buyer": LOW | {"liquid", "lightning", "store", "seller"},
     "api": LOW | {"liquid", "lightning", "store", "seller"},
     "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
-    "operator_calls": LOW | {"buyer"},
-    "operator_commands": LOW | {"liquid", "store", "seller", "buyer"},
+    "backup_command": LOW | {"store", "buyer"},
+    "health_command": LOW,
+    "faults": set(),
+    "operator_view": LOW | {"buyer"},
+    "operator_watch": LOW | {"buyer", "operator_view"},
+    "operator_calls": LOW | {"buyer", "operator_view", "operator_watch", "top"},
+    "operator_settings": LOW | {"liquid", "lightning", "seller", "buyer", "operator_view"},
+    "top": LOW | {"buyer", "operator_view"},
+    "operator_commands": LOW | {"liquid", "lightning", "store", "seller", "buyer"},
+    "rescue_command": LOW | {"liquid", "lightning", "store", "seller", "buyer"},
     "cli": LOW
     | {"liquid", "lightning", "store", "seller", "buyer", "api", "app", "crashpoints"}
-    | {"operator_calls", "operator_commands"},
+    | {"backup_command", "health_command", "operator_calls", "operator_commands"}
+    | {"rescue_command", "operator_settings", "faults"},
     "__init__": set(),
     "__main__": {"cli"},
 }

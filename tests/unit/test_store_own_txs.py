@@ -99,7 +99,8 @@ async def test_swaps_are_listed_newest_first(database: Database) -> None:
     await database.write(lambda s: store.save(s, swaps[2], unclaimed))
 
     async def listed(*states: State, only: bool = False, limit: int = 9) -> list[int]:
-        found = await database.read(lambda s: figures.listed(s, states, only, limit))
+        wanted = figures.Filter(states, only)
+        found = await database.read(lambda s: figures.listed(s, wanted, limit))
         return [swap.key_index for swap in found]
 
     assert await listed() == [3, 2, 1, 0]
@@ -122,19 +123,20 @@ async def test_what_is_locked_is_added_up(database: Database) -> None:
 
 
 async def test_swaps_are_counted(database: Database) -> None:
-    """By state, open ones, those that need the operator, and the next lock height to come."""
+    """By state, open ones, those that need the operator, the next lock height of the others."""
     await stock(database)
     nothing = await database.read(figures.counts)
     assert nothing == figures.Counts({}, 0, 0, None)
     swaps = [await created(database, n) for n in range(4)]
-    first, second, _ = await fund(database, *swaps[:3])
+    first, second, third = await fund(database, *swaps[:3])
     await database.write(lambda s: store.fail_waiting(s, swaps[3], "no"))
     for swap, changes in (
-        (first, {"state": State.FUNDED, "paid_unclaimed": True}),
+        (first, {"state": State.FUNDED, "paid_unclaimed": True, "refund_lock_height": 500}),
+        (third, {"state": State.FUNDED}),
         (second, {"state": State.CLAIMED, "finished": True}),
     ):
         after = replace(swap, **changes)  # type: ignore[arg-type]
         await database.write(lambda s: store.save(s, swap, after))  # noqa: B023
     assert await database.read(figures.counts) == figures.Counts(
-        {State.CREATED: 1, State.FUNDED: 1, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600
+        {State.FUNDED: 2, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600
     )

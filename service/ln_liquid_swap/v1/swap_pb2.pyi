@@ -60,6 +60,38 @@ SWAP_STATE_FAILED: SwapState.ValueType  # 5
 """Nothing was ever locked."""
 Global___SwapState: _TypeAlias = SwapState  # noqa: Y015
 
+class _Actor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ActorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Actor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ACTOR_UNSPECIFIED: _Actor.ValueType  # 0
+    """Never sent."""
+    ACTOR_DAEMON: _Actor.ValueType  # 1
+    """This daemon, by itself."""
+    ACTOR_BUYER: _Actor.ValueType  # 2
+    """The buyer."""
+    ACTOR_CHAIN: _Actor.ValueType  # 3
+    """The Liquid chain: blocks have to come."""
+    ACTOR_OPERATOR: _Actor.ValueType  # 4
+    """The operator: the daemon goes no further by itself."""
+
+class Actor(_Actor, metaclass=_ActorEnumTypeWrapper):
+    """Whose turn it is."""
+
+ACTOR_UNSPECIFIED: Actor.ValueType  # 0
+"""Never sent."""
+ACTOR_DAEMON: Actor.ValueType  # 1
+"""This daemon, by itself."""
+ACTOR_BUYER: Actor.ValueType  # 2
+"""The buyer."""
+ACTOR_CHAIN: Actor.ValueType  # 3
+"""The Liquid chain: blocks have to come."""
+ACTOR_OPERATOR: Actor.ValueType  # 4
+"""The operator: the daemon goes no further by itself."""
+Global___Actor: _TypeAlias = Actor  # noqa: Y015
+
 @_typing.final
 class GetOfferRequest(_message.Message):
     """Asks for the terms of one asset."""
@@ -523,10 +555,19 @@ class ListSwapsRequest(_message.Message):
     STATES_FIELD_NUMBER: _builtins.int
     PAID_UNCLAIMED_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    CREATED_FROM_FIELD_NUMBER: _builtins.int
+    CREATED_BEFORE_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
     paid_unclaimed: _builtins.bool
     """Only swaps that were paid and not claimed by the lock height: they need the operator."""
     limit: _builtins.int
     """At most this many; 0 stands for 100."""
+    created_from: _builtins.int
+    """Only swaps created at this time or later; 0 for all."""
+    created_before: _builtins.int
+    """Only swaps created before this time; 0 for all."""
+    unfinished: _builtins.bool
+    """Only swaps that are not final."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___SwapState.ValueType]:
         """Only these states; all when empty."""
@@ -537,10 +578,13 @@ class ListSwapsRequest(_message.Message):
         states: _abc.Iterable[Global___SwapState.ValueType] | None = ...,
         paid_unclaimed: _builtins.bool = ...,
         limit: _builtins.int = ...,
+        created_from: _builtins.int = ...,
+        created_before: _builtins.int = ...,
+        unfinished: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "paid_unclaimed", b"paid_unclaimed", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_before", b"created_before", "created_from", b"created_from", "limit", b"limit", "paid_unclaimed", b"paid_unclaimed", "states", b"states", "unfinished", b"unfinished"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +623,7 @@ class OperatorSwap(_message.Message):
     SWAP_FIELD_NUMBER: _builtins.int
     PAID_UNCLAIMED_FIELD_NUMBER: _builtins.int
     FORCED_REFUND_REASON_FIELD_NUMBER: _builtins.int
+    OUTLOOK_FIELD_NUMBER: _builtins.int
     paid_unclaimed: _builtins.bool
     """Paid, not claimed, and past the lock height."""
     forced_refund_reason: _builtins.str
@@ -587,20 +632,343 @@ class OperatorSwap(_message.Message):
     def swap(self) -> Global___Swap:
         """As the buyer sees it."""
 
+    @_builtins.property
+    def outlook(self) -> Global___Outlook:
+        """What comes next; unset once the swap is final."""
+
     def __init__(
         self,
         *,
         swap: Global___Swap | None = ...,
         paid_unclaimed: _builtins.bool = ...,
         forced_refund_reason: _builtins.str = ...,
+        outlook: Global___Outlook | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outlook", b"outlook", "swap", b"swap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced_refund_reason", b"forced_refund_reason", "paid_unclaimed", b"paid_unclaimed", "swap", b"swap"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["forced_refund_reason", b"forced_refund_reason", "outlook", b"outlook", "paid_unclaimed", b"paid_unclaimed", "swap", b"swap"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperatorSwap: _TypeAlias = OperatorSwap  # noqa: Y015
+
+@_typing.final
+class Outlook(_message.Message):
+    """What comes next for a swap that is not final."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AWAITED_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    BY_HEIGHT_FIELD_NUMBER: _builtins.int
+    OTHERWISE_FIELD_NUMBER: _builtins.int
+    awaited: _builtins.str
+    """What is awaited, in a few words."""
+    actor: Global___Actor.ValueType
+    """Who acts next."""
+    by_height: _builtins.int
+    """Height of the chain by which it has to have happened, or from which it can; 0 where no block is
+    decisive.
+    """
+    otherwise: _builtins.str
+    """What follows when that height is reached first, or at it; empty where no block is decisive."""
+    def __init__(
+        self,
+        *,
+        awaited: _builtins.str = ...,
+        actor: Global___Actor.ValueType = ...,
+        by_height: _builtins.int = ...,
+        otherwise: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "awaited", b"awaited", "by_height", b"by_height", "otherwise", b"otherwise"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outlook: _TypeAlias = Outlook  # noqa: Y015
+
+@_typing.final
+class InspectSwapRequest(_message.Message):
+    """Asks for one swap with all that the operator may know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_ID_FIELD_NUMBER: _builtins.int
+    swap_id: _builtins.str
+    """Id that CreateSwap returned."""
+    def __init__(
+        self,
+        *,
+        swap_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["swap_id", b"swap_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectSwapRequest: _TypeAlias = InspectSwapRequest  # noqa: Y015
+
+@_typing.final
+class InspectSwapResponse(_message.Message):
+    """Answer to InspectSwap."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    TIP_HEIGHT_FIELD_NUMBER: _builtins.int
+    tip_height: _builtins.int
+    """Height of the chain now; 0 while the Liquid backend cannot be reached."""
+    @_builtins.property
+    def swap(self) -> Global___OperatorSwap:
+        """The swap as it stands, with what comes next."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___SwapEvent]:
+        """What happened to it, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        swap: Global___OperatorSwap | None = ...,
+        events: _abc.Iterable[Global___SwapEvent] | None = ...,
+        tip_height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["swap", b"swap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "swap", b"swap", "tip_height", b"tip_height"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InspectSwapResponse: _TypeAlias = InspectSwapResponse  # noqa: Y015
+
+@_typing.final
+class GetStatusRequest(_message.Message):
+    """Asks how the daemon is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_EVENT_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    after_event: _builtins.int
+    """Only events after this number."""
+    limit: _builtins.int
+    """At most so many events, the newest ones, and so many deadlines; 0 stands for 50."""
+    def __init__(
+        self,
+        *,
+        after_event: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_event", b"after_event", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusRequest: _TypeAlias = GetStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetStatusResponse(_message.Message):
+    """Answer to GetStatus."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    NETWORK_FIELD_NUMBER: _builtins.int
+    TIP_HEIGHT_FIELD_NUMBER: _builtins.int
+    NOW_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    PAID_UNCLAIMED_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    ASSETS_FIELD_NUMBER: _builtins.int
+    ASSET_PRECISION_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    DEADLINES_FIELD_NUMBER: _builtins.int
+    problem: _builtins.str
+    """Why no new swap can be taken now; empty when one can."""
+    paused: _builtins.bool
+    """True while no new swaps are taken at the operator's word."""
+    network: _builtins.str
+    """Chain name: liquidv1, liquidtestnet or liquid-regtest."""
+    tip_height: _builtins.int
+    """Height of the chain now; 0 while the Liquid backend cannot be reached."""
+    now: _builtins.int
+    """The daemon's clock."""
+    started_at: _builtins.int
+    """When the daemon was started."""
+    version: _builtins.str
+    """Program version."""
+    unfinished: _builtins.int
+    """Swaps that are not final."""
+    paid_unclaimed: _builtins.int
+    """Swaps that were paid and not claimed by the lock height: they need the operator."""
+    asset_precision: _builtins.int
+    """One unit of the asset that is sold is 10^asset_precision of its smallest unit."""
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
+        """How many swaps are in each state, all that there ever were."""
+
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
+        """The nodes that the daemon leans on."""
+
+    @_builtins.property
+    def assets(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssetInventory]:
+        """What is held: the asset that is sold, and L-BTC."""
+
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusEvent]:
+        """Events of all swaps, oldest first."""
+
+    @_builtins.property
+    def deadlines(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperatorSwap]:
+        """Swaps whose lock height comes next, lowest first."""
+
+    def __init__(
+        self,
+        *,
+        problem: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        network: _builtins.str = ...,
+        tip_height: _builtins.int = ...,
+        now: _builtins.int = ...,
+        started_at: _builtins.int = ...,
+        version: _builtins.str = ...,
+        counts: _abc.Iterable[Global___StateCount] | None = ...,
+        unfinished: _builtins.int = ...,
+        paid_unclaimed: _builtins.int = ...,
+        backends: _abc.Iterable[Global___Backend] | None = ...,
+        assets: _abc.Iterable[Global___AssetInventory] | None = ...,
+        asset_precision: _builtins.int = ...,
+        events: _abc.Iterable[Global___StatusEvent] | None = ...,
+        deadlines: _abc.Iterable[Global___OperatorSwap] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_precision", b"asset_precision", "assets", b"assets", "backends", b"backends", "counts", b"counts", "deadlines", b"deadlines", "events", b"events", "network", b"network", "now", b"now", "paid_unclaimed", b"paid_unclaimed", "paused", b"paused", "problem", b"problem", "started_at", b"started_at", "tip_height", b"tip_height", "unfinished", b"unfinished", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
+
+@_typing.final
+class StateCount(_message.Message):
+    """Number of swaps in a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    SWAPS_FIELD_NUMBER: _builtins.int
+    state: Global___SwapState.ValueType
+    """The state."""
+    swaps: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        state: Global___SwapState.ValueType = ...,
+        swaps: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "swaps", b"swaps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateCount: _TypeAlias = StateCount  # noqa: Y015
+
+@_typing.final
+class StatusEvent(_message.Message):
+    """An event with the swap that it belongs to."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SWAP_ID_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    swap_id: _builtins.str
+    """The swap."""
+    @_builtins.property
+    def event(self) -> Global___SwapEvent:
+        """What happened."""
+
+    def __init__(
+        self,
+        *,
+        swap_id: _builtins.str = ...,
+        event: Global___SwapEvent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "swap_id", b"swap_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusEvent: _TypeAlias = StatusEvent  # noqa: Y015
+
+@_typing.final
+class Backend(_message.Message):
+    """A node that the daemon leans on, as its calls have gone since the daemon was started."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IS_UP_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    LAG_SECS_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    ERRORS_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
+    MEAN_CALL_MS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """electrum or lightning."""
+    is_up: _builtins.bool
+    """True when the last call was answered."""
+    height: _builtins.int
+    """Height that it shows, of its own chain; 0 when it is not known."""
+    lag_secs: _builtins.float
+    """Seconds since it showed something new: electrum a higher block, lightning an answer."""
+    calls: _builtins.int
+    """Calls made."""
+    errors: _builtins.int
+    """Calls that brought no answer that could be used."""
+    last_error: _builtins.str
+    """What went wrong last; empty when nothing has."""
+    last_error_at: _builtins.int
+    """When that was; 0 when nothing has gone wrong."""
+    breaker: _builtins.str
+    """Why new swaps are refused because of this node; empty while its breaker is closed."""
+    mean_call_ms: _builtins.float
+    """Mean time of the last calls, in milliseconds; 0 before the first."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        is_up: _builtins.bool = ...,
+        height: _builtins.int = ...,
+        lag_secs: _builtins.float = ...,
+        calls: _builtins.int = ...,
+        errors: _builtins.int = ...,
+        last_error: _builtins.str = ...,
+        last_error_at: _builtins.int = ...,
+        breaker: _builtins.str = ...,
+        mean_call_ms: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "calls", b"calls", "errors", b"errors", "height", b"height", "is_up", b"is_up", "lag_secs", b"lag_secs", "last_error", b"last_error", "last_error_at", b"last_error_at", "mean_call_ms", b"mean_call_ms", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backend: _TypeAlias = Backend  # noqa: Y015
 
 @_typing.final
 class GetInventoryRequest(_message.Message):
@@ -658,6 +1026,8 @@ class AssetInventory(_message.Message):
     RESERVED_FIELD_NUMBER: _builtins.int
     LOCKED_FIELD_NUMBER: _builtins.int
     COINS_FIELD_NUMBER: _builtins.int
+    LANES_FIELD_NUMBER: _builtins.int
+    LANES_WANTED_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The asset, 64 hex digits."""
     available: _builtins.int
@@ -666,6 +1036,10 @@ class AssetInventory(_message.Message):
     """Kept for swaps that have no funding transaction yet."""
     locked: _builtins.int
     """In HTLCs that are neither claimed nor refunded."""
+    lanes: _builtins.int
+    """Coins large enough to fund a burst by themselves."""
+    lanes_wanted: _builtins.int
+    """How many of those there should be, with what there is."""
     @_builtins.property
     def coins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Values of the single coins that are available, largest first."""
@@ -678,10 +1052,12 @@ class AssetInventory(_message.Message):
         reserved: _builtins.int = ...,
         locked: _builtins.int = ...,
         coins: _abc.Iterable[_builtins.int] | None = ...,
+        lanes: _builtins.int = ...,
+        lanes_wanted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "available", b"available", "coins", b"coins", "locked", b"locked", "reserved", b"reserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "available", b"available", "coins", b"coins", "lanes", b"lanes", "lanes_wanted", b"lanes_wanted", "locked", b"locked", "reserved", b"reserved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -313,6 +313,16 @@ class OperatorServiceStub:
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.SerializeToString,
                 response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.FromString,
                 _registered_method=True)
+        self.InspectSwap = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/InspectSwap',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapResponse.FromString,
+                _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/GetStatus',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
         self.GetInventory = channel.unary_unary(
                 '/ln_liquid_swap.v1.OperatorService/GetInventory',
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryRequest.SerializeToString,
@@ -345,6 +355,31 @@ class OperatorServiceServicer:
         """Swaps, newest first.
 
         Has no effect.
+
+        Status codes:
+        INVALID_ARGUMENT   a limit of more than 1000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def InspectSwap(self, request, context):
+        """One swap with everything that happened to it, and what comes next: what is awaited, by which
+        block, and who acts.
+
+        Has no effect.
+
+        Status codes:
+        INVALID_ARGUMENT   swap_id is not a UUID.
+        NOT_FOUND          no swap has this id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """How the daemon and its backends are: everything that a live view shows beside the swaps. Works
+        while backends are down; what cannot be known then is unset or 0. Has no effect.
 
         Status codes:
         INVALID_ARGUMENT   a limit of more than 1000.
@@ -398,6 +433,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.FromString,
                     response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.SerializeToString,
             ),
+            'InspectSwap': grpc.unary_unary_rpc_method_handler(
+                    servicer.InspectSwap,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusResponse.SerializeToString,
+            ),
             'GetInventory': grpc.unary_unary_rpc_method_handler(
                     servicer.GetInventory,
                     request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.GetInventoryRequest.FromString,
@@ -449,6 +494,60 @@ class OperatorService:
             '/ln_liquid_swap.v1.OperatorService/ListSwaps',
             ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsRequest.SerializeToString,
             ln__liquid__swap_dot_v1_dot_swap__pb2.ListSwapsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InspectSwap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/InspectSwap',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.InspectSwapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/GetStatus',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

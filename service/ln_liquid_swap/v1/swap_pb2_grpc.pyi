@@ -278,6 +278,23 @@ class OperatorServiceStub:
     Status codes:
       INVALID_ARGUMENT   a limit of more than 1000.
     """
+    InspectSwap: _grpc.UnaryUnaryMultiCallable[_swap_pb2.InspectSwapRequest, _swap_pb2.InspectSwapResponse]
+    """One swap with everything that happened to it, and what comes next: what is awaited, by which
+    block, and who acts.
+
+    Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   swap_id is not a UUID.
+      NOT_FOUND          no swap has this id.
+    """
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_swap_pb2.GetStatusRequest, _swap_pb2.GetStatusResponse]
+    """How the daemon and its backends are: everything that a live view shows beside the swaps. Works
+    while backends are down; what cannot be known then is unset or 0. Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
     GetInventory: _grpc.UnaryUnaryMultiCallable[_swap_pb2.GetInventoryRequest, _swap_pb2.GetInventoryResponse]
     """What the wallet holds and what is spoken for. Has no effect."""
     Pause: _grpc.UnaryUnaryMultiCallable[_swap_pb2.PauseRequest, _swap_pb2.PauseResponse]
@@ -310,6 +327,23 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """Swaps, newest first.
 
     Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    InspectSwap: _aio.UnaryUnaryMultiCallable[_swap_pb2.InspectSwapRequest, _swap_pb2.InspectSwapResponse]  # type: ignore[assignment]
+    """One swap with everything that happened to it, and what comes next: what is awaited, by which
+    block, and who acts.
+
+    Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   swap_id is not a UUID.
+      NOT_FOUND          no swap has this id.
+    """
+    GetStatus: _aio.UnaryUnaryMultiCallable[_swap_pb2.GetStatusRequest, _swap_pb2.GetStatusResponse]  # type: ignore[assignment]
+    """How the daemon and its backends are: everything that a live view shows beside the swaps. Works
+    while backends are down; what cannot be known then is unset or 0. Has no effect.
 
     Status codes:
       INVALID_ARGUMENT   a limit of more than 1000.
@@ -349,6 +383,35 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         """Swaps, newest first.
 
         Has no effect.
+
+        Status codes:
+          INVALID_ARGUMENT   a limit of more than 1000.
+        """
+
+    @_abc_1.abstractmethod
+    def InspectSwap(
+        self,
+        request: _swap_pb2.InspectSwapRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.InspectSwapResponse, _abc.Awaitable[_swap_pb2.InspectSwapResponse]]:
+        """One swap with everything that happened to it, and what comes next: what is awaited, by which
+        block, and who acts.
+
+        Has no effect.
+
+        Status codes:
+          INVALID_ARGUMENT   swap_id is not a UUID.
+          NOT_FOUND          no swap has this id.
+        """
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _swap_pb2.GetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.GetStatusResponse, _abc.Awaitable[_swap_pb2.GetStatusResponse]]:
+        """How the daemon and its backends are: everything that a live view shows beside the swaps. Works
+        while backends are down; what cannot be known then is unset or 0. Has no effect.
 
         Status codes:
           INVALID_ARGUMENT   a limit of more than 1000.

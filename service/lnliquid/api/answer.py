@@ -34,20 +34,26 @@ async def answered(context: Context, request: Message, work: Callable[[], Awaita
         validate(request)
         return await work()
     except Exception as error:
-        await refuse(context, error)
+        await refuse(context, request, error)
 
 
-async def refuse(context: Context, error: Exception) -> NoReturn:
+def named(request: Message) -> dict[str, str]:
+    """The ids in a request, for the log."""
+    found = {name: getattr(request, name, "") for name in ("swap_id", "request_id")}
+    return {name: value for name, value in found.items() if value}
+
+
+async def refuse(context: Context, request: Message, error: Exception) -> NoReturn:
     """End the call with the status of this error. What is no error of the domain is told to nobody
     but the log; the client gets an id to name it by."""
     if isinstance(error, SwapError):
         reply = reply_to(error)  # type: ignore[arg-type]  # every kind is in the union
     elif isinstance(error, StoreFailure):
-        log.error("the store did not commit", reason=str(error))
+        log.error("the store did not commit", reason=str(error), **named(request))
         reply = reply_to(NotReady("the store cannot write at the moment"))
     else:
         log_id = secrets.token_hex(4)
-        log.error("internal error", log_id=log_id, exc_info=error)
+        log.error("internal error", log_id=log_id, exc_info=error, **named(request))
         reply = Reply(grpc.StatusCode.INTERNAL, f"internal error, log id {log_id}")
     await context.abort(reply.code, reply.message, reply.trailing_metadata())
     raise AssertionError("abort raises")

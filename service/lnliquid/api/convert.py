@@ -1,7 +1,14 @@
 """Between the schema's messages and the domain's types."""
 
+from importlib.metadata import version
+
 from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.seller.backends import Backend
 from lnliquid.seller.observe import witness_script
+from lnliquid.seller.operator import Holding
+from lnliquid.seller.outlook import Outlook
+from lnliquid.seller.overview import Status
+from lnliquid.settings import Settings
 from lnliquid.swap import Event, InvoiceMark, Offer, Request, State, Swap
 
 
@@ -71,12 +78,77 @@ def swap_to(swap: Swap) -> pb.Swap:
     return message
 
 
-def operator_swap_to(swap: Swap) -> pb.OperatorSwap:
+def operator_swap_to(swap: Swap, ahead: Outlook | None) -> pb.OperatorSwap:
     """The swap with what only the operator is shown."""
-    return pb.OperatorSwap(
+    message = pb.OperatorSwap(
         swap=swap_to(swap),
         paid_unclaimed=swap.paid_unclaimed,
         forced_refund_reason=swap.forced_refund_reason or "",
+    )
+    if ahead is not None:
+        message.outlook.CopyFrom(
+            pb.Outlook(
+                awaited=ahead.awaited,
+                actor=pb.Actor.ValueType(ahead.actor),
+                by_height=max(0, ahead.by_height or 0),
+                otherwise=ahead.otherwise,
+            )
+        )
+    return message
+
+
+def holding_to(held: Holding) -> pb.AssetInventory:
+    """What is held of one asset, as a message."""
+    return pb.AssetInventory(
+        asset_id=held.asset_id,
+        available=held.available,
+        reserved=held.reserved,
+        locked=held.locked,
+        coins=held.coins,
+        lanes=held.lanes,
+        lanes_wanted=held.lanes_wanted,
+    )
+
+
+def backend_to(backend: Backend, breaker: str) -> pb.Backend:
+    """The record of a node, as a message."""
+    return pb.Backend(
+        name=backend.name,
+        is_up=backend.is_up,
+        height=backend.height,
+        lag_secs=backend.lag_secs,
+        calls=backend.calls,
+        errors=backend.errors,
+        last_error=backend.last_error,
+        last_error_at=backend.last_error_at,
+        breaker=breaker,
+        mean_call_ms=backend.mean_call_ms,
+    )
+
+
+def status_to(status: Status, settings: Settings) -> pb.GetStatusResponse:
+    """How the daemon is, as a message."""
+    return pb.GetStatusResponse(
+        problem=status.problem or "",
+        paused=status.paused,
+        network=settings.network,
+        tip_height=status.tip_height or 0,
+        now=status.now,
+        started_at=status.started_at,
+        version=version("lnliquid"),
+        counts=[
+            pb.StateCount(
+                state=pb.SwapState.ValueType(state), swaps=status.counts.by_state.get(state, 0)
+            )
+            for state in State
+        ],
+        unfinished=status.counts.unfinished,
+        paid_unclaimed=status.counts.paid_unclaimed,
+        backends=[backend_to(b, status.breakers[b.name]) for b in status.backends],
+        assets=[holding_to(h) for h in status.holdings],
+        asset_precision=settings.asset_precision,
+        events=[pb.StatusEvent(swap_id=e.swap_id, event=event_to(e)) for e in status.events],
+        deadlines=[operator_swap_to(swap, ahead) for swap, ahead in status.deadlines],
     )
 
 

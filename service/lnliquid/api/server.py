@@ -12,6 +12,7 @@ from lnliquid.api.buyers import SwapServicer
 from lnliquid.api.operator import OperatorServicer
 from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
+from lnliquid.seller.overview import Overview
 
 SWAP_SERVICE = pb.DESCRIPTOR.services_by_name["SwapService"].full_name
 OPERATOR_SERVICE = pb.DESCRIPTOR.services_by_name["OperatorService"].full_name
@@ -66,6 +67,8 @@ def listen(seller: Seller, address: str) -> Listener:
     return Listener(address, SwapServicer(seller))
 
 
-def listen_operator(operator: Operator, seller: Seller, address: str) -> Listener:
+def listen_operator(
+    operator: Operator, overview: Overview, seller: Seller, address: str
+) -> Listener:
     """The operator's listener; what buyers may ask, the operator may too."""
-    return Listener(address, OperatorServicer(operator), SwapServicer(seller))
+    return Listener(address, OperatorServicer(operator, overview), SwapServicer(seller))

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,13 +14,15 @@ from rich.text import Text
 
 from lnliquid.buyer.errors import EXIT_UNAVAILABLE, EXIT_USAGE, BuyerError
 from lnliquid.buyer.facts import Verdict
+from lnliquid.buyer.words import short
 from lnliquid.buyer.work import Progress
-from lnliquid.errors import BackendError, SettingsError
+from lnliquid.errors import BackendError, SettingsError, StoreFailure, SwapError
 
 EXIT_CODES = """\b
 Exit codes:
   0  done
-  1  failed: the checks found something wrong, the seller declined, or the payment failed
+  1  failed: a check found something wrong, the seller declined, the payment
+     failed, or you said no
   2  wrong usage or settings
   3  the seller, Electrum server or Lightning node cannot be reached
   4  unfinished: go on with `lnliquid resume`"""
@@ -30,14 +33,35 @@ def plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in text)
 
 
-def say(text: str, style: str = "") -> None:
-    """A line for the person, on stderr."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(plain(text), style=style))
+def say(text: str, style: str = "", indent: int = 0) -> None:
+    """A line for the person, on stderr; on a terminal broken between words, then indented."""
+    _print(Console(stderr=True, highlight=False, soft_wrap=True), text, style, indent)
 
 
-def show(text: str) -> None:
-    """A line of the result, on stdout."""
-    Console(highlight=False, soft_wrap=True).print(Text(plain(text)))
+def show(text: str, indent: int = 0) -> None:
+    """A line of the result, on stdout, broken as by `say`."""
+    _print(Console(highlight=False, soft_wrap=True), text, "", indent)
+
+
+def _print(console: Console, text: str, style: str, indent: int) -> None:
+    text = plain(text)
+    if console.is_terminal:  # whatever reads a pipe wants lines as they are
+        text = "\n".join(_fitted(line, console.width, indent) for line in text.split("\n"))
+    console.print(Text(text, style=style))
+
+
+def _fitted(line: str, width: int, indent: int) -> str:
+    return "\n".join(
+        textwrap.wrap(
+            line,
+            max(width, 40),
+            subsequent_indent=" " * indent,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        or [""]
+    )
 
 
 def show_json(values: dict[str, Any]) -> None:
@@ -46,14 +70,35 @@ def show_json(values: dict[str, Any]) -> None:
 
 
 def say_progress(progress: Progress) -> None:
-    """A progress line."""
-    say(f"{progress.step:>8}  {progress.text}")
+    """A progress line; on a terminal long ids are cut to their ends."""
+    text = short(progress.text) if sys.stderr.isatty() else progress.text
+    say(f"{progress.step:>8}  {text}", indent=10)
+
+
+def verdict_lines(verdict: Verdict) -> Iterator[tuple[bool, str]]:
+    """Whether it is good, and a line: one for a check that passed, five for one that did not."""
+    for check in verdict.checks:
+        if check.ok:
+            yield True, f"ok     {check.name:20} {short(check.found)}"
+            continue
+        yield False, f"WRONG  {check.name}"
+        yield False, f"         expected   {check.expected}"
+        yield False, f"         found      {check.found}"
+        if check.meaning:  # journals of older versions have none
+            yield False, f"         it means   {check.meaning}"
+        yield False, f"         what to do {check.advice}"
 
 
 def say_verdict(verdict: Verdict) -> None:
-    """One line a check."""
-    for check in verdict.checks:
-        say(str(check), style="green" if check.ok else "bold red")
+    """All checks on stderr, with advice for those that failed."""
+    for good, line in verdict_lines(verdict):
+        say(line, style="green" if good else "bold red", indent=28 if good else 20)
+
+
+def show_verdict(verdict: Verdict) -> None:
+    """All checks on stdout, with advice for those that failed."""
+    for good, line in verdict_lines(verdict):
+        show(line, indent=28 if good else 20)
 
 
 def quiet_log() -> None:
@@ -90,7 +135,7 @@ def clean_errors(as_json: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (BuyerError, BackendError, SettingsError) as error:
+    except (BuyerError, BackendError, SettingsError, StoreFailure, SwapError) as error:
         code = exit_code(error)
         say(describe(error), style="red")
         if as_json:

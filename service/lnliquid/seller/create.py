@@ -1,6 +1,7 @@
 """CreateSwap's front half: check, reserve, and wait for what the funder and the watcher do."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 
@@ -19,6 +20,7 @@ from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.gather import Gather
+from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.requests import Requests
@@ -46,6 +48,7 @@ class Seller:
         keys: Keychain,
         settings: Settings,
         notices: Notices,
+        meters: Meters | None = None,
     ) -> None:
         self._database = database
         self._readiness = readiness
@@ -53,6 +56,7 @@ class Seller:
         self._keys = keys
         self._settings = settings
         self._notices = notices
+        self._meters = meters or Meters()
         self._requests = Requests(database)
         self._reserve = Gather(self._reserve_all)
         self._read = Gather(self._read_all)
@@ -90,6 +94,7 @@ class Seller:
         """
         swap = await self._requests.swap_of(request)
         if swap is None:
+            began = time.monotonic()
             new = self._priced(request)
             self._notices.begin_creating()
             try:
@@ -97,6 +102,7 @@ class Seller:
                 swap = await self._reserve(new)
             finally:
                 self._notices.end_creating()
+            self._meters.create_secs.observe(time.monotonic() - began)
         return await self._until_payable(swap)
 
     def _priced(self, request: Request) -> NewSwap:
@@ -144,8 +150,7 @@ class Seller:
         if is_new:
             log.info(
                 "swap created",
-                swap_id=swap.swap_id,
-                request_id=swap.request_id,
+                **swap.ids,
                 amount=swap.asset_amount,
                 price_msat=swap.total_price_msat,
             )

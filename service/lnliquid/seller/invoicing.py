@@ -144,7 +144,7 @@ class Invoices:
             return
         index = invoice.pay_index
         if invoice.label in watched:
-            log.info("invoice paid", swap_id=invoice.label, amount_msat=invoice.amount_msat)
+            log.info("invoice paid", **watched[invoice.label].ids, amount_msat=invoice.amount_msat)
             self._stale.add(invoice.label)
             wake.set()
         await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))

@@ -1,21 +1,23 @@
 """Figures for Prometheus, on a loopback port, off unless `metrics_listen` is set.
 
-They are read from the store and the backends every few seconds, never counted on the way, so that a
-restart changes none of them.
+The gauges are read from the store and the backends every few seconds, never counted on the way, so
+that a restart changes none of them. What nothing stored tells afterwards is in `meters`.
 """
 
 import asyncio
+from collections.abc import Sequence
 from math import nan
+from threading import Thread
+from wsgiref.simple_server import WSGIServer
 
 import structlog
-from prometheus_client import CollectorRegistry, Gauge, start_http_server
+from prometheus_client import Gauge, start_http_server
 
-from lnliquid.errors import BackendError, StoreFailure
-from lnliquid.ports import Chain
-from lnliquid.seller.operator import Operator
-from lnliquid.seller.readiness import Readiness
+from lnliquid.errors import StoreFailure
+from lnliquid.seller.meters import Meters
+from lnliquid.seller.overview import Overview
 from lnliquid.store import figures
-from lnliquid.store.sqlite import Database
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import State
 
 log = structlog.get_logger()
@@ -26,17 +28,14 @@ EVERY_SECS = 5.0
 class Metrics:
     """The gauges and the task that sets them."""
 
-    def __init__(
-        self, database: Database, chain: Chain, readiness: Readiness, operator: Operator
-    ) -> None:
+    def __init__(self, database: Database, overview: Overview, meters: Meters) -> None:
         self._database = database
-        self._chain = chain
-        self._readiness = readiness
-        self._operator = operator
-        self.registry = CollectorRegistry()
+        self._overview = overview
+        self._meters = meters
+        self._last_event: int | None = None
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"lnliquid_{name}", text, labels, registry=self.registry)
+            return Gauge(f"lnliquid_{name}", text, labels, registry=meters.registry)
 
         self._swaps = gauge("swaps", "Swaps by state, all that ever were", "state")
         self._unfinished = gauge("swaps_unfinished", "Swaps that are not final")
@@ -49,12 +48,24 @@ class Metrics:
         )
         self._tip = gauge("tip_height", "Height of the Liquid backend's tip, -1 when unreachable")
         self._ready = gauge("ready", "1 when new swaps are taken, else 0")
+        self._paused = gauge("paused", "1 while new swaps are refused at the operator's word")
         self._held = gauge("inventory", "Amount in the smallest unit", "asset", "part")
+        self._lanes = gauge("lanes", "Coins that can fund a burst by themselves", "asset")
+        self._lanes_wanted = gauge("lanes_wanted", "How many lanes there should be", "asset")
+        self._up = gauge("backend_up", "1 when the node answered its last call, else 0", "backend")
+        self._lag = gauge(
+            "backend_lag_seconds",
+            "Seconds since electrum showed a higher block, or lightning answered",
+            "backend",
+        )
 
-    def serve(self, address: str) -> None:
-        """Answer HTTP on host:port from a thread of its own. Raises `OSError` if it cannot."""
+    def serve(self, address: str) -> tuple[WSGIServer, Thread]:
+        """Answer HTTP on host:port from a thread of its own. Raises `OSError` if it cannot.
+
+        Server and thread are for who wants to end them before the process does.
+        """
         host, _, port = address.rpartition(":")
-        start_http_server(int(port), host.strip("[]"), registry=self.registry)
+        return start_http_server(int(port), host.strip("[]"), registry=self._meters.registry)
 
     async def run(self) -> None:
         """Set the gauges until cancelled."""
@@ -67,20 +78,42 @@ class Metrics:
 
     async def update(self) -> None:
         """Read everything once. Raises `StoreFailure`."""
-        counts = await self._database.read(figures.counts)
+        status = await self._overview.status(after_event=0, limit=1)
+        counts = status.counts
         for state in State:
             self._swaps.labels(state.name).set(counts.by_state.get(state, 0))
         self._unfinished.set(counts.unfinished)
         self._paid_unclaimed.set(counts.paid_unclaimed)
-        self._ready.set(await self._readiness.problem() is None)
-        try:
-            height = (await self._chain.tip()).height
-        except BackendError:
+        self._ready.set(status.problem is None)
+        self._paused.set(status.paused)
+        if status.tip_height is None:
             self._tip.set(-1)
         else:
-            self._tip.set(height)
+            self._tip.set(status.tip_height)
             lock_height = counts.next_lock_height
-            self._deadline.set(nan if lock_height is None else lock_height - height)
-        for held in await self._operator.holdings():
+            self._deadline.set(nan if lock_height is None else lock_height - status.tip_height)
+        for held in status.holdings:
             for part in ("available", "reserved", "locked"):
                 self._held.labels(held.asset_id, part).set(getattr(held, part))
+            self._lanes.labels(held.asset_id).set(held.lanes)
+            self._lanes_wanted.labels(held.asset_id).set(held.lanes_wanted)
+        for backend in status.backends:
+            self._up.labels(backend.name).set(backend.is_up)
+            self._lag.labels(backend.name).set(backend.lag_secs)
+        for secs in await self._fundings():
+            self._meters.funding_secs.observe(secs)
+
+    async def _fundings(self) -> Sequence[int]:
+        """How long the fundings took that came since the last look, none at the first.
+
+        Those from before a restart are left out: a histogram that begins anew must begin at 0, or a
+        rate over it would show them as a burst.
+        """
+
+        def look(tx: Transaction) -> tuple[int, list[int]]:
+            last = figures.last_event(tx)
+            since = last if self._last_event is None else self._last_event
+            return last, figures.funding_secs(tx, since, last)
+
+        self._last_event, secs = await self._database.read(look)
+        return secs

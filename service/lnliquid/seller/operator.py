@@ -1,12 +1,13 @@
 """What the operator can ask of the running daemon."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import structlog
 
 from lnliquid.errors import NotPaidUnclaimed, SwapNotFound
 from lnliquid.liquid.keys import Keychain
+from lnliquid.liquid.lanes import lanes_wanted, useful_lanes
+from lnliquid.seller.funder import LANE_SWAPS
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED
 from lnliquid.settings import Settings
@@ -14,7 +15,7 @@ from lnliquid.store import coins as coin_store
 from lnliquid.store import figures
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import State, Swap
+from lnliquid.swap import Swap
 
 log = structlog.get_logger()
 
@@ -28,6 +29,9 @@ class Holding:
     reserved: int
     locked: int
     coins: tuple[int, ...]
+    lanes: int
+    """Coins large enough to count as a lane, and how many of those there should be."""
+    lanes_wanted: int
 
 
 class Operator:
@@ -41,11 +45,9 @@ class Operator:
         self._settings = settings
         self._notices = notices
 
-    async def swaps(self, states: Sequence[State], paid_unclaimed: bool, limit: int) -> list[Swap]:
-        """Swaps, newest first; all states when none is named."""
-        return await self._database.read(
-            lambda tx: figures.listed(tx, states, paid_unclaimed, limit)
-        )
+    async def swaps(self, wanted: figures.Filter, limit: int) -> list[Swap]:
+        """Swaps, newest first."""
+        return await self._database.read(lambda tx: figures.listed(tx, wanted, limit))
 
     async def holdings(self) -> list[Holding]:
         """The asset that is sold, and L-BTC."""
@@ -53,10 +55,11 @@ class Operator:
         def look(session: Transaction) -> list[Holding]:
             coins = coin_store.available_coins(session)
             locked_asset, locked_lbtc = figures.locked(session)
+            s = self._settings
             result = []
-            for asset, locked in (
-                (self._settings.asset_id, locked_asset),
-                (self._policy_asset, locked_lbtc),
+            for asset, locked, least in (
+                (s.asset_id, locked_asset, s.min_swap_amount),
+                (self._policy_asset, locked_lbtc, LANE_SWAPS * s.lbtc_per_swap_sats),
             ):
                 values = sorted((c.value for c in coins if c.asset_id == asset), reverse=True)
                 free = (
@@ -64,8 +67,17 @@ class Operator:
                     if asset == self._policy_asset
                     else coin_store.reservable(session, asset)
                 )
+                wanted = lanes_wanted(sum(values), s.lanes, least)
                 result.append(
-                    Holding(asset, max(0, free), sum(values) - free, locked, tuple(values))
+                    Holding(
+                        asset,
+                        max(0, free),
+                        sum(values) - free,
+                        locked,
+                        tuple(values),
+                        useful_lanes(values, wanted),
+                        wanted,
+                    )
                 )
             return result
 
@@ -99,6 +111,6 @@ class Operator:
             return after
 
         swap = await self._database.write(order)
-        log.warning("refund ordered by the operator", swap_id=swap_id, reason=reason)
+        log.warning("refund ordered by the operator", **swap.ids, reason=reason)
         self._notices.swaps_changed([swap_id])
         return swap

@@ -1,32 +1,95 @@
 """Lists and totals for the operator."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from lnliquid.store.rows import swap_of_row
+from lnliquid.store.rows import event_of_row, swap_of_row
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import SwapRow
-from lnliquid.swap import State, Swap
+from lnliquid.store.tables import EventRow, SwapRow
+from lnliquid.swap import Event, State, Swap
 
 
-def listed(
-    tx: Transaction, states: Sequence[State], paid_unclaimed: bool, limit: int
-) -> list[Swap]:
-    """Swaps, newest first; all states when none is named."""
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which swaps to list: all states when none is named, times in unix seconds."""
+
+    states: tuple[State, ...] = ()
+    paid_unclaimed: bool = False
+    unfinished: bool = False
+    created_from: int | None = None
+    created_before: int | None = None
+
+
+def listed(tx: Transaction, wanted: Filter, limit: int) -> list[Swap]:
+    """Swaps, newest first."""
     query = select(SwapRow).order_by(col(SwapRow.key_index).desc()).limit(limit)
-    if states:
-        query = query.where(col(SwapRow.state).in_([int(s) for s in states]))
-    if paid_unclaimed:
+    if wanted.states:
+        query = query.where(col(SwapRow.state).in_([int(s) for s in wanted.states]))
+    if wanted.paid_unclaimed:
         query = query.where(col(SwapRow.paid_unclaimed).is_(True))
+    if wanted.unfinished:
+        query = query.where(col(SwapRow.finished).is_(False))
+    if wanted.created_from is not None:
+        query = query.where(col(SwapRow.created_at) >= wanted.created_from)
+    if wanted.created_before is not None:
+        query = query.where(col(SwapRow.created_at) < wanted.created_before)
     return [swap_of_row(row) for row in tx.scalars(query)]
+
+
+def next_to_refund(tx: Transaction, limit: int) -> list[Swap]:
+    """Swaps that hold locked coins, lowest lock height first."""
+    query = (
+        select(SwapRow)
+        .where(
+            col(SwapRow.finished).is_(False),
+            col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
+            col(SwapRow.refund_lock_height).is_not(None),
+        )
+        .order_by(col(SwapRow.refund_lock_height), col(SwapRow.key_index))
+        .limit(limit)
+    )
+    return [swap_of_row(row) for row in tx.scalars(query)]
+
+
+def last_event(tx: Transaction) -> int:
+    """Number of the newest event, 0 when there is none."""
+    return int(tx.scalar(select(func.max(col(EventRow.seq)))) or 0)
+
+
+def newest_events(tx: Transaction, after: int, limit: int) -> list[Event]:
+    """The newest events of all swaps after this number, oldest first."""
+    query = (
+        select(EventRow)
+        .where(col(EventRow.seq) > after)
+        .order_by(col(EventRow.seq).desc())
+        .limit(limit)
+    )
+    return [event_of_row(row) for row in reversed(tx.scalars(query).all())]
+
+
+def funding_secs(tx: Transaction, after: int, upto: int) -> list[int]:
+    """Seconds from creation to FUNDED for each such event with after < number <= upto.
+
+    A swap that a reorg brings back to FUNDED counts once more.
+    """
+    rows = tx.execute(
+        select(col(EventRow.at), col(SwapRow.created_at))
+        .join(SwapRow, col(SwapRow.swap_id) == col(EventRow.swap_id))
+        .where(
+            col(EventRow.seq) > after,
+            col(EventRow.seq) <= upto,
+            col(EventRow.from_state) == State.CREATED,
+            col(EventRow.to_state) == State.FUNDED,
+        )
+    )
+    return [max(0, int(at) - int(created_at)) for at, created_at in rows]
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """How many swaps there are of each kind, and the lowest lock height of a funded one."""
+    """How many swaps of each kind there are; the lowest lock height of one that may be refunded."""
 
     by_state: dict[State, int]
     unfinished: int
@@ -40,7 +103,7 @@ def counts(tx: Transaction) -> Counts:
     unfinished = select(func.count()).where(col(SwapRow.finished).is_(False))
     unclaimed = select(func.count()).where(col(SwapRow.paid_unclaimed).is_(True))
     lock = select(func.min(col(SwapRow.refund_lock_height))).where(
-        col(SwapRow.state) == State.FUNDED
+        col(SwapRow.state) == State.FUNDED, col(SwapRow.paid_unclaimed).is_(False)
     )
     return Counts(
         {State(state): int(number) for state, number in by_state},

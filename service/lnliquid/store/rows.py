@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, Row, select
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import SwapRow
-from lnliquid.swap import InvoiceMark, State, Swap
+from lnliquid.store.tables import EventRow, SwapRow
+from lnliquid.swap import Event, InvoiceMark, State, Swap
 
 FIELDS = [f.name for f in fields(Swap)]
 _COLUMNS = [getattr(SwapRow, name) for name in FIELDS]
@@ -29,6 +29,20 @@ def swap_of_row(row: SwapRow | Row[Any]) -> Swap:
     values["state"] = State(values["state"])
     values["invoice_mark"] = InvoiceMark(values["invoice_mark"])
     return Swap(**values)
+
+
+def event_of_row(row: EventRow) -> Event:
+    """The domain's event of a row."""
+    return Event(
+        row.seq or 0,
+        row.swap_id,
+        None if row.from_state is None else State(row.from_state),
+        State(row.to_state),
+        row.cause,
+        row.txid,
+        row.height,
+        row.at,
+    )
 
 
 def get(tx: Transaction, swap_id: str) -> Swap | None:

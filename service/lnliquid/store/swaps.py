@@ -15,7 +15,7 @@ from lnliquid.store.creation import create as create
 from lnliquid.store.creation import create_all as create_all
 from lnliquid.store.creation import swap_of_request as swap_of_request
 from lnliquid.store.creation import swaps_of_requests as swaps_of_requests
-from lnliquid.store.rows import FIELDS, event_values, reservation_values, swaps_where
+from lnliquid.store.rows import FIELDS, event_of_row, event_values, reservation_values, swaps_where
 from lnliquid.store.rows import get as get
 from lnliquid.store.rows import get_all as get_all
 from lnliquid.store.sqlite import Transaction
@@ -47,6 +47,13 @@ def watched(tx: Transaction) -> list[Swap]:
     return swaps_where(tx, col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
 
 
+def final_fundings(tx: Transaction) -> dict[str, str | None]:
+    """Every final swap by id, with the txid of its funding, None when nothing was locked."""
+    columns = col(SwapRow.swap_id), col(SwapRow.funding_txid)
+    rows = tx.execute(select(*columns).where(col(SwapRow.finished).is_(True)))
+    return {swap_id: txid for swap_id, txid in rows}  # noqa: C416 - rows are not pairs to mypy
+
+
 def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
     """The event log of one swap, oldest first, from after this sequence number."""
     rows = tx.scalars(
@@ -54,19 +61,7 @@ def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:
         .where(col(EventRow.swap_id) == swap_id, col(EventRow.seq) > after)
         .order_by(col(EventRow.seq))
     )
-    return [
-        Event(
-            row.seq or 0,
-            row.swap_id,
-            None if row.from_state is None else State(row.from_state),
-            State(row.to_state),
-            row.cause,
-            row.txid,
-            row.height,
-            row.at,
-        )
-        for row in rows
-    ]
+    return [event_of_row(row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

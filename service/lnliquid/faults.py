@@ -1,0 +1,55 @@
+"""A fault of the program in a command: the person gets an id, a private file the rest."""
+
+import os
+import secrets
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+EXIT_FAULT = 70
+"""What sysexits.h calls an internal software error."""
+
+MAX_BYTES = 1_000_000
+"""A larger file is begun anew: it is for the last faults, not for all."""
+
+
+def log_file() -> Path:
+    """Where faults of commands are written: below XDG_STATE_HOME, or ~/.local/state."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "lnliquid" / "errors.log"
+
+
+def report(error: BaseException) -> int:
+    """Write the traceback, without values of variables, to the file, and say where it is.
+
+    Returns the exit code. The message has nothing of the exception's own text, which may be
+    private; the file has mode 0600.
+    """
+    log_id = secrets.token_hex(4)
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    text = "".join(traceback.format_exception(error))
+    entry = f"{when} internal error, log id {log_id}\n{text}\n"
+    try:
+        path = _append(log_file(), entry)
+    except OSError:
+        path = _append(Path(tempfile.mkdtemp(prefix="lnliquid-")) / "errors.log", entry)
+    sys.stderr.write(
+        f"internal error, log id {log_id}: a fault of this program; {path} has the details under "
+        "that id, to be reported with what you typed\n"
+    )
+    return EXIT_FAULT
+
+
+def _append(path: Path, entry: str) -> Path:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    if path.exists() and path.stat().st_size > MAX_BYTES:
+        flags |= os.O_TRUNC
+    file = os.open(path, flags, 0o600)
+    try:
+        os.write(file, entry.encode())
+    finally:
+        os.close(file)
+    return path

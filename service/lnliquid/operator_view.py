@@ -1,0 +1,228 @@
+"""How the operator's commands look: swaps, a swap's timeline, and the inventory, for a terminal."""
+
+import sys
+import time
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.buyer.terminal import plain
+
+Shown = RenderableType
+"""Whatever can be printed."""
+
+WIDE = 110
+"""Columns from which tables show more."""
+PIPE_WIDTH = 200
+"""Width when the output goes to a program, which must not find lines cut."""
+STATE_STYLES = {
+    "CREATED": "yellow",
+    "FUNDED": "cyan",
+    "CLAIMED": "green",
+    "REFUNDED": "blue",
+    "FAILED": "red",
+}
+ACTORS = {
+    pb.ACTOR_DAEMON: "daemon",
+    pb.ACTOR_BUYER: "buyer",
+    pb.ACTOR_CHAIN: "chain",
+    pb.ACTOR_OPERATOR: "you",
+}
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where results go: as wide as the terminal, or wide enough for whole lines in a pipe."""
+    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPE_WIDTH
+    return Console(highlight=False, stderr=stderr, width=width)
+
+
+def state_name(state: "pb.SwapState.ValueType") -> str:
+    """The state as people write it."""
+    return pb.SwapState.Name(state).removeprefix("SWAP_STATE_")
+
+
+def state_text(swap: pb.Swap) -> Text:
+    """The state in its colour; dim once nothing can change any more."""
+    name = state_name(swap.state)
+    style = STATE_STYLES.get(name, "")
+    return Text(name, style=f"dim {style}" if swap.is_final else style)
+
+
+def units(amount: int, precision: int) -> str:
+    """An amount of the smallest unit in whole units, without trailing zeros."""
+    whole, part = divmod(amount, 10**precision)
+    digits = f"{part:0{precision}d}".rstrip("0") if precision else ""
+    return f"{whole:,}.{digits}" if digits else f"{whole:,}"
+
+
+def sats(msat: int) -> str:
+    """An amount of msat in sat."""
+    return units(msat, 3)
+
+
+def age(secs: int) -> str:
+    """A time span in its two largest units."""
+    secs = max(0, secs)
+    for size, name, below, lower in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m")):
+        if secs >= size:
+            rest = secs % size // below
+            return f"{secs // size}{name}{rest}{lower}" if rest else f"{secs // size}{name}"
+    return f"{secs // 60}m{secs % 60:02d}s" if secs >= 60 else f"{secs}s"
+
+
+def utc(at: int) -> str:
+    """A unix time for people."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
+
+
+def who(item: pb.OperatorSwap) -> str:
+    """Who acts next and by which block; a dash when nobody has to."""
+    if not item.HasField("outlook"):
+        return "-"
+    actor = ACTORS.get(item.outlook.actor, "-")
+    height = item.outlook.by_height
+    return f"{actor} by {height}" if height else actor
+
+
+def notes(item: pb.OperatorSwap) -> list[str]:
+    """What must not be overlooked."""
+    found = []
+    if item.paid_unclaimed:
+        found.append("PAID, NOT CLAIMED")
+    if item.forced_refund_reason:
+        found.append(f"refund ordered: {item.forced_refund_reason}")
+    return found
+
+
+def swaps_table(items: Iterable[pb.OperatorSwap], precision: int, width: int) -> Table:
+    """Swaps, one a row; ids are whole, for copying."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table.add_column("swap", no_wrap=True, min_width=36)
+    table.add_column("state", no_wrap=True)
+    table.add_column("age", justify="right", no_wrap=True)
+    table.add_column("amount", justify="right", no_wrap=width < WIDE, overflow="ellipsis")
+    if width >= WIDE:
+        table.add_column("sat", justify="right", no_wrap=True)
+    table.add_column("next", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("awaited", overflow="ellipsis", no_wrap=True)
+    now = int(time.time())
+    for item in items:
+        swap = item.swap
+        awaited = "; ".join(notes(item)) or item.outlook.awaited
+        row: list[RenderableType] = [
+            swap.swap_id,
+            state_text(swap),
+            age(now - swap.created_at),
+            units(swap.asset_amount, precision),
+            who(item),
+        ]
+        if width >= WIDE:
+            row.insert(4, sats(swap.total_price_msat))
+            row.append(Text(plain(awaited)))
+        table.add_row(*row, style="bold red" if item.paid_unclaimed else "")
+    return table
+
+
+def _grid(rows: Iterable[tuple[str, str]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(plain(value)))
+    return table
+
+
+def timeline(events: Iterable[pb.SwapEvent]) -> Group:
+    """What happened, oldest first; transactions on lines of their own, whole."""
+    lines = []
+    for event in events:
+        name = state_name(event.to_state)
+        line = Text(f"{utc(event.at)}  ", style="dim")
+        line.append(f"{name:8}  ", f"not dim {STATE_STYLES.get(name, '')}")
+        where = f"#{event.height}  " if event.height else ""
+        line.append(where + plain(event.cause), "not dim")
+        lines.append(line)
+        if event.txid:
+            lines.append(Text(f"  tx {event.txid}", style="dim"))
+    return Group(*lines)
+
+
+def when(by_height: int, tip_height: int) -> str:
+    """A height, and how far it is."""
+    if not by_height:
+        return ""
+    if not tip_height:
+        return f"block {by_height:,}"
+    left = by_height - tip_height
+    if left > 0:
+        return f"block {by_height:,}, {left:,} block{'s' if left > 1 else ''} from now"
+    return f"block {by_height:,}, {'now' if left == 0 else f'{-left:,} blocks ago'}"
+
+
+def swap_view(reply: pb.InspectSwapResponse, precision: int) -> Group:
+    """One swap: what it is, what happened, what is awaited, by which block, who acts."""
+    item, swap = reply.swap, reply.swap.swap
+    final = ", final" if swap.is_final else ""
+    rows = [
+        ("swap", swap.swap_id),
+        ("state", f"{state_name(swap.state)}{final}"),
+        ("request", swap.request_id),
+        ("sells", units(swap.asset_amount, precision)),
+        ("of asset", swap.asset_id),
+        ("for", f"{sats(swap.total_price_msat)} sat"),
+        ("to", swap.buyer_claim_address),
+        ("payment hash", swap.payment_hash),
+        ("funding", swap.funding_txid or "not signed yet"),
+        ("refund from", when(swap.refund_lock_height, 0) or "not decided yet"),
+    ]
+    if swap.spend_txid:
+        rows.append(("spent by", swap.spend_txid))
+    rows += [("note", note) for note in notes(item)]
+    parts: list[RenderableType] = [_grid(rows), Text("\nWhat happened (UTC, #block)", style="bold")]
+    parts.append(Padding(timeline(reply.events), (0, 0, 0, 2)))
+    parts.append(Text("\nWhat comes next", style="bold"))
+    if not item.HasField("outlook"):
+        parts.append(Padding("nothing: this swap is final", (0, 0, 0, 2)))
+        return Group(*parts)
+    ahead = item.outlook
+    rows = [("awaited", ahead.awaited), ("who acts", ACTORS.get(ahead.actor, "-"))]
+    if ahead.by_height:
+        rows.append(("by", when(ahead.by_height, reply.tip_height)))
+    if ahead.otherwise:
+        rows.append(("then", ahead.otherwise))
+    rows.append(("chain", f"block {reply.tip_height:,}" if reply.tip_height else "not reachable"))
+    parts.append(Padding(_grid(rows), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
+def inventory_table(status: pb.GetStatusResponse, width: int) -> Group:
+    """What is held of each asset, and how it is cut into lanes."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table.add_column("asset", no_wrap=width >= WIDE, overflow="ellipsis")
+    for name in ("available", "reserved", "locked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("lanes", justify="right", no_wrap=True)
+    coins: list[RenderableType] = []
+    for number, held in enumerate(status.assets):
+        precision = 8 if number else status.asset_precision  # the second one is L-BTC
+        name = "L-BTC" if number else held.asset_id
+        short = held.lanes < held.lanes_wanted
+        table.add_row(
+            name if width >= WIDE or number else f"{name[:12]}…",
+            *(
+                units(getattr(held, part), precision)
+                for part in ("available", "reserved", "locked")
+            ),
+            Text(f"{held.lanes} of {held.lanes_wanted}", style="yellow" if short else ""),
+        )
+        values = ", ".join(units(value, precision) for value in held.coins[:8])
+        more = f", and {len(held.coins) - 8} smaller" if len(held.coins) > 8 else ""
+        label = name if number else f"{name[:12]}…"
+        coins.append(Text(f"coins of {label}: {values or 'none'}{more}", style="dim"))
+    return Group(table, Text(), *coins)

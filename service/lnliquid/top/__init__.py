@@ -1,0 +1,1 @@
+"""`lnliquid top`: the live view for the operator, over the operator's gRPC listener."""

@@ -1,0 +1,179 @@
+"""A real operator's listener in this process, on a real database, for what an operator runs."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lnliquid.api.server import Listener, listen_operator
+from lnliquid.errors import BackendUnavailable
+from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
+from lnliquid.seller.create import Seller
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.meters import Meters
+from lnliquid.seller.metrics import Metrics
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.operator import Operator
+from lnliquid.seller.overview import Overview
+from lnliquid.seller.readiness import Readiness
+from lnliquid.settings import Settings
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.tables import OwnTxRow, Purpose
+from lnliquid.swap import InvoiceMark, State, Swap
+
+from .builders import (
+    SELLER,
+    StillClock,
+    make_request,
+    new_swap,
+    settings_values,
+    stock,
+    txid_of,
+)
+from .fakes import FakeChain, FakeLightning
+
+LOCK_HEIGHT = 1_000
+DEADLINE_SECS = 20.0
+
+
+class OperatorWorld:
+    """Database, operator, overview and metrics as the daemon puts them together, nodes faked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = StillClock()
+        self.settings = Settings(**settings_values(folder))
+        self.database = Database(self.settings.database, self.clock)
+        self.chain, self.lightning = FakeChain(), FakeLightning()
+        self.notices = Notices()
+        self.meters = Meters()
+        chain = ObservedChain(self.chain, Backend("electrum", self.meters, self.clock))
+        lightning = ObservedLightning(self.lightning, Backend("lightning", self.meters, self.clock))
+        self.observed_chain = chain
+        self.inventory = Inventory(self.database, chain, SELLER)
+        self.inventory.synced = True
+        self.readiness = Readiness(self.database, chain, lightning, self.inventory, self.settings)
+        rescue = RescueJournal(self.settings.rescue_journal_path)
+        self.funder = Funder(
+            self.database,
+            chain,
+            self.inventory,
+            rescue,
+            SELLER,
+            self.settings,
+            self.notices,
+            self.meters,
+        )
+        self.seller = Seller(
+            self.database,
+            self.readiness,
+            self.funder,
+            SELLER,
+            self.settings,
+            self.notices,
+            self.meters,
+        )
+        self.operator = Operator(self.database, SELLER, self.settings, self.notices)
+        self.overview = Overview(
+            self.database,
+            self.operator,
+            self.readiness,
+            chain,
+            lightning.record,
+            self.settings,
+            self.clock,
+        )
+        self.metrics = Metrics(self.database, self.overview, self.meters)
+        self.address = f"unix:{folder}/operator.sock"
+        self.listener: Listener | None = None
+
+    async def open(self) -> None:
+        """Listen, as the daemon does; again after `shut`, at the same address."""
+        self.listener = listen_operator(self.operator, self.overview, self.seller, self.address)
+        await self.listener.start()
+
+    async def shut(self) -> None:
+        """The daemon is gone for its clients."""
+        if self.listener is not None:
+            await self.listener.stop(0)
+            self.listener = None
+
+    async def close(self) -> None:
+        """End everything."""
+        await self.shut()
+        self.database.close()
+
+    async def stock(self) -> None:
+        """Coins for some swaps."""
+        await stock(self.database, asset=1_000_000, lbtc=1_000_000)
+
+    async def reserve(self, number: int) -> Swap:
+        """A swap that waits for its funding."""
+        request = make_request(number, asset_amount=1_000 * (number + 1))
+        swap, _ = await self.database.write(lambda tx: swap_store.create(tx, new_swap(request)))
+        return swap
+
+    async def change(self, before: Swap, *, cause: str, **changes: object) -> Swap:
+        """Store a changed swap, as the watcher does."""
+        from dataclasses import replace
+
+        after = replace(before, **changes)  # type: ignore[arg-type]  # fields of Swap
+        assert await self.database.write(lambda tx: swap_store.save(tx, before, after, cause=cause))
+        return after
+
+    async def sell(self, number: int) -> Swap:
+        """A swap that is FUNDED and can be paid."""
+        swap = await self.reserve(number)
+        txid = txid_of(1_000 + number)
+
+        def fund(tx: Transaction) -> None:
+            tx.add(
+                OwnTxRow(
+                    txid=txid,
+                    purpose=Purpose.FUNDING,
+                    raw=b"",
+                    fee_sats=50,
+                    vsize=500,
+                    created_at=tx.now,
+                    signed_height=self.chain.height,
+                )
+            )
+            tx.flush()
+            funded = swap_store.FundedSwap(swap.swap_id, LOCK_HEIGHT + number, 0, 1)
+            swap_store.bind_funding(tx, txid, [funded])
+
+        await self.database.write(fund)
+        stored = await self.database.read(lambda tx: swap_store.get(tx, swap.swap_id))
+        assert stored is not None
+        return await self.change(
+            stored,
+            cause="the funding has 2 of 2 confirmations",
+            state=State.FUNDED,
+            bolt11="lnert1example",
+            invoice_expires_at=self.clock.at + 3_600,
+            invoice_mark=InvoiceMark.ASKED,
+        )
+
+    async def pay_late(self, swap: Swap) -> Swap:
+        """The swap was paid and not claimed by its lock height."""
+        return await self.change(swap, cause="", invoice_mark=InvoiceMark.PAID, paid_unclaimed=True)
+
+    def break_nodes(self) -> None:
+        """Neither node can be reached."""
+        self.chain.broken = BackendUnavailable("electrum", "not connected to tcp://127.0.0.1:1")
+        self.lightning.is_down = True
+
+
+async def until(holds: Callable[[], bool], what: str) -> None:
+    """Poll until it holds; fails with `what` after a deadline."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + DEADLINE_SECS
+    while not holds():
+        assert loop.time() < end, f"not within {DEADLINE_SECS:g} s: {what}"
+        await asyncio.sleep(0.02)
+
+
+def ids(swaps: Sequence[Swap]) -> list[str]:
+    """Their swap ids."""
+    return [swap.swap_id for swap in swaps]
