@@ -439,7 +439,7 @@ def test_a_verdict_survives_json() -> None:
     verdict = good().swap_with(request_id="x").verdict()
     values = json.loads(json.dumps(verdict.to_dict()))
     assert values["ok"] is False
-    assert set(values["checks"][0]) == {"name", "ok", "expected", "found", "advice"}
+    assert set(values["checks"][0]) == {"name", "ok", "expected", "found", "advice", "meaning"}
     assert Verdict.from_dict(values) == verdict
 
 

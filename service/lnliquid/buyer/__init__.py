@@ -1,18 +1,35 @@
 """Buying an asset: the library behind `lnliquid buy`.
 
-`connect` opens the backends and gives a `Buyer`; `verify` alone is pure and needs none.
+`connect` opens the backends and gives a `Buyer`; `verify` and `verify_offline` are pure and need
+none. What goes wrong is raised as a kind of `BuyerError`, `BackendError` or `SettingsError`.
+`docs/examples/buy.py` is a whole program.
 """
 
 from lnliquid.buyer.client import Buyer, Outcome, new_request_id, quote_msat
-from lnliquid.buyer.errors import BuyerError
+from lnliquid.buyer.errors import (
+    AssetLost,
+    BuyerError,
+    OrderDiffers,
+    PaymentFailed,
+    SellerDeclined,
+    SellerUnavailable,
+    SwapBusy,
+    Unfinished,
+    VerdictNotClean,
+)
 from lnliquid.buyer.facts import Check, Expectations, FundingView, SwapReply, Verdict
 from lnliquid.buyer.journal import Journal, Order, Record, Step
+from lnliquid.buyer.offline import KnownTerms, OfflineVerdict, verify_offline
 from lnliquid.buyer.session import connect
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.buyer.verify import verify
 from lnliquid.buyer.work import Progress
+from lnliquid.errors import BackendError, SettingsError
+from lnliquid.swap import Offer
 
 __all__ = [
+    "AssetLost",
+    "BackendError",
     "Buyer",
     "BuyerError",
     "BuyerSettings",
@@ -20,15 +37,27 @@ __all__ = [
     "Expectations",
     "FundingView",
     "Journal",
+    "KnownTerms",
+    "Offer",
+    "OfflineVerdict",
     "Order",
+    "OrderDiffers",
     "Outcome",
+    "PaymentFailed",
     "Progress",
     "Record",
+    "SellerDeclined",
+    "SellerUnavailable",
+    "SettingsError",
     "Step",
+    "SwapBusy",
     "SwapReply",
+    "Unfinished",
     "Verdict",
+    "VerdictNotClean",
     "connect",
     "new_request_id",
     "quote_msat",
     "verify",
+    "verify_offline",
 ]

@@ -27,9 +27,39 @@ from lnliquid.terms import total_price_msat
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How far a purchase has come, without its secrets."""
+    """How far a purchase has come, without its secrets. Amounts in msat."""
 
     record: Record
+
+    @property
+    def request_id(self) -> str:
+        """What `resume` and the same order know it by."""
+        return self.record.order.request_id
+
+    @property
+    def swap_id(self) -> str | None:
+        """The seller's name for it; None before the seller has answered."""
+        return None if self.record.swap is None else str(self.record.swap["swap_id"])
+
+    @property
+    def step(self) -> Step:
+        """How far it is."""
+        return self.record.step
+
+    @property
+    def price_msat(self) -> int:
+        """What the seller asks; before it has answered, the most that was agreed to."""
+        return self.record.price_msat
+
+    @property
+    def paid_msat(self) -> int | None:
+        """What left the Lightning node, routing fees included; None while nothing is known to."""
+        return self.record.amount_sent_msat
+
+    @property
+    def claim_txid(self) -> str | None:
+        """What spends the asset output, as last seen; None while nothing does."""
+        return self.record.spend_txid or None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -94,6 +124,16 @@ class Buyer:
             elif differing := _differing(record.order, order):
                 raise OrderDiffers(order.request_id, differing)
             return await self._run(record, dry_run)
+
+    async def check(self, order: Order, *, offer: Offer | None = None) -> Verdict:
+        """Have the swap made and run every check on it; nothing is paid. `buy` then pays.
+
+        Raises `VerdictNotClean`, which holds the verdict, when a check fails.
+        """
+        outcome = await self.buy(order, offer=offer, dry_run=True)
+        if outcome.verdict is None:
+            raise BuyerError(f"{order.request_id} ended as {outcome.step.value}, before any check")
+        return outcome.verdict
 
     async def resume(self, name: str) -> Outcome:
         """Go on with a purchase of the journal, a dry run too; an ended one is looked at again.

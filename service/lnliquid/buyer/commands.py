@@ -1,18 +1,27 @@
 """The buyer's commands: offer, buy, resume, history, show, balance."""
 
-import re
 import sys
 import uuid
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lnliquid.buyer import purchase, terminal
+from lnliquid.buyer import purchase, terminal, verify_command, words
 from lnliquid.buyer.client import Outcome, new_request_id, quote_msat
 from lnliquid.buyer.facts import Verdict
-from lnliquid.buyer.journal import Journal, Order, Record
+from lnliquid.buyer.journal import Journal, Order, Record, Step
+from lnliquid.buyer.options import (
+    DEFAULT_DIR,
+    AssetOption,
+    DirOption,
+    ElectrumOption,
+    JsonOption,
+    LightningOption,
+    NetworkOption,
+    SellerOption,
+    option,
+)
 from lnliquid.buyer.seller import Seller
 from lnliquid.buyer.session import connect
 from lnliquid.buyer.settings import BuyerSettings
@@ -20,34 +29,6 @@ from lnliquid.swap import Offer
 from lnliquid.terms import MAX_AMOUNT
 
 DEFAULT_CONFS = 2
-_ENV = "LNLIQUID_BUYER_"
-
-
-def _option(name: str, text: str, **more: Any) -> Any:
-    variable = _ENV + name.upper().replace("-", "_")
-    return typer.Option(f"--{name}", envvar=variable, help=text, **more)
-
-
-def _asset_id(text: str) -> str:
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise typer.BadParameter(f"{text!r} is not an asset id: 64 hex digits are needed")
-    return text.lower()
-
-
-SellerOption = Annotated[str, _option("seller", "Seller's gRPC address: host:port or unix:/path.")]
-ElectrumOption = Annotated[str, _option("electrum", "Your Electrum server: tcp://host:port.")]
-LightningOption = Annotated[
-    Path, _option("lightning-rpc", "Unix socket `lightning-rpc` of your Core Lightning.")
-]
-NetworkOption = Annotated[
-    str, _option("network", "Liquid chain: liquidv1, liquidtestnet or liquid-regtest.")
-]
-DirOption = Annotated[
-    Path, _option("dir", "Your journal and mnemonic; made when missing. Back it up.")
-]
-AssetOption = Annotated[str, _option("asset", "Asset id, 64 hex digits.", callback=_asset_id)]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-DEFAULT_DIR = Path("~/.lnliquid-buyer")
 
 
 def register(cli: typer.Typer) -> None:
@@ -59,13 +40,30 @@ def register(cli: typer.Typer) -> None:
         ("history", history, "lnliquid history"),
         ("show", show, "lnliquid show 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 --json"),
         ("balance", balance, "lnliquid balance --asset 5ac9…"),
+        (
+            "verify",
+            verify_command.verify,
+            "lnliquid verify swap.json --network liquidv1 --offer offer.json",
+        ),
     ):
-        epilog = f"\b\nExample:\n  {example}\n\n{terminal.EXIT_CODES}"
+        codes = verify_command.EXIT_CODES if name == "verify" else terminal.EXIT_CODES
+        epilog = f"\b\nExample:\n  {example}\n\n{codes}"
         cli.command(name, epilog=epilog, rich_help_panel="Buyer")(command)
 
 
-def offer(asset: AssetOption, seller: SellerOption, as_json: JsonOption = False) -> None:
-    """Show what a seller sells of an asset, at what price, under which rules."""
+def offer(
+    asset: AssetOption,
+    seller: SellerOption,
+    amount: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_AMOUNT, help="Also say what this much would cost."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a seller sells of an asset, at what price, under which rules.
+
+    Nothing is ordered or locked.
+    """
 
     async def ask() -> Offer:
         client = Seller(seller)
@@ -75,12 +73,17 @@ def offer(asset: AssetOption, seller: SellerOption, as_json: JsonOption = False)
             await client.close()
 
     with terminal.clean_errors(as_json):
-        values = asdict(purchase.run_now(ask()))
+        found = purchase.run_now(ask())
+        price_msat = None if amount is None else quote_msat(found, amount)
     if as_json:
-        terminal.show_json(values)
-    else:
-        for name, value in values.items():
-            terminal.show(f"{name:26} {value}")
+        quote = {} if amount is None else {"amount": amount, "total_price_msat": price_msat}
+        terminal.show_json(asdict(found) | quote)
+        return
+    for row in words.offer_rows(found, seller):
+        terminal.show(words.columns([row], width=14), indent=14)
+    if amount is not None and price_msat is not None:
+        what = f"{words.units(amount, found.asset_precision)} for {words.sats(price_msat)}"
+        terminal.show(words.columns([("quote", what)], width=14), indent=14)
 
 
 def buy(
@@ -115,7 +118,7 @@ def buy(
         typer.Option(min=0, help="Most for Lightning fees, msat; else 1 % and at least 5000."),
     ] = None,
     pay_wait_secs: Annotated[
-        int, _option("pay-wait-secs", "How long your node looks for a route, s.", min=1)
+        int, option("pay-wait-secs", "How long your node looks for a route, s.", min=1)
     ] = BuyerSettings.pay_wait_secs,
     dry_run: Annotated[
         bool,
@@ -133,43 +136,15 @@ def buy(
     """Buy an asset: pay a Lightning invoice, receive the asset on Liquid.
 
     Everything is checked before anything is paid, and stored before it is done: after a crash,
-    `lnliquid resume` goes on.
+    `lnliquid resume` goes on. You are asked before the seller locks the asset, and again, with the
+    result of every check, before you pay.
     """
     if not dry_run and yes and max_price_msat is None:
         raise typer.BadParameter("with --yes a limit is needed: --max-price-msat")
-    if not dry_run and not yes and (as_json or not sys.stdin.isatty()):
+    asks = not (yes or dry_run)
+    if asks and (as_json or not sys.stdin.isatty()):
         raise typer.BadParameter("nobody can be asked here: --yes and --max-price-msat are needed")
     name = _uuid(request_id) if request_id else new_request_id()
-
-    async def run(settings: BuyerSettings, stored: Order | None) -> Outcome:
-        async with connect(settings, terminal.say_progress) as buyer:
-            quoted = None
-            if stored is None:
-                quoted = await buyer.offer(asset)
-                price_msat = quote_msat(quoted, amount)
-                terminal.say(f"   offer  {amount} of {asset} for {price_msat} msat")
-            else:
-                price_msat = stored.max_price_msat
-            order = Order(
-                request_id=name,
-                asset_id=asset,
-                amount=amount,
-                max_price_msat=max_price_msat or price_msat,
-                min_confs=confs or (stored.min_confs if stored else DEFAULT_CONFS),
-                max_fee_msat=_first(
-                    max_fee_msat,
-                    stored.max_fee_msat if stored else None,
-                    max(5_000, price_msat // 100),
-                ),
-            )
-            if not (yes or dry_run):
-                typer.confirm(
-                    f"Pay up to {order.max_price_msat} msat and {order.max_fee_msat} msat of fees?",
-                    abort=True,
-                    err=True,
-                )
-            return await buyer.buy(order, offer=quoted, dry_run=dry_run)
-
     with terminal.clean_errors(as_json):
         settings = BuyerSettings(
             directory=directory.expanduser(),
@@ -181,7 +156,61 @@ def buy(
         )
         journal = Journal(settings.directory)
         found = journal.find(name)
-    purchase.finish(journal, name, as_json, run(settings, found.order if found else None))
+        stored = found.order if found else None
+        quoted = None if found else purchase.run_now(_quote(settings, asset))
+        price_msat = stored.max_price_msat if stored else 0
+        if quoted:
+            price_msat = quote_msat(quoted, amount)
+        order = Order(
+            request_id=name,
+            asset_id=asset,
+            amount=amount,
+            max_price_msat=max_price_msat or price_msat,
+            min_confs=confs or (stored.min_confs if stored else DEFAULT_CONFS),
+            max_fee_msat=_first(
+                max_fee_msat,
+                stored.max_fee_msat if stored else None,
+                max(5_000, price_msat // 100),
+            ),
+        )
+
+    async def run(quoted: Offer | None, dry_run: bool) -> Outcome:
+        async with connect(settings, terminal.say_progress) as buyer:
+            return await buyer.buy(order, offer=quoted, dry_run=dry_run)
+
+    if quoted:
+        for row in words.quote_rows(
+            quoted,
+            amount,
+            max_price_msat=order.max_price_msat,
+            max_fee_msat=order.max_fee_msat,
+            confs=order.min_confs,
+        ):
+            terminal.say(words.columns([row]), indent=13)
+    with terminal.clean_errors(as_json):
+        if asks and found is None and price_msat <= order.max_price_msat:
+            purchase.agree(
+                "Have the seller lock it for you? Nothing is paid yet.",
+                "not ordered: nothing is locked and nothing is paid",
+            )
+        if asks and (found is None or found.step in (Step.REQUESTED, Step.CREATED)):
+            _, code = purchase.conclude(journal, name, run(quoted, dry_run=True))
+            if code:
+                raise typer.Exit(code)
+            record = journal.load(name)
+            terminal.say_verdict(Verdict.from_dict(record.verdict or {"checks": []}))
+            purchase.agree(
+                f"Every check passed. Pay {words.sats(record.price_msat)}, and up to "
+                f"{words.sats(order.max_fee_msat)} of fees?",
+                words.next_step(record),
+            )
+    purchase.finish(journal, name, as_json, run(quoted, dry_run))
+
+
+async def _quote(settings: BuyerSettings, asset: str) -> Offer:
+    # The backends are opened too: without them there is no use in asking anybody.
+    async with connect(settings) as buyer:
+        return await buyer.offer(asset)
 
 
 def resume(
@@ -192,7 +221,7 @@ def resume(
         str | None, typer.Argument(help="Request id or swap id; all unfinished ones if left out.")
     ] = None,
     seller: Annotated[
-        str, _option("seller", "The seller's address, if it is not the stored one any more.")
+        str, option("seller", "The seller's address, if it is not the stored one any more.")
     ] = "",
     directory: DirOption = DEFAULT_DIR,
     as_json: JsonOption = False,
@@ -250,9 +279,11 @@ def history(directory: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> 
             {"purchases": [record.public_dict() for record in records], "damaged": damaged}
         )
         return
+    if records:
+        terminal.show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
     for record in records:
-        order = record.order
-        terminal.show(f"{order.request_id}  {record.label:20} {order.amount} of {order.asset_id}")
+        for line in words.history_lines(record):
+            terminal.show(line)
     if not records:
         terminal.show("no purchases yet")
 
@@ -270,8 +301,7 @@ def show(
         return
     purchase.show_record(record)
     if record.verdict:
-        for check in Verdict.from_dict(record.verdict).checks:
-            terminal.show(str(check))
+        terminal.show_verdict(Verdict.from_dict(record.verdict))
 
 
 def balance(
@@ -289,11 +319,15 @@ def balance(
             return await buyer.balance(asset)
 
     with terminal.clean_errors(as_json):
+        records = Journal(directory.expanduser()).all()
         amount = purchase.run_now(read())
     if as_json:
         terminal.show_json({"asset_id": asset, "balance": amount})
     else:
-        terminal.show(str(amount))
+        # The only place that knows the precision without asking a seller.
+        known = (r.offer.get("asset_precision") for r in records if r.order.asset_id == asset)
+        rows = [("balance", words.units(amount, next(known, None))), ("asset", asset)]
+        terminal.show(words.columns(rows))
 
 
 def _unfinished(journal: Journal) -> list[Record]:

@@ -82,6 +82,10 @@ class VerdictNotClean(BuyerError):
         self.verdict = verdict
 
 
+class NotAgreed(BuyerError):
+    """The person said no, or could not be asked to the end."""
+
+
 class PaymentFailed(BuyerError):
     """Lightning could not pay; no money left. The swap can still be resumed while it lasts."""
 

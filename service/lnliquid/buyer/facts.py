@@ -106,18 +106,20 @@ class FundingView:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what was expected, what was found, and what to do when they differ."""
+    """One check: what was expected and found; of a failed one what to do, and what it means."""
 
     name: str
     ok: bool
     expected: str
     found: str
-    advice: str
+    advice: str = ""
+    meaning: str = ""
 
     def __str__(self) -> str:
         if self.ok:
             return f"ok    {self.name}: {self.found}"
-        return f"WRONG {self.name}: expected {self.expected}, found {self.found}. {self.advice}"
+        differs = f"expected {self.expected}, found {self.found}"
+        return f"WRONG {self.name}: {differs}. {self.meaning} {self.advice}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class Verdict:
         return tuple(check for check in self.checks if not check.ok)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `{"ok": bool, "checks": [{name, ok, expected, found, advice}, …]}`."""
+        """For JSON: `{"ok": bool, "checks": [{name, ok, expected, found, advice, meaning}, …]}`."""
         return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
 
     @classmethod

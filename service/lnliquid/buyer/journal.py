@@ -104,7 +104,17 @@ class Record:
         """How far it is, for a person."""
         if self.step is Step.CLAIMING and self.spend_txid:
             return "claimed, unconfirmed"
-        return f"{self.step.value}, dry run" if self.dry_run else self.step.value
+        return f"{self.step.value}, dry run" if self.is_dry_run else self.step.value
+
+    @property
+    def is_dry_run(self) -> bool:
+        """True while it was only looked at: plain `resume` leaves it alone."""
+        return self.dry_run and not self.step.is_over
+
+    @property
+    def price_msat(self) -> int:
+        """Amount of the invoice; before there is a reply, the most that was agreed to."""
+        return int(self.swap["total_price_msat"]) if self.swap else self.order.max_price_msat
 
     def public_dict(self) -> dict[str, Any]:
         """For output: everything but the preimage and the raw bytes that contain it."""

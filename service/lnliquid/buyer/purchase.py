@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import typer
 
-from lnliquid.buyer import terminal
+from lnliquid.buyer import terminal, words
 from lnliquid.buyer.client import Outcome
-from lnliquid.buyer.errors import EXIT_UNAVAILABLE, BuyerError, Unfinished
+from lnliquid.buyer.errors import EXIT_UNAVAILABLE, BuyerError, NotAgreed, Unfinished
 from lnliquid.buyer.facts import Verdict
 from lnliquid.buyer.journal import Journal, Record, Step
 from lnliquid.errors import BackendError, SettingsError
@@ -62,19 +62,17 @@ def finish(
 
 
 def show_record(record: Record) -> None:
-    """The purchase in a few lines on stdout, without secrets."""
-    order, swap = record.order, record.swap or {}
-    terminal.show(f"request      {order.request_id}")
-    terminal.show(f"swap         {swap.get('swap_id', '-')}")
-    terminal.show(f"bought       {order.amount} of {order.asset_id}")
-    terminal.show(f"price        {swap.get('total_price_msat', '-')} msat")
-    terminal.show(f"to           {record.claim_address}")
-    terminal.show(f"claim        {record.spend_txid or '-'}")
-    terminal.show(f"step         {record.label}")
-    if record.note:
-        terminal.show(f"note         {record.note}")
-    if record.dry_run:
-        terminal.show(
-            "dry run: nothing was paid. The seller's coins stay locked until block "
-            f"{swap.get('refund_lock_height', '-')}; `lnliquid resume {order.request_id}` pays."
-        )
+    """The purchase on stdout, without secrets."""
+    for row in words.record_rows(record):
+        terminal.show(words.columns([row]), indent=13)
+
+
+def agree(question: str, otherwise: str) -> None:
+    """Ask the person. Raises `NotAgreed`, saying `otherwise`, unless the answer is yes."""
+    try:
+        is_agreed = typer.confirm(question, err=True)
+    except typer.Abort:  # Ctrl-C, or the end of the input
+        terminal.say("")
+        is_agreed = False
+    if not is_agreed:
+        raise NotAgreed(otherwise)

@@ -59,7 +59,7 @@ class Seller:
         """What the seller sells of this asset."""
         request = swap_pb2.GetOfferRequest(asset_id=asset_id)
         answer = await self._call(lambda: self._stub.GetOffer(request, timeout=self._call_secs))
-        return _offer(answer.offer)
+        return offer_of(answer.offer)
 
     async def create(self, order: Order, claim_address: str) -> SwapReply:
         """Ask for the swap; safe to repeat with the same order."""
@@ -72,25 +72,33 @@ class Seller:
             request_id=order.request_id,
         )
         answer = await self._call(lambda: self._stub.CreateSwap(request, timeout=self._create_secs))
-        return _swap(answer.swap)
+        return swap_of(answer.swap)
 
     async def swap(self, swap_id: str) -> SwapReply:
         """The swap as it stands."""
         request = swap_pb2.GetSwapRequest(swap_id=swap_id)
         answer = await self._call(lambda: self._stub.GetSwap(request, timeout=self._call_secs))
-        return _swap(answer.swap)
+        return swap_of(answer.swap)
 
     async def _call(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
-            message = error.details() or "no reason given"
+            message = _reason(error.details() or "")
             if error.code() in _MAY_PASS:
                 raise SellerUnavailable(self.address, message) from None
             raise SellerDeclined(error.code().name, message) from None
 
 
-def _offer(offer: swap_pb2.Offer) -> Offer:
+def _reason(details: str) -> str:
+    """The seller's text; of gRPC's own account of a failed connection only its cause."""
+    if details.startswith("failed to connect"):
+        return "it cannot be reached: " + details.rpartition(": ")[2].lower()
+    return details or "no reason given"
+
+
+def offer_of(offer: swap_pb2.Offer) -> Offer:
+    """The schema's offer as the domain has it."""
     return Offer(
         network=offer.network,
         asset_id=offer.asset_id,
@@ -111,7 +119,8 @@ def _offer(offer: swap_pb2.Offer) -> Offer:
     )
 
 
-def _swap(swap: swap_pb2.Swap) -> SwapReply:
+def swap_of(swap: swap_pb2.Swap) -> SwapReply:
+    """The schema's swap as the checks read it."""
     return SwapReply(
         swap_id=swap.swap_id,
         request_id=swap.request_id,

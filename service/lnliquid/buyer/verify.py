@@ -7,6 +7,7 @@ raises: what a seller sent may be damaged in any way, and that is a failed check
 from datetime import UTC, datetime
 
 from lnliquid.buyer import bolt11
+from lnliquid.buyer.advice import ADVICE
 from lnliquid.buyer.facts import Check, Expectations, FundingView, SwapReply, Verdict
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
@@ -21,7 +22,6 @@ from lnliquid.terms import (
 )
 
 _HASHLOCK = slice(7, 39)  # where the payment hash stands in the HTLC script
-_DO_NOT_PAY = "Do not pay; the seller does not keep to what it offered."
 
 
 def hold_blocks(swap: SwapReply, offer: Offer) -> int:
@@ -69,22 +69,20 @@ def verify(
 
 def _request_checks(swap: SwapReply, offer: Offer, want: Expectations) -> tuple[Check, ...]:
     return (
-        _same("network", want.network, offer.network, "Use a seller on your network."),
-        _same("request", want.request_id, swap.request_id, _DO_NOT_PAY),
+        _same("network", want.network, offer.network),
+        _same("request", want.request_id, swap.request_id),
         _same(
             "state",
             State.FUNDED.name,
             "unknown" if swap.state is None else swap.state.name,
-            "Only a funded swap can be paid; look at it again later.",
         ),
         _same(
             "asset",
             want.asset_id,
             swap.asset_id if swap.asset_id == offer.asset_id else f"{offer.asset_id} in the offer",
-            _DO_NOT_PAY,
         ),
-        _same("amount", str(want.asset_amount), str(swap.asset_amount), _DO_NOT_PAY),
-        _same("claim address", want.claim_address, swap.claim_address, _DO_NOT_PAY),
+        _same("amount", str(want.asset_amount), str(swap.asset_amount)),
+        _same("claim address", want.claim_address, swap.claim_address),
     )
 
 
@@ -109,55 +107,47 @@ def _invoice_checks(
             readable,
             "a signed invoice",
             reading,
-            "The seller's invoice is damaged; read the swap again.",
         ),
         _check(
             "invoice network",
             invoice.currency in currencies,
             " or ".join(f"ln{c}" for c in currencies) or f"a known network, not {want.network}",
             f"ln{invoice.currency}",
-            "The invoice is of another network.",
         ),
         _same(
             "invoice signer",
             offer.lightning_node_id,
             invoice.payee or "none",
-            "Do not pay: the payment would go to a node that is not the seller's.",
         ),
         _check(
             "payment hash",
             readable and invoice_hash == swap.payment_hash == script_hash,
             f"one hash everywhere, {swap.payment_hash} in the swap",
             f"{invoice_hash or 'none'} in the invoice, {script_hash or 'none'} in the script",
-            "Do not pay: the payment would not reveal what unlocks the asset.",
         ),
         _check(
             "price",
             quote is not None and amount_msat == swap.total_price_msat == quote,
             f"{quote} msat as quoted",
             f"{amount_msat} msat in the invoice, {swap.total_price_msat} in the swap",
-            "The price changed; ask for a new offer.",
         ),
         _check(
             "price limit",
             amount_msat is not None and amount_msat <= want.max_total_price_msat,
             f"at most {want.max_total_price_msat} msat",
             f"{amount_msat} msat",
-            "It costs more than you agreed to.",
         ),
         _check(
             "invoice expiry",
             now < invoice.expires_at,
             f"after {_time(now)}",
             _time(invoice.expires_at) if readable else "none",
-            "The invoice can no longer be paid; buy again with a new request id.",
         ),
         _check(
             "invoice CLTV",
             0 < cltv_blocks <= hold,
             f"at most {hold} blocks",
             f"{cltv_blocks} blocks",
-            "The payment could be held longer than the swap allows.",
         ),
     )
 
@@ -187,7 +177,6 @@ def _script_checks(swap: SwapReply, want: Expectations) -> tuple[Check, ...]:
             ok,
             wanted,
             swap.witness_script.hex() or "none",
-            "Do not pay: your key might not be able to claim the asset.",
         ),
     )
 
@@ -221,14 +210,12 @@ def _funding_checks(
             "funding transaction",
             swap.funding_txid or "a txid",
             found_txid,
-            "It is not the transaction that the seller names, or it has not reached your server.",
         ),
         _check(
             "asset output",
             asset_ok,
             f"{want.asset_amount} of {want.asset_id}, explicit, to the HTLC",
             asset_found,
-            "Do not pay: the asset is not locked for you.",
         ),
         _check(
             "subsidy output",
@@ -238,28 +225,24 @@ def _funding_checks(
             f"{max(swap.subsidy_sats, offer.fee_subsidy_sats)} sat of L-BTC, explicit, to the HTLC,"
             " in an output of its own",
             subsidy_found,
-            "Do not pay: the claim's fee is not locked for you as offered.",
         ),
         _check(
             "claim fee",
             swap.subsidy_sats >= claim_fee,
             f"at least {claim_fee} sat at {want.claim_rate_sats_per_kvb} sat/kvB",
             f"{swap.subsidy_sats} sat",
-            "The claim might not confirm in time; wait for lower fees.",
         ),
         _check(
             "confirmations",
             confs >= max(1, want.min_funding_confs),
             f"at least {max(1, want.min_funding_confs)}",
             str(confs),
-            "Wait for more blocks, then resume.",
         ),
         _check(
             "unspent",
             not spent,
             "both HTLC outputs unspent",
             "; ".join(spent) or "both HTLC outputs unspent",
-            "Do not pay: there is nothing left to claim.",
         ),
     )
 
@@ -294,14 +277,12 @@ def _time_checks(swap: SwapReply, offer: Offer, want: Expectations, tip: Tip) ->
             budget.is_safe and times.max_ln_cltv_blocks > 0,
             f"at least {budget.needed_secs} s from funding to refund",
             str(budget),
-            "The seller could take the asset back while your payment is still held.",
         ),
         _check(
             "blocks left",
             left >= needed,
             f"at least {needed} before the refund opens",
             f"{left} (refund at {swap.refund_lock_height}, tip {tip.height})",
-            "Too late to pay safely; buy again with a new request id.",
         ),
     )
 
@@ -313,9 +294,12 @@ def _time(unix_secs: int) -> str:
         return f"{unix_secs} s"
 
 
-def _check(name: str, ok: bool, expected: str, found: str, advice: str) -> Check:
-    return Check(name, ok, expected, found, "" if ok else advice)
+def _check(name: str, ok: bool, expected: str, found: str) -> Check:
+    advice = ADVICE[name]
+    if ok:
+        return Check(name, ok, expected, found)
+    return Check(name, ok, expected, found, advice.action, advice.meaning)
 
 
-def _same(name: str, expected: str, found: str, advice: str) -> Check:
-    return _check(name, expected == found, expected, found, advice)
+def _same(name: str, expected: str, found: str) -> Check:
+    return _check(name, expected == found, expected, found)

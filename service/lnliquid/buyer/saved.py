@@ -1,0 +1,133 @@
+"""Reading what a buyer has saved: a seller's answer, an offer, a raw transaction.
+
+A swap comes in one of two forms: protobuf JSON of the schema, as `grpcurl` prints it (`Swap` alone,
+or an answer with the field `swap`), or what `lnliquid buy`, `show` and `resume` print with
+`--json`. Both are read through the schema, so a value of a wrong kind or size is noticed here.
+"""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from ln_liquid_swap.v1 import swap_pb2
+from lnliquid.buyer.errors import EXIT_USAGE, BuyerError
+from lnliquid.buyer.facts import SwapReply
+from lnliquid.buyer.offline import KnownTerms
+from lnliquid.buyer.seller import offer_of, swap_of
+from lnliquid.swap import Offer, State
+
+M = TypeVar("M", bound=Message)
+
+
+class FileUnusable(BuyerError):
+    """A file cannot be read, or does not hold what it should."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(f"{path}: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """A swap, and the terms that came with it: None when the file holds the seller's words only."""
+
+    swap: SwapReply
+    terms: KnownTerms | None
+
+
+def read_answer(path: Path) -> SavedAnswer:
+    """The swap of a file in either form. Raises `FileUnusable`."""
+    values = _json_object(path)
+    if "order" in values and "claim_address" in values:
+        return _purchase(path, values)
+    message = _parsed(path, values.get("swap", values), swap_pb2.Swap())
+    if not message.swap_id:
+        raise FileUnusable(path, "it holds no swap; save what GetSwap or CreateSwap answers")
+    return SavedAnswer(swap_of(message), None)
+
+
+def read_offer(path: Path) -> Offer:
+    """The offer that GetOffer or `lnliquid offer --json` printed. Raises `FileUnusable`."""
+    values = _json_object(path)
+    message = _parsed(path, values.get("offer", values), swap_pb2.Offer())
+    if not message.lightning_node_id:
+        raise FileUnusable(path, "it holds no offer; save what GetOffer answers")
+    return offer_of(message)
+
+
+def read_transaction(path: Path) -> bytes:
+    """A raw transaction in hex; white space does not matter. Raises `FileUnusable`."""
+    try:
+        return bytes.fromhex("".join(_text(path).split()))
+    except ValueError:
+        raise FileUnusable(path, "it is not a raw transaction in hex") from None
+
+
+def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
+    """What our own commands print: the buyer's order stands beside the seller's reply."""
+    if not values.get("swap"):
+        raise FileUnusable(path, "the seller had not replied yet when this was saved")
+    try:
+        plain, order = dict(values["swap"]), values["order"]
+        script, state = bytes.fromhex(plain.pop("witness_script")), plain.pop("state")
+        plain["fee_subsidy_sats"] = plain.pop("subsidy_sats")
+        plain["buyer_claim_address"] = plain.pop("claim_address")
+        plain["witness_script"] = base64.b64encode(script).decode()
+        plain["state"] = int(State[state]) if state else 0
+        request = {
+            "request_id": order["request_id"],
+            "asset_id": order["asset_id"],
+            "asset_amount": order["amount"],
+            "max_total_price_msat": order["max_price_msat"],
+            "min_funding_confs": order["min_confs"],
+            "buyer_claim_address": values["claim_address"],
+        }
+        network, offer = str(values["network"]), values["offer"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise FileUnusable(path, f"it is damaged: {type(error).__name__} {error}") from None
+    asked = _parsed(path, request, swap_pb2.CreateSwapRequest())
+    terms = KnownTerms(
+        network=network,
+        offer=offer_of(_parsed(path, offer, swap_pb2.Offer())),
+        request_id=asked.request_id,
+        asset_id=asked.asset_id,
+        amount=asked.asset_amount,
+        max_price_msat=asked.max_total_price_msat,
+        min_confs=asked.min_funding_confs,
+        claim_address=asked.buyer_claim_address,
+    )
+    return SavedAnswer(swap_of(_parsed(path, plain, swap_pb2.Swap())), terms)
+
+
+def _parsed(path: Path, values: Any, message: M) -> M:
+    if not isinstance(values, dict):
+        raise FileUnusable(path, "it does not fit the schema: an object is needed")
+    try:
+        return json_format.ParseDict(values, message, ignore_unknown_fields=True)
+    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
+        raise FileUnusable(path, f"it does not fit the schema: {error}") from None
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(_text(path))
+    except (ValueError, RecursionError):
+        raise FileUnusable(path, "it is not JSON") from None
+    if not isinstance(values, dict):
+        raise FileUnusable(path, "it is not a JSON object")
+    return values
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError as error:
+        raise FileUnusable(path, error.strerror or "it cannot be read") from None
+    except ValueError:
+        raise FileUnusable(path, "it is not text") from None
