@@ -12,21 +12,21 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.ports import Clock
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 T = TypeVar("T")
 
@@ -52,6 +52,8 @@ class Database:
         self._clock = clock
         self.commits = 0
         """Number of commits so far, each one an fsync."""
+        self.failed = False
+        """True after a commit that failed, as on a full disk, until one succeeds."""
         self.stamp: int | None = 0
         """Another one after each commit, None while one is on its way to the disk.
 
@@ -152,7 +154,9 @@ class Database:
                 finally:
                     self.stamp = self._attempts
             self.commits += 1
+            self.failed = False
         except SQLAlchemyError as error:
+            self.failed = True
             failure = StoreFailure(_reason(error))
             # A refusal too was judged on rows of this group that are not there.
             done = [(future, None, failure) for _, future in group]
@@ -225,17 +229,28 @@ def _engine(path: Path, begin: str) -> Engine:
     return engine
 
 
-def _alembic() -> Config:
+# Alembic is loaded by who opens a database: it takes a quarter of a second, and each `lnliquid`
+# command would pay for it.
+
+
+def _alembic() -> "Config":
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(files("lnliquid.store") / "migrations"))
     return config
 
 
 def _known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
     return {s.revision for s in ScriptDirectory.from_config(_alembic()).walk_revisions()}
 
 
 def _migrate(engine: Engine, path: Path) -> None:
+    from alembic import command
+    from alembic.util import CommandError
+
     config, known = _alembic(), _known_revisions()
     try:
         with engine.connect() as connection:
@@ -284,3 +299,45 @@ def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
         raise StoreFailure(_reason(error)) from None
     finally:
         engine.dispose()
+
+
+def schema_revision(session: Transaction) -> str:
+    """The migration that a database is at."""
+    return str(_current_revision(session.connection()))
+
+
+def copy_file(source: Path, target: Path, *, busy_attempts: int = 20) -> None:
+    """Copy a database that a daemon may be writing into `target`, an empty file, and check it.
+
+    The copy is one moment of the source, whole transactions only (SQLite's online backup, in one
+    step), and one file: no `-wal` belongs to it. The source is not changed and its writer does not
+    wait. Raises `StoreFailure`, also when another process keeps the source locked for that many
+    attempts, 0.25 s each; `target` is worthless then. Syncing it is the caller's work.
+    """
+    attempts = 0
+
+    def still_busy(_status: int, _remaining: int, _total: int) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > busy_attempts:
+            raise StoreFailure("the database stays locked by another process")
+
+    try:
+        with (
+            closing(
+                sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=0)
+            ) as original,
+            closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            original.backup(copy, progress=still_busy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            problems = [str(row[0]) for row in copy.execute("PRAGMA integrity_check")]
+            problems = [] if problems == ["ok"] else problems
+            problems += [
+                f"a row of {row[0]} refers to a row of {row[2]} that is not there"
+                for row in copy.execute("PRAGMA foreign_key_check")
+            ]
+    except sqlite3.Error as error:
+        raise StoreFailure(str(error)) from None
+    if problems:
+        raise StoreFailure(f"the copy is damaged, and so is the source: {'; '.join(problems[:5])}")

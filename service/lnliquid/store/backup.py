@@ -1,0 +1,103 @@
+"""Backups of the database: checked copies of one moment, files that appear whole or not at all.
+
+A backup is named `<database>-<time, UTC>.sqlite`. It is one file, private (mode 0600), and is never
+overwritten.
+"""
+
+import os
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import func, select
+from sqlmodel import col
+
+from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.store.sqlite import Transaction, copy_file, read_file, schema_revision
+from lnliquid.store.tables import EventRow, SwapRow
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A backup that was made and checked."""
+
+    path: Path
+    size_bytes: int
+    revision: str
+    """Migration that the copy is at."""
+    swaps: int
+    last_event: int
+    """Number of the newest event in it, 0 without one."""
+    removed: tuple[Path, ...]
+    """Older backups that were removed."""
+
+
+def take_backup(database: Path, directory: Path, now: int, keep: int | None = None) -> Backup:
+    """Copy `database` into `directory`, check the copy, then remove all but the newest `keep`.
+
+    `now`: unix seconds, for the name. The daemon may be running. Raises `SettingsError` when
+    database or directory are not there or a backup of this second exists, and `StoreFailure` when
+    the copy cannot be made or is not sound; nothing is left of it then, and nothing was removed.
+    Also `StoreFailure`, after the copy is made, when an older one cannot be removed.
+    """
+    if not database.is_file():
+        raise SettingsError((f"there is no database {database}",), hint="")
+    if not directory.is_dir():  # not made here: it may be a disk that is not mounted
+        raise SettingsError((f"there is no directory {directory}",), hint="")
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    path = directory / f"{database.stem}-{stamp}.sqlite"
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        # Whoever has made this file owns the name, so that looking at `path` is no race.
+        os.close(os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise SettingsError((f"another backup is writing {unfinished}",), hint="") from None
+    except OSError as error:
+        raise StoreFailure(f"{directory} cannot be written: {error.strerror}") from None
+    try:
+        if path.exists():
+            raise SettingsError((f"{path} exists already and is left as it is",), hint="")
+        copy_file(database, unfinished)
+        revision, swaps, last_event = read_file(unfinished, _contents)
+        _sync(unfinished)
+        unfinished.rename(path)
+        _sync(directory)
+    except OSError as error:
+        raise StoreFailure(f"{path} cannot be written: {error.strerror}") from None
+    finally:
+        unfinished.unlink(missing_ok=True)
+    removed = () if keep is None else _remove_old(path, database.stem, keep)
+    return Backup(path, path.stat().st_size, revision, swaps, last_event, removed)
+
+
+def backups(directory: Path, stem: str) -> list[Path]:
+    """Finished backups of the database whose file name begins with `stem`, oldest first."""
+    name = re.compile(re.escape(stem) + r"-\d{8}T\d{6}Z\.sqlite")
+    return sorted(path for path in directory.iterdir() if name.fullmatch(path.name))
+
+
+def _remove_old(made: Path, stem: str, keep: int) -> tuple[Path, ...]:
+    old = backups(made.parent, stem)[:-keep]
+    for path in old:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreFailure(
+                f"{made} is made; the old {path} cannot be removed: {error.strerror}"
+            ) from None
+    return tuple(old)
+
+
+def _contents(session: Transaction) -> tuple[str, int, int]:
+    swaps = session.scalar(select(func.count()).select_from(SwapRow)) or 0
+    last_event = session.scalar(select(func.max(col(EventRow.seq)))) or 0
+    return schema_revision(session), swaps, last_event
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
