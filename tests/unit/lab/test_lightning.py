@@ -260,6 +260,24 @@ async def test_a_held_payment_falls_back_at_its_expiry_height(lab: Lab) -> None:
     assert await lab.state(made) == "unpaid"
 
 
+async def test_a_failed_payment_is_listed_as_pending_for_a_moment(lab: Lab) -> None:
+    """Like xpay's, `listpays` is behind the answer of `pay`, for as long as the network says."""
+    slow = LightningNetwork(
+        block_height=lambda: lab.height, clock=lambda: lab.now, linger_secs=0.05
+    )
+    buyer = slow.add_node("buyer", Path("unused"))
+    payment = buyer.payments.begin(
+        bolt11="lnert1", payment_hash="00" * 32, destination="02", amount_msat=5000, label=None
+    )
+    buyer.payments.fail(payment)
+    assert buyer.payments.lingers(payment)
+    assert payment.as_pay(lingers=True)["status"] == "pending"
+    assert payment.as_pay(lingers=True)["amount_sent_msat"] == 0
+    lab.now += 0.06
+    assert not buyer.payments.lingers(payment)
+    assert payment.as_pay()["status"] == "failed"
+
+
 async def test_an_ordered_failure_hits_one_payment_and_can_be_retried(lab: Lab) -> None:
     """The next payment fails with 209, the invoice stays payable; listpays has both attempts."""
     made = await lab.invoice()

@@ -11,7 +11,7 @@ from lnlab.nodes.embedded.recording import replay
 VECTORS = Path(__file__).parents[2] / "vectors"
 RECORDINGS = [
     pytest.param(recording, id=f"{name}: {recording['name']}")
-    for name in ("elementsd_mempool", "elementsd_mempool_more")
+    for name in ("elementsd_mempool", "elementsd_mempool_more", "conformance/elementsd_mempool")
     for recording in json.loads((VECTORS / f"{name}.json").read_text())["vectors"]
 ]
 

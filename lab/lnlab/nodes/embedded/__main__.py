@@ -27,6 +27,8 @@ PROCESS_NAME = "nodes"
 RPC_USER = "lnlab"
 CHANNEL_SATS = 1_000_000_000
 PUSH_SATS = CHANNEL_SATS // 2
+FAILED_PAYMENT_LINGERS_SECS = 0.04
+"""Measured on v26.06.6: 25 to 90 ms."""
 
 log = logging.getLogger("lnlab.nodes.embedded")
 
@@ -46,7 +48,9 @@ async def serve(directory: Path) -> None:
         electrum = ElectrumServer(chain, rpc.node)
         electrum_port = await electrum.start()
         running.push_async_callback(electrum.close)
-        network = LightningNetwork(block_height=lambda: chain.tip_height)
+        network = LightningNetwork(
+            block_height=lambda: chain.tip_height, linger_secs=FAILED_PAYMENT_LINGERS_SECS
+        )
         sockets = {name: directory / name / "lightning-rpc" for name in ("seller", "buyer")}
         for name, path in sockets.items():
             path.parent.mkdir(mode=0o700, exist_ok=True)

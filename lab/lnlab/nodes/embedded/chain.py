@@ -65,6 +65,7 @@ class Chain:
         self._blocks = {first.hash: first}
         self._active = [first]
         self._located: dict[str, tuple[Tx, Block]] = {}
+        self._once_located: dict[str, tuple[Tx, Block]] = {}
         self._listeners: list[Callable[[ChainEvent], None]] = []
         self.ledger = Ledger()
         self.mempool = Mempool(self)
@@ -102,6 +103,10 @@ class Chain:
         """Height of an active block; None for a stale or unknown one."""
         block = self._blocks.get(block_hash)
         return block.height if block and self._is_active(block) else None
+
+    def block(self, block_hash: str) -> Block:
+        """An active or stale block; LookupError for an unknown one."""
+        return self._blocks[block_hash]
 
     def block_time(self, height: int) -> int:
         """Header time of the active block at a height, unix seconds; LookupError if none."""
@@ -209,10 +214,13 @@ class Chain:
         self._notify("mempool", self.mempool.remove(self.mempool.descendants([txid])))
 
     def raw_tx(self, txid: str) -> tuple[bytes, str | None]:
-        """A transaction and its block's hash, None if unconfirmed; LookupError if not found."""
+        """A transaction and its block's hash, None if unconfirmed; LookupError if not found.
+
+        One that was in a stale block only is found there, as in elementsd's and electrs' indexes.
+        """
         if entry := self.mempool.entries.get(txid):
             return entry.tx.raw, None
-        tx, block = self._located[txid]
+        tx, block = self._located.get(txid) or self._once_located[txid]
         return tx.raw, block.hash
 
     def mempool_txids(self) -> list[str]:
@@ -299,7 +307,7 @@ class Chain:
         block = self._active.pop()
         self.ledger.disconnect(block.txs, block.spent)
         for tx in block.txs:
-            del self._located[tx.txid]
+            self._once_located[tx.txid] = self._located.pop(tx.txid)
         return list(block.txs), _scripthashes(block)
 
     def _activate_best(self) -> set[str]:

@@ -67,21 +67,21 @@ class Connection:
         try:
             message = json.loads(line)
         except ValueError:
-            return _invalid(line.decode(errors="replace"))
+            return _invalid(line.decode(errors="replace"))  # with its end of line
         if isinstance(message, list):
             return [self._answer_one(request) for request in message]
         return self._answer_one(message)
 
     def _answer_one(self, request: object) -> dict[str, Any]:
         if not isinstance(request, dict) or "id" not in request:
-            return _invalid(json.dumps(request))
+            return _invalid(_compact(request))
         method, params = request.get("method"), request.get("params", [])
         if not isinstance(method, str) or not isinstance(params, list):
-            return _invalid(json.dumps(request))
+            return _invalid(_compact(request))
         reply = {"jsonrpc": "2.0", "id": request["id"]}
         function = self._methods.get(method)
         if function is None:
-            text = f"{method} RPC error: unknown method {method} {params}"
+            text = f"{method} RPC error: unknown method {method} {_debug(params)}"
             return {**reply, "error": {"code": 1, "message": text}}
         try:
             # Parameters beyond those of the call are ignored there too.
@@ -126,8 +126,30 @@ class Connection:
 
 
 def _invalid(text: str) -> dict[str, Any]:
-    error = {"code": -32600, "message": f"invalid request: {text.strip()}"}
+    error = {"code": -32600, "message": f"invalid request: {text}"}
     return {"jsonrpc": "2.0", "id": None, "error": error}
+
+
+def _compact(value: object) -> str:
+    """JSON as electrs writes it: no spaces, fields in alphabetical order."""
+    return json.dumps(value, separators=(",", ":"), sort_keys=True)
+
+
+def _debug(value: object) -> str:
+    """A JSON value as electrs prints it in messages (Rust's ``{:?}`` of serde_json)."""
+    match value:
+        case list():
+            return f"[{', '.join(map(_debug, value))}]"
+        case str():
+            return f"String({json.dumps(value)})"
+        case bool():
+            return f"Bool({str(value).lower()})"
+        case None:
+            return "Null"
+        case dict():
+            fields = (f"{json.dumps(key)}: {_debug(inner)}" for key, inner in value.items())
+            return f"Object {{{', '.join(fields)}}}"
+    return f"Number({value})"
 
 
 class ElectrumServer:

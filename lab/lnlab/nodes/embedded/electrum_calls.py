@@ -164,9 +164,10 @@ class ElectrumCalls:
             block = self._chain.raw_tx(key)[1]
         except LookupError:
             block = None
-        if block is None:
+        height = None if block is None else self._chain.block_height(block)
+        if block is None or height is None:
             raise CallError("tx not found or is unconfirmed")
-        if self._chain.block_height(block) != wanted:
+        if height != wanted:
             raise CallError("invalid confirmation height provided")
         txids = self._chain.block_txids(block)
         position = txids.index(key)

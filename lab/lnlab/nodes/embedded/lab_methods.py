@@ -4,6 +4,7 @@ They reach from outside what the embedded process can do and a real node cannot,
 way (see ``lnlab.fault_control``).
 """
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,16 @@ def lab_methods(chain: Chain, network: LightningNetwork) -> dict[str, Callable[.
     def lab_wake(node: object) -> None:
         network.wake(_node(node))
 
+    def lab_stop(node: object) -> None:
+        network.nodes[_node(node)].stop_soon()
+
+    starting: set[asyncio.Task[None]] = set()
+
+    def lab_start(node: object) -> None:
+        task = asyncio.get_running_loop().create_task(network.nodes[_node(node)].start())
+        starting.add(task)
+        task.add_done_callback(starting.discard)
+
     def _node(name: object) -> str:
         if name not in network.nodes:
             have = ", ".join(network.nodes)
@@ -44,5 +55,7 @@ def lab_methods(chain: Chain, network: LightningNetwork) -> dict[str, Callable[.
         "lab_held_payments": lambda: network.held_payments,
         "lab_hold_payments": network.hold_payments,
         "lab_release_payments": network.release_payments,
+        "lab_start": lab_start,
+        "lab_stop": lab_stop,
         "lab_wake": lab_wake,
     }

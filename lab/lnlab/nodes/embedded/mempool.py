@@ -182,25 +182,46 @@ class Mempool(Pool):
         # The carve-out: one small child beyond the limits, if it has a single unconfirmed parent.
         carved_out = vsize <= CARVE_OUT_VSIZE and within(2, 1, CARVE_OUT_VSIZE)
         if not within(MAX_CHAIN_COUNT, 0, 0) and not carved_out:
-            raise Rejected("too-long-mempool-chain", "too many or too large unconfirmed relatives")
+            raise Rejected("too-long-mempool-chain", self._chain_limit_passed(vsize, ancestors))
         return ancestors
+
+    def _chain_limit_passed(self, vsize: int, ancestors: set[str]) -> str:
+        """Which limit, in elementsd's words (``txmempool.cpp``, CalculateMemPoolAncestors)."""
+        if len(ancestors) + 1 > MAX_CHAIN_COUNT:
+            return f"too many unconfirmed ancestors [limit: {MAX_CHAIN_COUNT}]"
+        if self.vsize_of(ancestors) + vsize > MAX_CHAIN_VSIZE:
+            return f"exceeds ancestor size limit [limit: {MAX_CHAIN_VSIZE}]"
+        for txid in ancestors:
+            family = self.descendants([txid])
+            if len(family) + 1 > MAX_CHAIN_COUNT:
+                return f"too many descendants for tx {txid} [limit: {MAX_CHAIN_COUNT}]"
+            if self.vsize_of(family) + vsize > MAX_CHAIN_VSIZE:
+                return f"exceeds descendant size limit for tx {txid} [limit: {MAX_CHAIN_VSIZE}]"
+        return "too many unconfirmed relatives"
 
     def _check_replacement(self, entry: Entry, conflicts: set[str]) -> set[str]:
         """BIP125 as elementsd has it; returns all entries that would go."""
         for txid in conflicts:
             old = self.entries[txid]
-            if entry.fee_sats * 1000 // entry.vsize <= old.fee_sats * 1000 // old.vsize:
-                raise Rejected("insufficient fee", "no higher fee rate than what it replaces")
+            rate, old_rate = (one.fee_sats * 1000 // one.vsize for one in (entry, old))
+            if rate <= old_rate:
+                rates = f"new feerate {_rate_text(rate)} <= old feerate {_rate_text(old_rate)}"
+                raise _too_cheap(entry, f"; {rates}")
         if sum(len(self.descendants([txid])) for txid in conflicts) > MAX_REPLACED:
             raise Rejected("too many potential replacements")
         known = {txin.outpoint[0] for txid in conflicts for txin in self.entries[txid].tx.inputs}
         if entry.parents - known:
             raise Rejected("replacement-adds-unconfirmed")
         replaced = self.descendants(conflicts)
-        extra_sats = entry.fee_sats - sum(self.entries[txid].fee_sats for txid in replaced)
+        old_sats = sum(self.entries[txid].fee_sats for txid in replaced)
+        if entry.fee_sats < old_sats:
+            fees = f"{_money_text(entry.fee_sats)} < {_money_text(old_sats)}"
+            raise _too_cheap(entry, f", less fees than conflicting txs; {fees}")
+        extra_sats = entry.fee_sats - old_sats
         floor_sats = fee_at(RELAY_SATS_PER_KVB, entry.vsize)
         if extra_sats < floor_sats:
-            raise Rejected("insufficient fee", f"adds {extra_sats} to fees, needs {floor_sats}")
+            fees = f"{_money_text(extra_sats)} < {_money_text(floor_sats)}"
+            raise _too_cheap(entry, f", not enough additional fees to relay; {fees}")
         return replaced
 
     def confirm(self, txs: Iterable[Tx]) -> set[str]:
@@ -255,3 +276,19 @@ class Mempool(Pool):
         coins = self._find_coins(tx)
         locks_met = self._is_final(tx) and self._sequence_locks_met(tx, coins)
         return not (locks_met and self._is_mature(coins))
+
+
+def _too_cheap(entry: Entry, why: str) -> Rejected:
+    """A replacement that pays too little, in elementsd's words (``validation.cpp``)."""
+    return Rejected("insufficient fee", f"rejecting replacement {entry.tx.txid}{why}")
+
+
+def _rate_text(sats_per_kvb: int) -> str:
+    """A fee rate as ``CFeeRate::ToString`` has it."""
+    return f"{sats_per_kvb // 100_000_000}.{sats_per_kvb % 100_000_000:08d} BTC/kvB"
+
+
+def _money_text(sats: int) -> str:
+    """An amount as ``FormatMoney`` has it: at least two decimals, no zeros after them."""
+    whole, _, decimals = f"{sats / 100_000_000:.8f}".partition(".")
+    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"

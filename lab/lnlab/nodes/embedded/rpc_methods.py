@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any
 
+from lnlab.nodes.embedded.block import Block
 from lnlab.nodes.embedded.chain import Chain, Coin, Rejected
 from lnlab.nodes.embedded.rpc_values import (
     DECODE_FAILED,
@@ -88,45 +89,43 @@ class NodeMethods:
             raise CallError(RpcCode.INVALID_PARAMETER, "Block height out of range")
         return self._chain.block_hash(wanted)
 
-    def _active_height(self, blockhash: object, name: str) -> int:
-        key = hash_argument(blockhash, name)
+    def _block(self, blockhash: object, name: str) -> Block:
         try:
-            height = self._chain.block_height(key)
+            return self._chain.block(hash_argument(blockhash, name))
         except LookupError:
-            height = None
-        if height is None:
-            raise CallError(RpcCode.INVALID_ADDRESS_OR_KEY, "Block not found")
-        return height
+            raise CallError(RpcCode.INVALID_ADDRESS_OR_KEY, "Block not found") from None
 
     def getblockheader(self, blockhash: object, verbose: object = True) -> object:
-        """Return a header of the active chain, as an object or (``verbose`` false) in hex."""
-        height = self._active_height(blockhash, "hash")
-        raw = self._chain.header(height)
+        """Return a block's header, as an object or (``verbose`` false) in hex.
+
+        A stale block has -1 confirmations.
+        """
+        block = self._block(blockhash, "hash")
         if not verbose:
-            return raw.hex()
-        key = self._chain.block_hash(height)
+            return block.header.hex()
+        active = self._chain.block_height(block.hash) is not None
         header: dict[str, Any] = {
-            "hash": key,
-            "confirmations": self._chain.tip_height - height + 1,
-            "height": height,
-            **parse_header(raw),
-            "mediantime": self._chain.median_time(height),
-            "nTx": len(self._chain.block_txids(key)),
+            "hash": block.hash,
+            "confirmations": self._chain.tip_height - block.height + 1 if active else -1,
+            "height": block.height,
+            **parse_header(block.header),
+            "mediantime": block.median_time_secs,
+            "nTx": len(block.txs),
         }
-        if height > 0:
-            header["previousblockhash"] = self._chain.block_hash(height - 1)
-        if height < self._chain.tip_height:
-            header["nextblockhash"] = self._chain.block_hash(height + 1)
+        if block.previous is not None:
+            header["previousblockhash"] = block.previous.hash
+        if active and block.height < self._chain.tip_height:
+            header["nextblockhash"] = self._chain.block_hash(block.height + 1)
         return header
 
     def getblock(self, blockhash: object, verbosity: object = 1) -> object:
         """Return the header with the block's txids (only verbosity 1)."""
         if verbosity not in (1, True):
             raise CallError(RpcCode.INVALID_PARAMETER, "The embedded node has verbosity 1 only")
-        height = self._active_height(blockhash, "blockhash")
-        header = self.getblockheader(blockhash)
+        block = self._block(blockhash, "blockhash")
+        header = self.getblockheader(block.hash)
         assert isinstance(header, dict)
-        return {**header, "tx": self._chain.block_txids(self._chain.block_hash(height))}
+        return {**header, "tx": self._chain.block_txids(block.hash)}
 
     def getrawmempool(self, verbose: object = False) -> list[str]:
         """Return the txids in the mempool."""
@@ -232,14 +231,12 @@ class NodeMethods:
         return [self._verdict(raw, rate_argument(maxfeerate)) for raw in rawtxs]
 
     def _verdict(self, raw_hex: object, max_rate: float) -> dict[str, Any]:
-        raw = raw_argument(raw_hex)
+        failed = f"TX decode failed: {raw_hex} Make sure the tx has at least one input."
+        raw = raw_argument(raw_hex, failed)
         try:
             verdict = self._chain.test_accept(raw)
         except ValueError:
-            raise CallError(
-                RpcCode.DESERIALIZATION,
-                f"TX decode failed: {raw_hex} Make sure the tx has at least one input.",
-            ) from None
+            raise CallError(RpcCode.DESERIALIZATION, failed) from None
         result: dict[str, Any] = {
             "txid": verdict.txid,
             "wtxid": hashlib.sha256(hashlib.sha256(raw).digest()).digest()[::-1].hex(),

@@ -117,14 +117,14 @@ def _script_at(raw: bytes, offset: int) -> tuple[bytes, int]:
     return raw[offset + 1 : end], end
 
 
-def raw_argument(value: object) -> bytes:
-    """Check a serialised transaction in hex."""
+def raw_argument(value: object, failed: str = DECODE_FAILED) -> bytes:
+    """Check a serialised transaction in hex; `failed` is the reason given for what is no hex."""
     if not isinstance(value, str):
         raise CallError(RpcCode.MISC, "JSON value is not a string as expected")
     try:
         return bytes.fromhex(value)
     except ValueError:
-        raise CallError(RpcCode.DESERIALIZATION, DECODE_FAILED) from None
+        raise CallError(RpcCode.DESERIALIZATION, failed) from None
 
 
 def rate_argument(value: object) -> float:

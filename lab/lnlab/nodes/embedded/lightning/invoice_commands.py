@@ -58,7 +58,7 @@ DELINVOICE_PARAMS = (
 )
 WAITINVOICE_PARAMS = (Param("label", params.label, required=True),)
 WAITANYINVOICE_PARAMS = (
-    Param("lastpay_index", params.u64, default=0),
+    Param("lastpay_index", params.wrapped_u64, default=0),
     Param("timeout", params.u64),
 )
 

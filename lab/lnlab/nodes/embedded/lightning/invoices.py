@@ -213,7 +213,7 @@ class InvoiceBook:
         if last_pay_index >= self._paid:
             return None
         following = (
-            i for i in range(last_pay_index + 1, self._paid + 1) if i in self._by_pay_index
+            i for i in range(max(0, last_pay_index) + 1, self._paid + 1) if i in self._by_pay_index
         )
         found = next(following, None)
         return None if found is None else self._by_pay_index[found]

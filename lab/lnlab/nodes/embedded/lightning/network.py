@@ -31,7 +31,8 @@ class LightningNetwork:
     `block_height` gives the tip of the chain that all nodes follow, `clock` Unix seconds. Payments
     take `pay_latency_secs` and then whatever the faults add. An HTLC that is not settled when the
     tip reaches its expiry goes back to the payer and its payment fails; unlike in life, the channel
-    stays open. A node that was stopped keeps its state and goes on when started again.
+    stays open. For `linger_secs` after `pay` has failed, `listpays` still tells it as pending. A
+    node that was stopped keeps its state and goes on when started again.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class LightningNetwork:
         block_height: Callable[[], int],
         clock: Callable[[], float] = time.time,
         pay_latency_secs: float = 0.0,
+        linger_secs: float = 0.0,
     ) -> None:
         self.block_height = block_height
         self.clock = clock
         self.pay_latency_secs = pay_latency_secs
+        self.linger_secs = linger_secs
         self.nodes: dict[str, LightningNode] = {}
         self.channels: list[Channel] = []
         self._sends: set[asyncio.Task[RpcError | None]] = set()

@@ -54,7 +54,7 @@ class LightningNode:
         self._key = PrivateKey(seed)
         self.node_id = self._key.public_key.format().hex()
         self.invoices = InvoiceBook(self.clock)
-        self.payments = PaymentBook(self.clock)
+        self.payments = PaymentBook(self.clock, network.linger_secs)
         self.rpc = RpcServer(socket_path, self._dispatch)
         self.starts = 0
         self._stopping: asyncio.Task[None] | None = None
@@ -202,7 +202,8 @@ def _decode(node: LightningNode, given: Any) -> Answer:
 
 
 def _listpays(node: LightningNode, given: Any) -> Answer:
-    return {"pays": [payment.as_pay() for payment in node.payments.listed(given)]}
+    book = node.payments
+    return {"pays": [one.as_pay(lingers=book.lingers(one)) for one in book.listed(given)]}
 
 
 def _listsendpays(node: LightningNode, given: Any) -> Answer:

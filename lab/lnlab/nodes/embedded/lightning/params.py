@@ -155,6 +155,15 @@ def _unsigned(limit: int, why: str) -> Parser:
     return parse
 
 
+def wrapped_u64(name: str, value: Any) -> int:
+    """A number of 64 bits that lightningd hands to SQLite, where its upper half is negative."""
+    text = text_of(value)
+    if text[:1] == "-":
+        return -int(u64(name, text[1:]))  # strtoull takes the sign
+    read = int(u64(name, value))
+    return read if read < 1 << 63 else read - (1 << 64)
+
+
 u32 = _unsigned(U32_MAX, "should be an unsigned 32 bit integer")
 u64 = _unsigned(U64_MAX, "should be an unsigned 64 bit integer")
 number = _unsigned(U32_MAX, "should be an integer")

@@ -44,14 +44,15 @@ class Payment:
     updated_index: int = 0
     preimage: str = ""
     error_onion: str = ""
+    ended_at: float = 0.0
 
-    def as_pay(self) -> dict[str, Any]:
-        """An entry of listpays."""
+    def as_pay(self, *, lingers: bool = False) -> dict[str, Any]:
+        """An entry of listpays. A failed one that `lingers` is still told as pending."""
         entry: dict[str, Any] = {
             "bolt11": self.bolt11,
             "destination": self.destination,
             "payment_hash": self.payment_hash,
-            "status": self.status,
+            "status": "pending" if lingers else self.status,
             "created_at": int(self.created_at),
         }
         if self.status == "complete":
@@ -102,8 +103,9 @@ class Payment:
 class PaymentBook:
     """All payments of a node, oldest first."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], linger_secs: float = 0.0) -> None:
         self._clock = clock
+        self._linger_secs = linger_secs
         self._payments: list[Payment] = []
         self._by_hash: dict[str, list[Payment]] = {}
         self._updated = 0
@@ -146,7 +148,13 @@ class PaymentBook:
         self._updated += 1
         payment.status = status
         payment.updated_index = self._updated
-        payment.completed_at = int(self._clock())
+        payment.ended_at = self._clock()
+        payment.completed_at = int(payment.ended_at)
+
+    def lingers(self, payment: Payment) -> bool:
+        """Whether a failed payment is told as pending yet: xpay answers before it tidies up."""
+        passed_secs = self._clock() - payment.ended_at
+        return payment.status == "failed" and passed_secs < self._linger_secs
 
     def earlier_success(self, payment_hash: str, amount_msat: int) -> Payment | None:
         """The payment of that hash that succeeded, None when there is none and a new one may start.
