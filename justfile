@@ -15,13 +15,15 @@ test: check
 # what continuous integration runs
 ci: test
 
-# formatter, linter, types, schema and what is generated from the code
+# formatter, linter, types, schema, what is generated from the code, and every link of the docs
 check:
     ruff format --check .
     ruff check .
     mypy
     python -m tools.proto check
     python -m tools.diagram --check
+    python -m tools.apidoc --check
+    NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # unit tests only
 unit *args:
@@ -39,18 +41,39 @@ sim *args:
 bench *args:
     python -m bench {{args}}
 
-# start a lab that stays, with a seller daemon in it
+# start a lab that stays, with a seller daemon in it: in containers where they can start at once
 lab-up *args:
-    lnlab up {{args}}
+    lnlab up --nodes auto {{args}}
 
-# end it
+# end it; --wipe removes its data too
 lab-down *args:
     lnlab down {{args}}
 
-# write what is generated: schema code, diagram
+# what runs, where it listens, how high the chain is
+lab-status *args:
+    lnlab status {{args}}
+
+# the ends of its logs
+lab-logs *args:
+    lnlab logs {{args}}
+
+# a shell in one of its containers, or one that knows the lab
+lab-shell *args:
+    lnlab shell {{args}}
+
+# build the seller daemon's image, lnliquid:latest
+image *args:
+    docker build --file deploy/Dockerfile --tag lnliquid:latest --build-arg VERSION="$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)" --build-arg REVISION="$(git describe --always --abbrev=40 --dirty)" {{args}} .
+
+# write what is generated: schema code, diagram, API reference
 gen:
     python -m tools.proto gen
     python -m tools.diagram
+    python -m tools.apidoc
+
+# show the pages of docs/ as a site on loopback, anew with each change
+docs:
+    NO_MKDOCS_2_WARNING=1 mkdocs serve --strict
 
 # format, and repair what can be repaired
 fix:

@@ -10,10 +10,12 @@ from embit.script import address_to_scriptpubkey
 from rich.console import Console
 from rich.markup import escape
 
-from lnlab.lab import MARKER, Lab, absolute
-from lnlab.lab import wipe as wipe_files
+from lnlab.lab import Lab, absolute
+from lnlab.lab_directory import MARKER, save_container_logs
+from lnlab.lab_directory import wipe as wipe_files
 from lnlab.nodes import record
 from lnlab.nodes.children import is_alive, log_tail
+from lnlab.nodes.compose import NODES
 from lnlab.nodes.electrum import ElectrumCallError, electrum_call
 from lnlab.nodes.record import POLICY_ASSET, NodesRecord
 from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
@@ -27,6 +29,7 @@ class NodesKind(StrEnum):
 
     EMBEDDED = "embedded"
     PROCESS = "process"
+    COMPOSE = "compose"
 
 
 def show(text: object, data: dict[str, Any], *, as_json: bool) -> None:
@@ -91,6 +94,8 @@ async def status(directory: Path, *, as_json: bool) -> None:
     data: dict[str, Any] = endpoints(absolute(directory), nodes) | {"running": alive}
     rows = endpoint_rows(nodes)
     lab = Lab(absolute(directory), nodes)
+    containers = {} if lab.containers is None else lab.containers.states()
+    data["containers"] = {name: f"{one.status} {one.health}" for name, one in containers.items()}
     try:
         tip = await lab.tip()
         electrum_tip = await electrum_call(lab.electrum_url, "blockchain.headers.subscribe")
@@ -106,6 +111,13 @@ async def status(directory: Path, *, as_json: bool) -> None:
     for process in nodes.processes:
         state = "running" if alive[process.name] else "[red]not running[/], see lnlab logs"
         rows.append((f"Process {process.name}", f"{state} (pid {process.pid})"))
+    for service, one in containers.items():
+        alive[service] = one.status == "running"
+        state = f"{one.status}, {one.health}" if one.health else one.status
+        rows.append((f"Container {service}", f"{state if alive[service] else f'[red]{state}[/]'}"))
+    if lab.containers is not None and (gone := [name for name in NODES if name not in containers]):
+        data["problem"] = f"containers are gone: {', '.join(gone)}"
+        rows.append(("Problem", f"[red]{data['problem']}[/]"))
     data["ok"] = all(alive.values()) and "problem" not in data
     show(as_lines(rows), data, as_json=as_json)
     if not data["ok"]:
@@ -166,6 +178,7 @@ def script_of(address: str) -> bytes:
 
 def logs(directory: Path, name: str | None, lines: int, *, as_json: bool) -> None:
     """Print the ends of the lab's log files. Raises NoLabError when there are none of that name."""
+    save_container_logs(directory)
     found = {path.stem: path for path in sorted(directory.glob("*.log"))}
     chosen = found if name is None else {key: found[key] for key in found if key == name}
     if not chosen:

@@ -1,12 +1,8 @@
-"""The seller daemon as a process of the lab, used as an operator would use it: files, CLI, gRPC."""
+"""The seller daemon of the lab, used as an operator would use it: files, CLI, gRPC."""
 
-import asyncio
 import json
-import os
-import socket
-import sys
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,17 +10,22 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2_grpc
+from lnlab.daemon_run import NAME, ContainerRun, DaemonRun, ProcessRun
 from lnlab.faucet import Payment
 from lnlab.lab import Lab
-from lnlab.nodes import record
-from lnlab.nodes.children import NodeDiedError, check_alive, end, is_alive, kill, log_tail, spawn
-from lnlab.nodes.record import POLICY_ASSET, NodeProcess
+from lnlab.nodes.children import NodeDiedError, log_tail
+from lnlab.nodes.compose_project import Project
+from lnlab.nodes.process import free_ports
+from lnlab.nodes.record import POLICY_ASSET
 from lnlab.programs import run_program
 
-NAME = "lnliquid"
+__all__ = ["LAB_SETTINGS", "NAME", "TICKER", "SellerDaemon"]
+
 TICKER = "DEMO"
 SERVICE = "ln_liquid_swap.v1.SwapService"
 
+READY_SECS = 90.0
+"""A busy machine may need most of it to load the program in a container."""
 PRICE_MSAT_PER_UNIT = 50_000_000
 ISSUED = 1_000_000 * 100_000_000
 
@@ -51,7 +52,11 @@ LAB_SETTINGS: dict[str, Any] = {
 
 
 class SellerDaemon:
-    """One `lnliquid serve` on a lab. Its files are in `DIR/daemon` and stay across restarts."""
+    """One `lnliquid serve` on a lab. Its files are in `DIR/daemon` and stay across restarts.
+
+    On a compose lab it runs in a container, unless its backends are to be troubled by proxies,
+    which are on the host; `move` it from one to the other.
+    """
 
     def __init__(
         self,
@@ -64,9 +69,8 @@ class SellerDaemon:
         self.through_proxies = through_proxies
         self.directory = lab.directory / "daemon"
         self.config = self.directory / "seller.toml"
-        self.log = lab.directory / f"{NAME}.log"
         self._settings = {**LAB_SETTINGS, **(settings or {})}
-        self._process: NodeProcess | None = None
+        self._run = self._place(in_container=lab.containers is not None and not through_proxies)
         self._channel: grpc.aio.Channel | None = None
         self._operator_channel: grpc.aio.Channel | None = None
 
@@ -101,8 +105,15 @@ class SellerDaemon:
         await daemon.start(env)
         return daemon
 
+    async def reopen(self) -> None:
+        """Start the daemon of a lab that goes on, on its files, unless it runs already."""
+        if self.is_running():
+            return
+        await self.configure(self.asset_id)
+        await self.start()
+
     async def configure(self, asset_id: str) -> None:
-        """Write the settings file and make the mnemonic, unless they are there."""
+        """Write the settings file, for the lab's ports as they are now, and make the mnemonic."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
         electrum_url, lightning_rpc = self.lab.electrum_url, self.lab.lightning["seller"]
         if self.through_proxies:
@@ -111,14 +122,48 @@ class SellerDaemon:
         values = {
             **self._settings,
             "asset_id": asset_id,
-            "listen": f"127.0.0.1:{_free_port()}",
+            "listen": f"127.0.0.1:{self._port()}",
             "database": str(self.directory / "swaps.sqlite"),
             "mnemonic_file": str(self.directory / "mnemonic"),
             "electrum_url": electrum_url,
             "lightning_rpc": lightning_rpc,
         }
         self.config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        await run_program("lnliquid", "init", "--mnemonic-file", values["mnemonic_file"])
+        if not self._has_mnemonic():
+            await run_program("lnliquid", "init", "--mnemonic-file", values["mnemonic_file"])
+
+    def _has_mnemonic(self) -> bool:
+        return (self.directory / "mnemonic").exists()
+
+    def _port(self) -> int:
+        """The port to listen on: the one that is published for a container, else a free one.
+
+        The one that it had before, if that is free: `lnlab up` goes on with a lab that was ended.
+        """
+        project = Project.load(self.lab.directory) if self.lab.containers is not None else None
+        if project is not None:
+            return int(project.variables["LNLAB_SELLER_PORT"])
+        had = {"seller": int(self.address.rpartition(":")[2])} if self.config.exists() else {}
+        return free_ports(had).seller
+
+    def _place(self, *, in_container: bool) -> DaemonRun:
+        return ContainerRun(self.lab) if in_container else ProcessRun(self.lab, self.config)
+
+    @property
+    def in_container(self) -> bool:
+        """True when it runs, or will, as a container."""
+        return isinstance(self._run, ContainerRun)
+
+    async def move(self, *, in_container: bool) -> None:
+        """Stop it and start it on the same files as a container or as a process on the host.
+
+        In a container it reaches its backends directly, on the host through the proxies if it was
+        created so. Nothing happens when it is there already.
+        """
+        if in_container != self.in_container:
+            await self.stop()
+            self._run = self._place(in_container=in_container)
+            await self.start()
 
     def setting(self, name: str) -> Any:
         """A value of the settings file."""
@@ -153,17 +198,18 @@ class SellerDaemon:
         await self.wait_ready()
 
     async def launch(self, env: Mapping[str, str] | None = None) -> None:
-        """Start the process only."""
-        command = [sys.executable, "-m", "lnliquid", "serve", "--config", str(self.config)]
-        self._process = spawn(NAME, command, self.log, env={**os.environ, **(env or {})})
-        # On disk only, for `lnlab down`: the nodes live on while the daemon is dead on purpose.
-        nodes = record.load(self.lab.directory)
-        record.save(self.lab.directory, replace(nodes, processes=[*nodes.processes, self._process]))
+        """Start it only, with these variables besides its own."""
+        await self._run.launch(env or {})
 
-    async def wait_ready(self, timeout_secs: float = 30.0) -> None:
+    async def wait_ready(self, timeout_secs: float = READY_SECS) -> None:
         """Wait for SERVING. A daemon that ended meanwhile fails at once with its last lines."""
+
+        async def ready() -> bool:
+            self.check_alive()
+            return await self.is_ready()
+
         await self.lab.wait_for(
-            self.is_ready, timeout_secs=timeout_secs, message="the seller daemon gets ready"
+            ready, timeout_secs=timeout_secs, message="the seller daemon gets ready"
         )
 
     async def is_ready(self) -> bool:
@@ -205,27 +251,35 @@ class SellerDaemon:
         return swap_pb2_grpc.OperatorServiceStub(self._operator_channel)
 
     @property
-    def pid(self) -> int:
-        """Process id of the running daemon."""
-        assert self._process is not None, "the daemon was not started"
-        return self._process.pid
+    def pid(self) -> int | None:
+        """Process id of the running daemon; None in a container."""
+        return self._run.pid
+
+    @property
+    def where(self) -> str:
+        """Process or container that it is, for people."""
+        return self._run.where
+
+    @property
+    def log(self) -> Path:
+        """Its log file, up to date now."""
+        return self._run.log
 
     def check_alive(self) -> None:
-        """Raise `NodeDiedError`, with its last log lines, when the process is dead."""
-        if self._process is not None:
-            check_alive([self._process])
+        """Raise `NodeDiedError`, with its last log lines, when it is dead."""
+        self._run.check_alive()
 
     def is_running(self) -> bool:
-        """True while the process lives."""
-        return self._process is not None and is_alive(self._process)
+        """True while it lives."""
+        return self._run.is_running()
 
     async def stop(self) -> None:
         """Ask it to end (SIGTERM) and wait for that."""
-        await self._end(end)
+        await self._run.stop()
 
     async def kill(self) -> None:
         """SIGKILL, as a power cut would."""
-        await self._end(kill)
+        await self._run.kill()
 
     async def wait_dead(self, timeout_secs: float = 30.0) -> None:
         """Wait until it ended by itself, at a crash point."""
@@ -236,16 +290,7 @@ class SellerDaemon:
             timeout_secs=timeout_secs,
             message="the daemon stops dead",
         )
-        await self._end(end)
-
-    async def _end(self, how: Any) -> None:
-        if self._process is None:
-            return
-        await asyncio.to_thread(how, [self._process])
-        nodes = record.load(self.lab.directory)
-        rest = [p for p in nodes.processes if p.pid != self._process.pid]
-        record.save(self.lab.directory, replace(nodes, processes=rest))
-        self._process = None
+        await self.stop()
 
     async def restart(self, env: Mapping[str, str] | None = None) -> None:
         """Kill it and start it on the same files."""
@@ -278,10 +323,3 @@ class SellerDaemon:
         """Close the connection and end the process."""
         await self.close()
         await self.stop()
-
-
-def _free_port() -> int:
-    """A TCP port that was free a moment ago; the daemon keeps it across its restarts."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

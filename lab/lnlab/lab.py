@@ -6,8 +6,6 @@ any process, ``Lab.stop`` ends it.
 """
 
 import asyncio
-import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable, Collection
@@ -18,8 +16,19 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from lnlab.faucet import Faucet
+from lnlab.lab_directory import (
+    LabDirectoryError,
+    absolute,
+    check_nothing_runs,
+    end_lab,
+    prepare_directory,
+    running_processes,
+)
 from lnlab.nodes import record
-from lnlab.nodes.children import check_alive, end, is_alive, nudge, spawn
+from lnlab.nodes.children import check_alive, end, nudge, spawn
+from lnlab.nodes.compose import ComposeNodes, end_containers
+from lnlab.nodes.compose_containers import Containers
+from lnlab.nodes.compose_project import project_name
 from lnlab.nodes.electrum import electrum_call
 from lnlab.nodes.embedded import launch as embedded
 from lnlab.nodes.process import ProcessNodes
@@ -28,22 +37,20 @@ from lnlab.nodes.rpc import NodeRpc
 from lnlab.nodes.seed import mine, mine_without
 from lnlab.wait import wait_for
 
-Kind = Literal["embedded", "process"]
+__all__ = [
+    "Kind",
+    "Lab",
+    "LabDirectoryError",
+    "Tip",
+    "absolute",
+    "end_lab",
+    "prepare_directory",
+    "running_processes",
+]
 
-MARKER = ".lnlab"
-"""Its presence says that the directory is a lab's and may be emptied."""
+Kind = Literal["embedded", "process", "compose"]
 
-SOCKET_PATH_LIMIT_BYTES = 107
 CATCH_UP_TIMEOUT_SECS = 30.0
-
-
-class LabDirectoryError(Exception):
-    """The directory cannot hold a lab; the text says why and what to do."""
-
-
-def absolute(directory: Path | str) -> Path:
-    """Return the directory's absolute path, which is what records and child processes get."""
-    return Path(directory).resolve()
 
 
 class Tip(NamedTuple):
@@ -51,58 +58,6 @@ class Tip(NamedTuple):
 
     height: int
     block_hash: str
-
-
-def prepare_directory(directory: Path) -> None:
-    """Make ``directory`` an empty lab directory.
-
-    Raises LabDirectoryError when a lab runs in it, when it holds something else, or when its path
-    is too long for the Lightning nodes' sockets.
-    """
-    longest = directory / "seller" / "lightning-rpc"
-    if (length := len(os.fsencode(longest))) > SOCKET_PATH_LIMIT_BYTES:
-        raise LabDirectoryError(
-            f"{directory} is too long a path: the socket {longest} would have {length} bytes, the "
-            f"system takes {SOCKET_PATH_LIMIT_BYTES}. Choose a shorter directory"
-        )
-    if running_processes(directory):
-        raise LabDirectoryError(f"a lab is running in {directory}: end it with `lnlab down`")
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if any(directory.iterdir()) and not (directory / MARKER).exists():
-        raise LabDirectoryError(
-            f"{directory} is not empty and not a lab's: choose another directory"
-        )
-    wipe(directory)
-    (directory / MARKER).write_text("A directory of lnlab: `lnlab up` empties it.\n")
-
-
-def wipe(directory: Path) -> None:
-    """Empty a lab directory; the marker goes last, so that this can be done again."""
-    for path in sorted(directory.iterdir(), key=lambda path: path.name == MARKER):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def running_processes(directory: Path) -> list[NodeProcess]:
-    """Return the processes of the lab in ``directory`` that are alive; none without a lab."""
-    try:
-        nodes = record.load(directory)
-    except NoLabError:
-        return []
-    return [process for process in nodes.processes if is_alive(process)]
-
-
-def end_lab(directory: Path) -> list[str]:
-    """End the lab in ``directory``, running or dead, and return the names of what was ended.
-
-    Data and logs stay until the next start. Doing it again does nothing.
-    """
-    running = running_processes(directory.resolve())
-    end(running)
-    record.remove(directory)
-    return [process.name for process in running]
 
 
 class Lab:
@@ -113,6 +68,8 @@ class Lab:
         self.nodes = nodes
         self.rpc = NodeRpc(nodes.rpc_url, nodes.rpc_user, nodes.rpc_password)
         self.faucet = Faucet(self.rpc, directory)
+        self.containers = Containers(project_name(directory)) if nodes.kind == "compose" else None
+        """Those of a compose lab, to be paused, killed or cut off."""
 
     @classmethod
     async def start(
@@ -122,20 +79,32 @@ class Lab:
         kind: Kind = "embedded",
         block_every_secs: float | None = None,
         proxies: bool = False,
+        resume: bool = False,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> "Lab":
         """Start a fresh lab in ``directory``, which is emptied, and open it.
 
         With ``block_every_secs`` a child process mines a block that often; with ``proxies`` there
-        are endpoints that misbehave on demand (see ``start_proxies``). Whatever goes wrong, a
-        Ctrl-C included, no process is left. Raises LabDirectoryError, MissingProgramError,
-        NodeDiedError, WaitTimeoutError.
+        are endpoints that misbehave on demand (see ``start_proxies``). With ``resume`` nothing is
+        emptied: the lab that was ended there (see ``end_lab``) goes on. ``tell``
+        hears of progress. Whatever goes wrong, a Ctrl-C included, no process and no container is
+        left. Raises LabDirectoryError, MissingProgramError, ComposeError, NodeDiedError,
+        WaitTimeoutError.
         """
         path = absolute(directory)
-        prepare_directory(path)
+        if resume:
+            check_nothing_runs(path)
+            if kind != record.stopped_kind(path):
+                raise LabDirectoryError(f"{path} holds no stopped lab with {kind} nodes")
+        else:
+            prepare_directory(path)
         started: list[NodeProcess] = []
         try:
-            if kind == "process":
-                nodes = await ProcessNodes(path, started).launch()
+            if kind == "compose":
+                nodes = await ComposeNodes(path, tell).launch(resume=resume)
+            elif kind == "process":
+                ports = record.stopped_ports(path)
+                nodes = await ProcessNodes(path, started, ports).launch(resume=resume)
             else:
                 nodes = await embedded.launch(path, started)
             record.save(path, nodes)
@@ -153,8 +122,10 @@ class Lab:
                 raise
         except BaseException:
             end(started)
+            end_containers(path)
             record.remove(path)
             raise
+        (path / record.STOPPED_NAME).unlink(missing_ok=True)
         return lab
 
     @classmethod
@@ -171,11 +142,15 @@ class Lab:
     async def close(self) -> None:
         """Close the connections; the nodes go on."""
         await self.rpc.close()
+        if self.containers is not None:
+            self.containers.close()
 
     async def stop(self) -> None:
         """End all processes of the lab and close the connections. Data and logs stay."""
         await self.close()
         await asyncio.to_thread(end, self._recorded().processes)
+        if self.containers is not None:
+            await asyncio.to_thread(end_containers, self.directory)
         record.remove(self.directory)
 
     async def __aenter__(self) -> Self:
@@ -203,12 +178,14 @@ class Lab:
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process ids by name."""
+        """Process ids by name; containers have none here."""
         return {process.name: process.pid for process in self.nodes.processes}
 
     def check_alive(self) -> None:
-        """Raise NodeDiedError, with its last log lines, when a process of the lab is dead."""
+        """Raise NodeDiedError, with its last log lines, when a node of the lab is dead."""
         check_alive(self.nodes.processes)
+        if self.containers is not None:
+            self.containers.check_alive()
 
     async def tip(self) -> Tip:
         """Return height and hash of the active chain's newest block, as elementsd has them."""
@@ -225,7 +202,7 @@ class Lab:
             hashes = await mine_without(self.rpc, count, without)
         else:
             hashes = await mine(self.rpc, count)
-        self._signal_electrs(signal.SIGCONT)
+        self._hold_electrs(hold=False)
         await self.wait_until_caught_up()
         return hashes
 
@@ -235,7 +212,7 @@ class Lab:
         A real electrs ends with a failed assertion when the tip goes back to a block it knows
         (``new_index/schema.rs``, Indexer::update), so it is held still until blocks are mined.
         """
-        self._signal_electrs(signal.SIGSTOP)
+        self._hold_electrs(hold=True)
         await self.rpc.call("invalidateblock", block_hash)
 
     async def reorg(
@@ -261,6 +238,8 @@ class Lab:
 
     def nudge_electrum(self) -> None:
         """Make a real electrs look at the mempool now, not at the next turn of its 5 s loop."""
+        if self.containers is not None:
+            self.containers.signal("electrs", "SIGUSR1")
         self._signal_electrs(signal.SIGUSR1)
 
     async def _electrum_has_tip(self) -> bool:
@@ -268,6 +247,11 @@ class Lab:
         header = await electrum_call(self.electrum_url, "blockchain.headers.subscribe")
         best = await self.rpc.call("getbestblockhash")
         return bool(header["hex"] == await self.rpc.call("getblockheader", best, False))
+
+    def _hold_electrs(self, *, hold: bool) -> None:
+        if self.containers is not None:
+            (self.containers.pause if hold else self.containers.unpause)("electrs")
+        self._signal_electrs(signal.SIGSTOP if hold else signal.SIGCONT)
 
     def _signal_electrs(self, number: signal.Signals) -> None:
         for process in self.nodes.processes:

@@ -1,52 +1,93 @@
-"""`lnlab up`: nodes, a funded seller daemon, and a file that makes the next command short."""
+"""`lnlab up`: nodes, a funded seller daemon, and a file that makes the next command short.
+
+What runs already is left as it is; what was ended by `lnlab down` goes on if its nodes can.
+"""
 
 import asyncio
+import json
 import shlex
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from rich.console import Console
 
 from lnlab.buyer import Buyer
 from lnlab.commands import as_lines, endpoint_rows, endpoints, show
 from lnlab.daemon import NAME, TICKER, SellerDaemon
-from lnlab.lab import Kind, Lab
+from lnlab.lab import Kind, Lab, LabDirectoryError, absolute, end_lab
+from lnlab.nodes import compose, record
+from lnlab.nodes.children import NodeDiedError
+from lnlab.nodes.record import NoLabError, write_json
 
 DIED_CHECK_SECS = 0.5
 ENV_FILE = "env"
+OPTIONS_FILE = "up.json"
 AMOUNT = 250_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a lab was asked for; kept in ``DIR/up.json`` to start it again alike."""
+
+    block_every_secs: float | None = None
+    with_seller: bool = True
+    proxies: bool = False
+
+    @classmethod
+    def load(cls, directory: Path) -> "Options":
+        """Return the options of the lab in ``directory``, the usual ones when there are none."""
+        try:
+            return cls(**json.loads((directory / OPTIONS_FILE).read_text()))
+        except FileNotFoundError:
+            return cls()
+
+
+async def choose_kind(directory: Path) -> tuple[Kind, str]:
+    """Return the kind of nodes for `--nodes auto`, and a sentence about it if it needs one.
+
+    That of the lab that is there; else containers where they can start at once; else embedded.
+    """
+    for name in (record.FILE_NAME, record.STOPPED_NAME):
+        try:
+            kind = record.load(directory, name).kind
+        except NoLabError:
+            continue
+        return cast(Kind, kind), ""
+    reason = await compose.why_not(directory)
+    if reason is None:
+        return "compose", ""
+    return "embedded", (
+        f"embedded nodes, because containers cannot start at once ({reason}); "
+        "`lnlab up --nodes compose` pulls and builds what it can"
+    )
 
 
 async def up(
     directory: Path,
-    kind: Kind,
-    block_every_secs: float | None,
+    kind: Kind | None,
+    options: Options,
     *,
-    with_seller: bool,
-    proxies: bool,
+    fresh: bool,
     foreground: bool,
     as_json: bool,
 ) -> None:
-    """Start a lab and print its endpoints and what to type next.
+    """Have a lab, and print its endpoints and what to type next.
 
-    With ``proxies`` the seller's daemon reaches its backends through them, for `lnlab fault`.
-    In the foreground, stay until interrupted or until something dies, and end the lab then.
+    ``kind`` None chooses. With proxies the seller's daemon reaches its backends through them, for
+    `lnlab fault`. In the foreground, stay until interrupted or until something dies, and end the
+    lab then.
     """
-    console = Console(stderr=True)
-    with console.status(f"starting {kind} nodes in {directory} …") as progress:
-        lab = await Lab.start(
-            directory, kind=kind, block_every_secs=block_every_secs, proxies=proxies
-        )
-        daemon = None
-        try:
-            if with_seller:
-                progress.update("starting the seller daemon with an inventory …")
-                daemon = await SellerDaemon.create(lab, coins=4, through_proxies=proxies)
-            await _tell(lab, daemon, directory, block_every_secs, as_json=as_json)
-        except BaseException:
-            await lab.stop()
-            raise
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    path = absolute(directory)
+    if kind is None:
+        kind, remark = await choose_kind(path)
+        if remark:
+            console.print(remark, markup=False)
+    lab, daemon = await bring_up(path, kind, options, fresh=fresh, console=console)
     try:
+        await print_lab(lab, daemon, directory, options.block_every_secs, as_json=as_json)
         while foreground:
             lab.check_alive()
             if daemon is not None:
@@ -55,13 +96,81 @@ async def up(
     finally:
         if daemon is not None:
             await daemon.close()
+        await lab.close()
         if foreground:
-            await lab.stop()
-        else:
+            end_lab(path, can_go_on=True)
+
+
+async def bring_up(
+    path: Path, kind: Kind, options: Options, *, fresh: bool, console: Console
+) -> tuple[Lab, SellerDaemon | None]:
+    """Return the lab in ``path`` and its seller: as they run, going on, or new with ``fresh``.
+
+    Raises LabDirectoryError when a lab with other nodes runs there.
+    """
+    running = None if fresh else await _attached(path, kind)
+    if running is not None:
+        daemon = await _seller(running, options) if options.with_seller else None
+        return running, daemon
+    resume = not fresh and record.stopped_kind(path) == kind
+    verb = "going on with" if resume else "starting"
+
+    def tell(line: str) -> None:
+        console.print(line, style="dim", markup=False)
+
+    with console.status(f"{verb} {kind} nodes in {path} …") as progress:
+        lab = await Lab.start(
+            path,
+            kind=kind,
+            block_every_secs=options.block_every_secs,
+            proxies=options.proxies,
+            resume=resume,
+            tell=tell,
+        )
+        try:
+            daemon = None
+            if options.with_seller:
+                progress.update("starting the seller daemon with an inventory …")
+                daemon = await _seller(lab, options)
+                tell(f"{NAME}: ready ({daemon.where})")
+            write_json(path / OPTIONS_FILE, asdict(options))
+        except BaseException:
             await lab.close()
+            end_lab(path, can_go_on=resume)
+            raise
+    return lab, daemon
 
 
-async def _tell(
+async def _attached(path: Path, kind: Kind) -> Lab | None:
+    """The lab that runs in ``path``; None when there is none, or one that is dead in part."""
+    try:
+        lab = await Lab.attach(path)
+    except NoLabError:
+        return None
+    except NodeDiedError:
+        if record.load(path).kind != kind or kind == "embedded":
+            raise
+        end_lab(path, can_go_on=True)
+        return None
+    if lab.nodes.kind != kind:
+        await lab.close()
+        raise LabDirectoryError(
+            f"a lab with {lab.nodes.kind} nodes is running in {path}: end it with `lnlab down`"
+        )
+    return lab
+
+
+async def _seller(lab: Lab, options: Options) -> SellerDaemon:
+    """The lab's seller daemon, started if it does not run, made if there is none yet."""
+    daemon = SellerDaemon(lab, through_proxies=options.proxies or bool(lab.nodes.proxied))
+    if not daemon.config.exists():
+        await daemon.close()
+        return await SellerDaemon.create(lab, coins=4, through_proxies=options.proxies)
+    await daemon.reopen()
+    return daemon
+
+
+async def print_lab(
     lab: Lab,
     daemon: SellerDaemon | None,
     directory: Path,
@@ -69,18 +178,20 @@ async def _tell(
     *,
     as_json: bool,
 ) -> None:
+    """Print the endpoints of a lab and what to type next; write them to its file for the shell."""
     height = (await lab.tip()).height
     data = endpoints(lab.directory, lab.nodes) | {"height": height, "pids": lab.pids}
     rows = endpoint_rows(lab.nodes)
     if daemon is not None:
-        data |= {"seller": daemon.address, "asset_id": daemon.asset_id, "seller_pid": daemon.pid}
+        data |= {"seller": daemon.address, "asset_id": daemon.asset_id}
+        data |= {"seller_pid": daemon.pid, "seller_runs_as": daemon.where}
         rows += [
-            ("Seller daemon", f"{daemon.address} (process {daemon.pid}, log: lnlab logs {NAME})"),
+            ("Seller daemon", f"{daemon.address} ({daemon.where}, log: lnlab logs {NAME})"),
             (f"Asset {TICKER}", daemon.asset_id),
         ]
-    environment = _write_environment(lab, daemon)
+    environment = write_environment(lab, daemon)
     text = [
-        f"[bold green]The lab is up[/] in {directory}, height {height}.",
+        f"[bold green]The lab is up[/] in {directory}, height {height}, {lab.nodes.kind} nodes.",
         as_lines(rows),
         "",
         "Next:",
@@ -96,7 +207,7 @@ async def _tell(
     show("\n".join(text), data, as_json=as_json)
 
 
-def _write_environment(lab: Lab, daemon: SellerDaemon | None) -> Path:
+def write_environment(lab: Lab, daemon: SellerDaemon | None) -> Path:
     """Write what the shell needs; returns the file."""
     values = {"LNLAB_DIR": str(lab.directory)}
     if daemon is not None:

@@ -8,22 +8,20 @@ called ``liquid-regtest``, because lightningd knows no other Liquid regtest.
 import secrets
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from embit.script import address_to_scriptpubkey
-
 from lnlab.faucet import SPLIT_SATS, Faucet
+from lnlab.nodes.channel import Peer, open_channel, reconnect
 from lnlab.nodes.children import check_alive, spawn
 from lnlab.nodes.electrum import electrum_call
-from lnlab.nodes.lightning import LightningRpcError, lightning_call
-from lnlab.nodes.record import POLICY_ASSET, NodeProcess, NodesRecord
+from lnlab.nodes.record import NodeProcess, NodesRecord
 from lnlab.nodes.rpc import NodeRpc, NodeRpcError, NodeUnreachableError
-from lnlab.nodes.seed import mine, seed_chain, seed_fee_estimates
+from lnlab.nodes.seed import seed_chain, seed_fee_estimates, wake_chain
 from lnlab.wait import wait_for
 
 PROGRAMS = ("elementsd", "elements-cli", "electrs", "lightningd")
@@ -31,9 +29,6 @@ PROGRAMS = ("elementsd", "elements-cli", "electrs", "lightningd")
 
 RPC_USER = "lnlab"
 START_TIMEOUT_SECS = 60.0
-CHANNEL_SATS = 1_000_000_000
-PUSH_SATS = CHANNEL_SATS // 2
-CHANNEL_CONFIRMATIONS = 6
 
 
 class MissingProgramError(Exception):
@@ -62,46 +57,69 @@ def find_programs() -> dict[str, str]:
     return {name: str(path) for name, path in found.items()}
 
 
-def free_ports() -> Ports:
-    """Return ports that are free now."""
+def free_ports(preferred: Mapping[str, int] | None = None) -> Ports:
+    """Return ports that are free now: the ``preferred`` ones, by name, as far as they are."""
+    wanted = preferred or {}
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in Ports.__dataclass_fields__]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return Ports(*(int(one.getsockname()[1]) for one in sockets))
+        return Ports(*(_free_port(held, wanted.get(name, 0)) for name in Ports.__annotations__))
+
+
+def _free_port(held: ExitStack, preferred: int) -> int:
+    one = held.enter_context(socket.socket())
+    # Like servers do: the last connections of an earlier one are no reason for another port.
+    one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        one.bind(("127.0.0.1", preferred))
+    except OSError:
+        one.bind(("127.0.0.1", 0))
+    return int(one.getsockname()[1])
 
 
 class ProcessNodes:
-    """Starts the real nodes in ``directory``; ``started`` grows as processes come up."""
+    """Starts the real nodes in ``directory``; ``started`` grows as processes come up.
 
-    def __init__(self, directory: Path, started: list[NodeProcess]) -> None:
+    The ports are the ``preferred`` ones (names as in ``Ports``) where those are free.
+    """
+
+    def __init__(
+        self, directory: Path, started: list[NodeProcess], preferred: Mapping[str, int] | None
+    ) -> None:
         self._programs = find_programs()
         self._directory = directory
         self._started = started
-        self._ports = free_ports()
+        self._ports = free_ports(preferred)
         self._password = secrets.token_hex(16)
         self._sockets = {
             name: str(directory / name / "lightning-rpc") for name in ("seller", "buyer")
         }
 
-    async def launch(self) -> NodesRecord:
+    async def launch(self, *, resume: bool = False) -> NodesRecord:
         """Start everything and return where it listens, a channel with money on both ends included.
 
-        Raises NodeDiedError when a program ends early, WaitTimeoutError when one does not answer.
+        With ``resume`` chain and channel are those that the directory holds from an earlier run;
+        the password is a new one. Raises NodeDiedError when a program ends early,
+        WaitTimeoutError when one does not answer.
         """
+        seller_at = Peer("127.0.0.1", self._ports.seller)
         rpc_url = f"http://127.0.0.1:{self._ports.rpc}/"
         electrum_url = f"tcp://127.0.0.1:{self._ports.electrum}"
         async with NodeRpc(rpc_url, RPC_USER, self._password) as rpc:
             self._spawn("elementsd", self._elementsd_options())
             await self._wait(partial(_rpc_answers, rpc), "elementsd answers")
             faucet = Faucet(rpc, self._directory)
-            await seed_chain(rpc, faucet)
-            await seed_fee_estimates(rpc, faucet)
+            if resume:
+                await wake_chain(rpc, faucet)
+            else:
+                await seed_chain(rpc, faucet)
+                await seed_fee_estimates(rpc, faucet)
             self._spawn("electrs", self._electrs_options())
             for name in self._sockets:
                 self._spawn(f"lightningd-{name}", self._lightningd_options(name))
             await self._wait(partial(_electrum_answers, electrum_url), "electrs answers")
-            await self._open_channel(rpc, faucet)
+            if resume:
+                await reconnect(self._sockets, seller_at, self._wait)
+            else:
+                await open_channel(rpc, faucet, self._sockets, seller_at, self._wait)
         return NodesRecord(
             kind="process",
             rpc_url=rpc_url,
@@ -143,6 +161,8 @@ class ProcessNodes:
             # that their issuance "spends" for the other regtest name only (util/transaction.rs).
             "-initialfreecoins=0",
             f"-con_blocksubsidy={SPLIT_SATS}",
+            # A lab that slept for days is not in initial block download when it starts again.
+            "-maxtipage=315360000",
             "-listen=0",
             "-dnsseed=0",
             "-disablewallet",
@@ -188,27 +208,6 @@ class ProcessNodes:
             "--disable-dns",
         ]
 
-    async def _open_channel(self, rpc: NodeRpc, faucet: Faucet) -> None:
-        """Open a channel from buyer to seller that holds half of its capacity on each side."""
-        seller, buyer = self._sockets["seller"], self._sockets["buyer"]
-        for name, path in self._sockets.items():
-            await self._wait(partial(_lightning_answers, path), f"{name}'s node answers")
-        address = (await lightning_call(buyer, "newaddr", addresstype="bech32"))["bech32"]
-        script = bytes(address_to_scriptpubkey(address).data)
-        await faucet.fund(script, [(POLICY_ASSET, 2 * CHANNEL_SATS)])
-        await mine(rpc)
-        await self._wait(partial(_has_confirmed_funds, buyer), "buyer's node sees its L-BTC")
-        seller_id = (await lightning_call(seller, "getinfo"))["id"]
-        await lightning_call(
-            buyer, "connect", id=seller_id, host="127.0.0.1", port=self._ports.seller
-        )
-        await lightning_call(
-            buyer, "fundchannel", id=seller_id, amount=CHANNEL_SATS, push_msat=PUSH_SATS * 1000
-        )
-        await mine(rpc, CHANNEL_CONFIRMATIONS)
-        for name, path in self._sockets.items():
-            await self._wait(partial(_channel_is_usable, path), f"{name}'s channel opens")
-
 
 async def _rpc_answers(rpc: NodeRpc) -> bool:
     try:
@@ -224,25 +223,3 @@ async def _electrum_answers(url: str) -> bool:
     except OSError:
         return False
     return True
-
-
-async def _lightning_answers(path: str) -> bool:
-    """Tell whether the node is up and has caught up with the chain."""
-    try:
-        info = await lightning_call(path, "getinfo")
-    except (OSError, LightningRpcError):
-        return False
-    return not any(name.startswith("warning_") for name in info)
-
-
-async def _has_confirmed_funds(path: str) -> bool:
-    funds = await lightning_call(path, "listfunds")
-    return any(output["status"] == "confirmed" for output in funds["outputs"])
-
-
-async def _channel_is_usable(path: str) -> bool:
-    answer = await lightning_call(path, "listpeerchannels")
-    return any(
-        channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"]
-        for channel in answer["channels"]
-    )

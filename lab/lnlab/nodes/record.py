@@ -1,12 +1,16 @@
 """``DIR/nodes.json``: where a running lab's nodes listen, and which processes they are."""
 
+import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 FILE_NAME = "nodes.json"
+STOPPED_NAME = "stopped.json"
+"""The record of a lab that was ended and can go on: its data is in the same directory."""
 FORMAT = 1
 
 POLICY_ASSET = "ceb851388a62039c49710566bc8b0b229eaa8a92bafbca512d8f7fd363b9e75c"
@@ -34,7 +38,10 @@ class NodeProcess:
 
 @dataclass(frozen=True)
 class NodesRecord:
-    """Endpoints and processes. All addresses are on loopback; ``lightning`` maps name to socket."""
+    """Endpoints and processes. All addresses are on loopback; ``lightning`` maps name to socket.
+
+    ``kind`` is ``embedded``, ``process`` or ``compose``; containers are not among ``processes``.
+    """
 
     kind: str
     rpc_url: str
@@ -69,9 +76,9 @@ def save(directory: Path, record: NodesRecord) -> None:
     write_json(directory / FILE_NAME, {"format": FORMAT, **asdict(record)})
 
 
-def load(directory: Path) -> NodesRecord:
+def load(directory: Path, name: str = FILE_NAME) -> NodesRecord:
     """Read ``nodes.json``. Raises NoLabError when there is none or it is of another format."""
-    path = directory / FILE_NAME
+    path = directory / name
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
@@ -85,5 +92,31 @@ def load(directory: Path) -> NodesRecord:
 
 
 def remove(directory: Path) -> None:
-    """Remove ``nodes.json`` if it is there."""
+    """Remove ``nodes.json``, and the sockets that a real lightningd leaves when it ends."""
     (directory / FILE_NAME).unlink(missing_ok=True)
+    for socket_path in directory.glob("*/lightning-rpc"):
+        socket_path.unlink(missing_ok=True)
+
+
+def set_aside(directory: Path) -> None:
+    """Make ``nodes.json``, if it is there, the record of a lab that was ended and can go on."""
+    with contextlib.suppress(FileNotFoundError):
+        (directory / FILE_NAME).replace(directory / STOPPED_NAME)
+
+
+def stopped_ports(directory: Path) -> dict[str, int]:
+    """Return the ports that the lab which was ended here had: ``rpc`` and ``electrum``."""
+    try:
+        nodes = load(directory, STOPPED_NAME)
+    except NoLabError:
+        return {}
+    found = {"rpc": urlsplit(nodes.rpc_url).port, "electrum": urlsplit(nodes.electrum_url).port}
+    return {name: port for name, port in found.items() if port}
+
+
+def stopped_kind(directory: Path) -> str | None:
+    """Return the kind of nodes of the lab that was ended here and can go on; None without one."""
+    try:
+        return load(directory, STOPPED_NAME).kind
+    except NoLabError:
+        return None

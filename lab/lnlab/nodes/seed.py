@@ -10,6 +10,7 @@ from lnlab.nodes.record import POLICY_ASSET
 from lnlab.nodes.rpc import NodeRpc
 
 FEE_BLOCKS = 6
+FEE_TARGET_BLOCKS = 6
 FEE_PAYMENTS_PER_BLOCK = 10
 P2WPKH_NOBODY = b"\x00\x14" + bytes(20)
 
@@ -60,6 +61,16 @@ async def seed_chain(rpc: NodeRpc, faucet: Faucet) -> None:
     else:
         await rpc.call("generatetodescriptor", SPLIT_COUNT, f"raw({FAUCET_SCRIPT.hex()})")
         await mine(rpc, COINBASE_MATURITY_BLOCKS)
+
+
+async def wake_chain(rpc: NodeRpc, faucet: Faucet) -> None:
+    """Make a chain that was at rest usable again: a new block, and fee estimates if it has none.
+
+    Without the block electrs may wait for ever for the end of initial block download.
+    """
+    await mine(rpc)
+    if "feerate" not in await rpc.call("estimatesmartfee", FEE_TARGET_BLOCKS):
+        await seed_fee_estimates(rpc, faucet)
 
 
 async def seed_fee_estimates(rpc: NodeRpc, faucet: Faucet) -> None:
