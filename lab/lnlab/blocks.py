@@ -6,15 +6,27 @@ from contextlib import asynccontextmanager
 
 from lnlab.lab import Lab
 
+BURYING_BLOCKS = 3
+"""Mined after the last block that held something: what it held is then final."""
+
 
 @asynccontextmanager
 async def mining(lab: Lab, every_secs: float = 0.3) -> AsyncIterator[None]:
-    """Mine a block every so often inside the `async with`; an error of mining ends it."""
+    """Inside the `async with`, confirm and bury what is sent, a block every so often.
+
+    Nothing is mined while the mempool stays empty: on a slow machine blocks would pass by while
+    programs start, and lock heights come before anybody could act. An error of mining ends it.
+    """
 
     async def mine() -> None:
+        left = BURYING_BLOCKS
         while True:
             await asyncio.sleep(every_secs)
-            await lab.mine()
+            if await lab.rpc.call("getrawmempool"):
+                left = BURYING_BLOCKS + 1
+            if left:
+                await lab.mine()
+                left -= 1
 
     task = asyncio.create_task(mine())
     try:

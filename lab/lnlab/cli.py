@@ -3,48 +3,20 @@
 Each command works on the lab in ``--dir`` and takes ``--json`` for output that programs read.
 """
 
-import asyncio
-import signal
-from collections.abc import Coroutine
-from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from enum import StrEnum
+from typing import Annotated
 
 import typer
 
-from lnlab import commands, trouble_commands
+from lnlab import commands, scenario_command, shell_command, snapshot_cli, trouble_commands
+from lnlab.cli_base import DEFAULT_DIRECTORY, EXPECTED_ERRORS, AsJson, Directory, run
 from lnlab.commands import fail, show
 from lnlab.demo import demo as run_demo
-from lnlab.faucet import FaucetError
-from lnlab.faults import FaultError
-from lnlab.lab import LabDirectoryError, end_lab
-from lnlab.nodes.children import NodeDiedError
-from lnlab.nodes.process import MissingProgramError
-from lnlab.nodes.record import NoLabError
-from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
-from lnlab.programs import ProgramError
-from lnlab.scenarios.sale import ScenarioError
+from lnlab.lab import end_lab
 from lnlab.scenarios.storm_parts import StormPlan
 from lnlab.storm_command import run_storm
+from lnlab.up import Options
 from lnlab.up import up as run_up
-from lnlab.wait import WaitTimeoutError
-
-T = TypeVar("T")
-
-EXPECTED_ERRORS = (
-    FaucetError,
-    FaultError,
-    LabDirectoryError,
-    MissingProgramError,
-    NoLabError,
-    NodeDiedError,
-    NodeRpcError,
-    NodeUnreachableError,
-    ProgramError,
-    ScenarioError,
-    WaitTimeoutError,
-    ValueError,
-)
-"""What goes wrong in ways a user understands: one message and exit code 1, no traceback."""
 
 app = typer.Typer(
     help="A regtest lab: Liquid chain, Electrum server and two Lightning nodes.",
@@ -54,49 +26,26 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
-Directory = Annotated[
-    Path, typer.Option("--dir", help="Directory of the lab.", envvar="LNLAB_DIR", show_default=True)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-DEFAULT_DIRECTORY = Path(".lab")
 
+class UpNodes(StrEnum):
+    """Kinds of nodes that ``up`` takes."""
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's work; expected errors end the program with a message and exit code 1.
-
-    Ctrl-C and SIGTERM cancel the work, which cleans up after itself. SIGINT is asked for by name:
-    a shell that starts a command in the background has it ignored.
-    """
-    asked: list[signal.Signals] = []
-
-    async def until_asked() -> T:
-        task = asyncio.current_task()
-        assert task is not None
-
-        def stop(number: signal.Signals) -> None:
-            asked.append(number)
-            task.cancel()
-
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop, number)
-        return await work
-
-    try:
-        return asyncio.run(until_asked())
-    except EXPECTED_ERRORS as error:
-        fail(str(error))
-    except asyncio.CancelledError:
-        number = asked[0] if asked else signal.SIGTERM
-        what = "interrupted" if number is signal.SIGINT else "asked to stop"
-        fail(what, code=128 + number)
+    EMBEDDED = "embedded"
+    PROCESS = "process"
+    COMPOSE = "compose"
+    AUTO = "auto"
 
 
 @app.command()
 def up(
     directory: Directory = DEFAULT_DIRECTORY,
     nodes: Annotated[
-        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
-    ] = commands.NodesKind.EMBEDDED,
+        UpNodes,
+        typer.Option(
+            help="In one process; real programs on PATH; in containers; auto: containers if they "
+            "can start at once, else embedded."
+        ),
+    ] = UpNodes.EMBEDDED,
     block_every: Annotated[
         float | None, typer.Option(min=0.05, help="Mine a block every so many seconds.")
     ] = None,
@@ -106,22 +55,26 @@ def up(
     proxies: Annotated[
         bool, typer.Option("--proxies", help="Put the proxies of `lnlab fault` before the nodes.")
     ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where a lab was ended and could go on.")
+    ] = False,
     foreground: Annotated[
         bool, typer.Option("--foreground", "-f", help="Stay, and end the lab on Ctrl-C.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Start a fresh lab with a seller daemon; print every endpoint and what to type next.
+    """Have a lab with a seller daemon; print every endpoint and what to type next.
+
+    One that runs is left as it is. One that `lnlab down` ended goes on, if its nodes are real ones.
 
     Example: `lnlab up --dir /tmp/lab --block-every 10`
     """
     run(
         run_up(
             directory,
-            nodes.value,
-            block_every,
-            with_seller=seller,
-            proxies=proxies,
+            None if nodes is UpNodes.AUTO else commands.NodesKind(nodes.value).value,
+            Options(block_every_secs=block_every, with_seller=seller, proxies=proxies),
+            fresh=fresh,
             foreground=foreground,
             as_json=as_json,
         )
@@ -136,9 +89,14 @@ def down(
 ) -> None:
     """End the lab, whatever state it is in. Doing it again does nothing.
 
+    Data and logs stay; with real nodes `lnlab up` goes on from there.
+
     Example: `lnlab down --wipe`
     """
-    ended = end_lab(directory)
+    try:
+        ended = end_lab(directory, can_go_on=not wipe)
+    except EXPECTED_ERRORS as error:
+        fail(str(error))
     if wipe:
         commands.wipe_directory(directory)
     text = f"ended {', '.join(ended)}" if ended else f"no lab was running in {directory}"
@@ -210,7 +168,7 @@ def fault(
     what: Annotated[
         str,
         typer.Argument(
-            help="none, refuse, hang, delay, cut; electrum: drop, duplicate, lag; "
+            help="none, refuse, hang, delay, cut; electrum: drop, duplicate, lag, behind; "
             "lightning: hold, release, fail (payments)."
         ),
     ] = "none",
@@ -244,10 +202,31 @@ def logs(
 
 
 @app.command()
+def shell(
+    service: Annotated[
+        str | None, typer.Argument(help="Container; without it, a shell for the whole lab.")
+    ] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+) -> None:
+    """Open a shell in a container of the lab, or one with the lab's variables and programs.
+
+    Example: `lnlab shell elementsd`
+    """
+    try:
+        shell_command.shell(directory, service)
+    except EXPECTED_ERRORS as error:
+        fail(str(error))
+
+
+app.add_typer(snapshot_cli.app, name="snapshot")
+
+
+@app.command()
 def demo(
     directory: Directory = DEFAULT_DIRECTORY,
     nodes: Annotated[
-        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
+        commands.NodesKind,
+        typer.Option(help="In one process, real programs on PATH, or containers."),
     ] = commands.NodesKind.EMBEDDED,
     as_json: AsJson = False,
 ) -> None:
@@ -281,7 +260,8 @@ def storm(
     timeout: Annotated[float, typer.Option(min=1, help="Give up after so many seconds.")] = 300,
     directory: Directory = DEFAULT_DIRECTORY,
     nodes: Annotated[
-        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
+        commands.NodesKind,
+        typer.Option(help="In one process, real programs on PATH, or containers."),
     ] = commands.NodesKind.EMBEDDED,
     as_json: AsJson = False,
 ) -> None:
@@ -312,7 +292,7 @@ def scenario_list(as_json: AsJson = False) -> None:
 
     Example: `lnlab scenario list`
     """
-    trouble_commands.list_scenarios(as_json=as_json)
+    scenario_command.list_scenarios(as_json=as_json)
 
 
 @scenario_app.command("run")
@@ -320,15 +300,20 @@ def scenario_run(
     names: Annotated[list[str] | None, typer.Argument(help="All of them if left out.")] = None,
     directory: Directory = DEFAULT_DIRECTORY,
     nodes: Annotated[
-        commands.NodesKind, typer.Option(help="Nodes in one process, or real programs on PATH.")
+        commands.NodesKind,
+        typer.Option(help="In one process, real programs on PATH, or containers."),
     ] = commands.NodesKind.EMBEDDED,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Start a lab and a seller, play scenarios, end the lab. Exit code 1 when one fails.
 
+    After each one every node is checked and the audit must balance. When one fails its lab's data
+    and logs are kept.
+
     Example: `lnlab scenario run refund late-payment --nodes process`
     """
-    run(trouble_commands.run_scenarios(directory, names or [], nodes.value, as_json=as_json))
+    run(scenario_command.run_scenarios(directory, names or [], nodes.value, seed, as_json=as_json))
 
 
 def main() -> None:

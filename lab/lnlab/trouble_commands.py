@@ -1,18 +1,12 @@
-"""What `lnlab fault`, `reorg` and `scenario` do and print; ``lnlab.cli`` declares their options."""
+"""What `lnlab fault` and `reorg` do and print; ``lnlab.cli`` declares their options."""
 
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from lnlab.commands import show
-from lnlab.daemon import SellerDaemon
 from lnlab.fault_control import Faults, tell_proxies
 from lnlab.faults import Fault, FaultError
-from lnlab.lab import Kind, Lab, absolute
-from lnlab.scenarios.catalogue import FAST_BACKENDS, SCENARIOS
-from lnlab.scenarios.sale import ScenarioError
+from lnlab.lab import Lab, absolute
 
 PLACES = {
     "electrum": "electrum",
@@ -69,47 +63,5 @@ async def reorg(
     show(
         f"replaced {depth} blocks by {len(hashes)}, height is now {tip.height}",
         {"replaced": depth, "blocks": hashes, "height": tip.height, "left_out": drop},
-        as_json=as_json,
-    )
-
-
-def list_scenarios(*, as_json: bool) -> None:
-    """Print every scenario with what it shows."""
-    rows = [{"name": one.name, "shows": one.promise} for one in SCENARIOS.values()]
-    text = "\n".join(f"{row['name']:<20} {row['shows']}" for row in rows)
-    show(text, {"scenarios": rows}, as_json=as_json)
-
-
-async def run_scenarios(directory: Path, names: list[str], kind: Kind, *, as_json: bool) -> None:
-    """Start a lab and the seller behind proxies, play the scenarios, end the lab.
-
-    Raises ScenarioError for an unknown name, and with the scenario's words when one fails.
-    """
-    unknown = [name for name in names if name not in SCENARIOS]
-    if unknown:
-        have = ", ".join(SCENARIOS)
-        raise ScenarioError(f"no scenario {', '.join(unknown)}; there are: {have}")
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    began = time.monotonic()
-
-    def say(text: str) -> None:
-        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {text}")
-
-    results = []
-    lab = await Lab.start(directory, kind=kind, proxies=True)
-    try:
-        async with await SellerDaemon.create(
-            lab, coins=4, settings=FAST_BACKENDS, through_proxies=True
-        ) as daemon:
-            for name in names or list(SCENARIOS):
-                console.print(f"[bold]{name}[/]: {SCENARIOS[name].promise}")
-                started = time.monotonic()
-                await SCENARIOS[name].run(daemon, say)
-                results.append({"name": name, "secs": round(time.monotonic() - started, 1)})
-    finally:
-        await lab.stop()
-    show(
-        f"[bold green]{len(results)} scenarios ended as they should[/] on {kind} nodes.",
-        {"nodes": kind, "scenarios": results},
         as_json=as_json,
     )

@@ -1,10 +1,13 @@
-"""Labs for the end-to-end tests: embedded always, real nodes where the programs are on PATH.
+"""Labs for the end-to-end tests: embedded always, real nodes where the programs are on PATH,
+containers where they are asked for.
 
 A lab is started once a module and kind, because starting costs more than most scenarios; each xdist
 worker has its own. The directory of a failed module is kept and named.
 """
 
+import asyncio
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -16,18 +19,44 @@ import pytest_asyncio
 
 from lnlab.daemon import SellerDaemon
 from lnlab.lab import Kind, Lab, end_lab
+from lnlab.nodes.compose import why_not
 from lnlab.nodes.process import PROGRAMS
 from lnlab.programs import run_program
 
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
+CONTAINERS_VARIABLE = "LNLAB_TEST_CONTAINERS"
+"""Set it to have everything run on containers too; a lab of them takes its time."""
 
-KINDS = [
+
+def no_containers() -> str | None:
+    """Why nothing runs on containers here, None if it does."""
+    if not os.environ.get(CONTAINERS_VARIABLE):
+        return f"{CONTAINERS_VARIABLE} is not set"
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(why_not(Path(directory)))
+
+
+NO_CONTAINERS = no_containers()
+
+ON_THIS_HOST = [
     "embedded",
     pytest.param(
         "process",
         marks=[
             pytest.mark.real,
             pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}"),
+        ],
+    ),
+]
+"""Kinds of nodes that are processes of this host."""
+
+KINDS = [
+    *ON_THIS_HOST,
+    pytest.param(
+        "compose",
+        marks=[
+            pytest.mark.real,
+            pytest.mark.skipif(NO_CONTAINERS is not None, reason=str(NO_CONTAINERS)),
         ],
     ),
 ]

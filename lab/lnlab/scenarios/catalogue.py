@@ -6,16 +6,23 @@ from inspect import getdoc
 
 from lnlab.buyer import Buyer
 from lnlab.daemon import SellerDaemon
-from lnlab.scenarios import late_payment, paid
+from lnlab.lab import Lab
+from lnlab.scenarios import disk_full, lag, late_payment, paid, storms
+from lnlab.scenarios.containers import containers
 from lnlab.scenarios.crash import crash
+from lnlab.scenarios.lightning_restart import lightning_restart
 from lnlab.scenarios.outage import outage
 from lnlab.scenarios.refund import refund
 from lnlab.scenarios.reorg import reorg
+from lnlab.scenarios.rescue import rescue
 from lnlab.scenarios.retries import retries
 from lnlab.scenarios.sale import Say
 from lnlab.scenarios.sale import sale as run_sale
+from lnlab.scenarios.several_buyers import several_buyers
+from lnlab.scenarios.watchers import watchers
 
 Run = Callable[[SellerDaemon, Say], Awaitable[None]]
+RunOnLab = Callable[[Lab, Say, int], Awaitable[None]]
 
 FAST_BACKENDS = {"backend_deadline_secs": 2.0, "poll_interval_secs": 2.0}
 """Settings of the daemon for scenarios: dead backends are found dead soon."""
@@ -23,15 +30,24 @@ FAST_BACKENDS = {"backend_deadline_secs": 2.0, "poll_interval_secs": 2.0}
 
 @dataclass(frozen=True)
 class Scenario:
-    """A script with its checks: `run` raises `ScenarioError` when one fails."""
+    """A script with its checks, which raises `ScenarioError` when one fails.
+
+    Either `run`, on a daemon that others may have used before, or `run_on_lab`, on a fresh lab
+    where it starts a seller of its own; the number is the seed of what is random.
+    """
 
     name: str
-    run: Run
+    run: Run | None = None
+    run_on_lab: RunOnLab | None = None
+    proxies: bool = False
+    """It troubles the backends by proxies, which a daemon in a container does not use."""
+    only_on: str | None = None
+    """The one kind of nodes that it can be played on."""
 
     @property
     def promise(self) -> str:
         """What it shows, in a sentence."""
-        return (getdoc(self.run) or "").splitlines()[0]
+        return (getdoc(self.run or self.run_on_lab) or "").splitlines()[0]
 
 
 async def sale(daemon: SellerDaemon, say: Say) -> None:
@@ -39,20 +55,41 @@ async def sale(daemon: SellerDaemon, say: Say) -> None:
     await run_sale(daemon, Buyer(daemon), 1_000, say=say)
 
 
-SCENARIOS: Mapping[str, Scenario] = {
-    name: Scenario(name, run)
-    for name, run in {
-        "sale": sale,
-        "retries": retries,
-        "refund": refund,
-        "late-payment": late_payment.late_payment,
-        "held-payment": late_payment.held_payment,
-        "paid-unclaimed": paid.paid_unclaimed,
-        "daemon-down-payment": paid.daemon_down_payment,
-        "partial-claim": paid.partial_claim,
-        "claim-race": paid.claim_race,
-        "reorg": reorg,
-        "outage": outage,
-        "crash": crash,
-    }.items()
-}
+SCENARIOS: Mapping[str, Scenario] = (
+    {
+        name: Scenario(name, run)
+        for name, run in {
+            "sale": sale,
+            "retries": retries,
+            "refund": refund,
+            "late-payment": late_payment.late_payment,
+            "held-payment": late_payment.held_payment,
+            "paid-unclaimed": paid.paid_unclaimed,
+            "daemon-down-payment": paid.daemon_down_payment,
+            "partial-claim": paid.partial_claim,
+            "claim-race": paid.claim_race,
+            "reorg": reorg,
+            "crash": crash,
+            "stall": lag.stall,
+            "lightning-restart": lightning_restart,
+            "disk-full": disk_full.disk_full,
+            "journal-full": disk_full.journal_full,
+            "watchers": watchers,
+            "rescue": rescue,
+            "several-buyers": several_buyers,
+        }.items()
+    }
+    | {
+        "outage": Scenario("outage", outage, proxies=True),
+        "tip-back": Scenario("tip-back", lag.tip_back, proxies=True),
+        "containers": Scenario("containers", containers, only_on="compose"),
+    }
+    | {
+        name: Scenario(name, run_on_lab=run)
+        for name, run in {
+            "storm": storms.storm,
+            "oversell": storms.oversell,
+            "storm-killed": storms.killed,
+        }.items()
+    }
+)

@@ -174,10 +174,26 @@ async def require_spends(daemon: SellerDaemon, swap: pb.Swap, asset: str, subsid
 
 
 async def require_path(daemon: SellerDaemon, swap_id: str, states: Iterable[int]) -> None:
-    """Require the swap's events to lead through just these states."""
+    """Require the swap's events to lead through just these states.
+
+    A real electrs takes a transaction out of its mempool before it has the block that holds it.
+    Who looks in between sees neither: back to the state before, and there again a moment later.
+    """
     passed = [name_of(e.to_state) for e in (await look(daemon, swap_id)).events]
     wanted = [name_of(state) for state in states]
+    if daemon.lab.nodes.kind != "embedded":
+        while passed != wanted and (seen_twice := _blink(passed)) is not None:
+            del passed[seen_twice : seen_twice + 2]
     require(passed == wanted, f"swap {swap_id} went {passed}, expected {wanted}")
+
+
+def _blink(passed: list[str]) -> int | None:
+    """Where a spend was not seen for a moment: the position of FUNDED between the same state."""
+    for at in range(1, len(passed) - 1):
+        before, there, after = passed[at - 1 : at + 2]
+        if there == name_of(FUNDED) and before == after and before != name_of(CREATED):
+            return at
+    return None
 
 
 def log_of(daemon: SellerDaemon) -> str:
