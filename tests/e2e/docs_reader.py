@@ -68,7 +68,7 @@ class Reader:
         try:
             os.write(keyboard, b"y\ny\n")
             done = subprocess.run(
-                ["bash", "-c", "\n".join(["set -e", *self.kept, "set +e", mine])],
+                ["bash", "-c", "\n".join([*self.kept, mine])],
                 cwd=ROOT if mine.startswith("just") else self.directory,
                 env=environment,
                 stdin=terminal,
