@@ -18,6 +18,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.seller import older_copy
 from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
@@ -129,6 +130,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     lightning = ObservedLightning(core_lightning, Backend("lightning", meters, clock))
     inventory = Inventory(database, chain, keys)
     rescue = RescueJournal(settings.rescue_journal_path)
+    await older_copy.check(database, rescue, keys, settings)
     funder = Funder(database, chain, inventory, rescue, keys, settings, notices, meters)
     refunds = Refunds(database, chain, inventory, keys, settings)
     bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)

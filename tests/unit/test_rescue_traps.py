@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lnliquid.liquid import tx
-from lnliquid.liquid.keys import CHANGE
+from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.ports import InvoiceStatus
 from lnliquid.seller import journal as journal_file
 from lnliquid.seller.rescue_lines import JournalMismatch
@@ -20,7 +20,7 @@ from lnliquid.store.tables import ReservationRow, TxState
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap
 
 from .builders import POLICY_ASSET, SELLER, make_swap, plan_funding, uuid_of
-from .test_audit import STOCK
+from .test_audit import STOCK, wallet_script
 from .test_rescue_plan import UNFUNDED, Lost, bumped, differences
 
 
@@ -92,6 +92,9 @@ async def test_a_stored_replacement_keeps_its_swaps_while_the_older_one_is_seen(
     findings = await lost.rescue()
     assert {(await lost.stored(n)).funding_txid for n in range(3)} == {newer.txid}
     assert {f.action for f in findings.values()} == {"unchanged"}
+    lost.path.write_text("\n".join(lost.path.read_text().splitlines()[:4]))
+    await lost.rescue()  # also when the journal is the one that is behind
+    assert {(await lost.stored(n)).funding_txid for n in range(3)} == {newer.txid}
 
 
 async def test_a_replacement_that_no_node_shows_is_stored_beside_the_older_one(lost: Lost) -> None:
@@ -132,9 +135,7 @@ def child(lost: Lost) -> tuple[Swap, tx.Signed]:
     swap = make_swap(3, **UNFUNDED)
     plan = plan_funding([swap], coins)
     vouts = plan.vouts[swap.swap_id]
-    funded = make_swap(
-        3, funding_txid=plan.signed.txid, asset_vout=vouts[0], subsidy_vout=vouts[1]
-    )
+    funded = make_swap(3, funding_txid=plan.signed.txid, asset_vout=vouts[0], subsidy_vout=vouts[1])
     line = journal_file.tx_line(plan.signed.txid, plan.signed.raw, next_change_index=4)
     lost.journal.append([line, *journal_file.lines_of([funded])])
     return funded, plan.signed
@@ -241,3 +242,11 @@ async def test_rescued_books_balance_with_a_replacement(lost: Lost) -> None:
     await lost.rescue()
     texts = [d.text for d in await differences(lost)]
     assert not [t for t in texts if POLICY_ASSET in t and "nowhere" in t], texts
+
+
+async def test_addresses_that_cannot_be_read_stop_no_rescue(lost: Lost) -> None:
+    """A funding that the journal names is ours, also when nothing is known of what it spends."""
+    lost.chain.refused = {wallet_script(RECEIVE, 1), wallet_script(RECEIVE, 2)}
+    await lost.rescue()
+    assert {(await lost.stored(n)).state for n in range(3)} == {State.FUNDED}
+    assert await states(lost) == {lost.funding.txid: TxState.CONFIRMED}

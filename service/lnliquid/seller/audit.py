@@ -11,20 +11,14 @@ from dataclasses import dataclass
 
 from lnliquid.ports import Invoice
 from lnliquid.seller import audit_lightning
+from lnliquid.seller.audit_rows import Difference as Difference
+from lnliquid.seller.audit_rows import bindings, own_txs, requests, reservations
 from lnliquid.seller.books import AssetReport, StoreBooks
 from lnliquid.seller.money import ChainPicture, Money
 from lnliquid.seller.observe import output_script
-from lnliquid.store.survey import OwnTx, StoreFacts
-from lnliquid.store.tables import Purpose, TxState
+from lnliquid.store.survey import StoreFacts
+from lnliquid.store.tables import Purpose
 from lnliquid.swap import Outpoint, State, Swap, Tip
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Something that should not be. `rule` names the check, `text` says what was found."""
-
-    rule: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +57,10 @@ def audit(
     assets = books.reports()
     differences = [
         *(Difference("unread", text) for text in chain.unread),
-        *_requests(store),
-        *_reservations(store, assets),
-        *_bindings(store, money),
-        *_own_txs(store, money),
+        *requests(store),
+        *reservations(store, assets),
+        *bindings(store, money),
+        *own_txs(store, money),
         *_unknown(money),
         *_swaps(store, money, books, policy_asset),
         *_coins(store, money, books),
@@ -97,113 +91,6 @@ def _invoices(store: StoreFacts, invoices: Mapping[str, Invoice]) -> Iterator[Di
         if swap.swap_id in invoices:
             for text in audit_lightning.invoice_problems(swap, invoices[swap.swap_id]):
                 yield Difference(audit_lightning.RULE, text)
-
-
-def _requests(store: StoreFacts) -> Iterator[Difference]:
-    swaps = {s.swap_id: s for s in store.swaps}
-    named = Counter(swap_id for _, swap_id in store.requests)
-    for request_id, count in Counter(r for r, _ in store.requests).items():
-        if count > 1:
-            yield Difference("request", f"request {request_id} names {count} swaps")
-    for request_id, swap_id in store.requests:
-        swap = swaps.get(swap_id)
-        if swap is None:
-            yield Difference("request", f"request {request_id} names {swap_id}, which is no swap")
-        elif swap.request_id != request_id:
-            yield Difference(
-                "request", f"request {request_id} names swap {swap_id} of {swap.request_id}"
-            )
-    for request_id, count in Counter(s.request_id for s in store.swaps).items():
-        if count > 1:
-            yield Difference("request", f"{count} swaps belong to request {request_id}")
-    for swap_id in swaps:
-        if named[swap_id] != 1:
-            yield Difference("request", f"{named[swap_id]} requests name swap {swap_id}, not one")
-
-
-def _reservations(store: StoreFacts, assets: tuple[AssetReport, ...]) -> Iterator[Difference]:
-    waiting = {
-        s.swap_id: s for s in store.swaps if s.state is State.CREATED and s.funding_txid is None
-    }
-    count = Counter(r.swap_id for r in store.reservations)
-    for item in store.reservations:
-        swap = waiting.get(item.swap_id)
-        if swap is None:
-            yield Difference(
-                "reservation",
-                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved for {item.swap_id}, "
-                "which does not wait for funding",
-            )
-            continue
-        lbtc = swap.subsidy_sats + swap.fee_share_sats
-        wanted = (swap.asset_id, swap.asset_amount, lbtc)
-        if (item.asset_id, item.asset_amount, item.lbtc_sats) != wanted:
-            yield Difference(
-                "reservation",
-                f"swap {item.swap_id} needs {swap.asset_amount} and {lbtc} sat; "
-                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved",
-            )
-    for swap_id in waiting:
-        if count[swap_id] != 1:
-            yield Difference(
-                "reservation",
-                f"swap {swap_id} waits for funding with {count[swap_id]} reservations",
-            )
-    for report in assets:
-        if report.available < 0:
-            yield Difference(
-                "reservation",
-                f"{report.reserved} of {report.asset_id} are reserved, {-report.available} more "
-                "than the wallet's coins hold",
-            )
-
-
-def _bindings(store: StoreFacts, money: Money) -> Iterator[Difference]:
-    live = [b for b in store.bindings if b.live]
-    for outpoint, count in Counter(b.outpoint for b in live).items():
-        if count > 1:
-            owners = ", ".join(sorted(b.owner_txid for b in live if b.outpoint == outpoint))
-            yield Difference("binding", f"{outpoint} is bound {count} times: {owners}")
-    owned: dict[str, set[Outpoint]] = defaultdict(set)
-    for binding in live:
-        owned[binding.owner_txid].add(binding.outpoint)
-    for txid in owned:
-        own = money.stored.get(txid)
-        if own is None or not own.is_living:
-            what = "not stored" if own is None else own.state.name
-            yield Difference("binding", f"{len(owned[txid])} outputs are bound to {txid}: {what}")
-    for own in store.own_txs:
-        inputs = {i.outpoint for i in money.parsed[own.txid].inputs}
-        if own.is_living and inputs != owned[own.txid]:
-            odd = ", ".join(str(o) for o in sorted(inputs ^ owned[own.txid], key=str))
-            yield Difference(
-                "binding", f"inputs of {own.txid} and what is bound to it differ: {odd}"
-            )
-
-
-def _own_txs(store: StoreFacts, money: Money) -> Iterator[Difference]:
-    for own in store.own_txs:
-        transaction = money.parsed[own.txid]
-        if transaction.txid != own.txid:
-            yield Difference("own tx", f"the bytes stored as {own.txid} are {transaction.txid}")
-        if transaction.fee_sats != own.fee_sats:
-            yield Difference(
-                "own tx", f"{own.txid} pays {transaction.fee_sats} sat, stored are {own.fee_sats}"
-            )
-        wrong = _wrong_state(own, money)
-        if wrong:
-            yield Difference("own tx", f"{own.txid} is stored as {own.state.name}; {wrong}")
-
-
-def _wrong_state(own: OwnTx, money: Money) -> str | None:
-    seen = money.chain.transactions.get(own.txid)
-    if own.state is TxState.CONFIRMED:
-        if seen is None:
-            return "the chain does not have it"
-        return None if seen.height == own.height else f"{own.height} is stored, {seen.height} is so"
-    if seen is None or (own.state is TxState.SIGNED and seen.height is None):
-        return None
-    return "the mempool has it" if seen.height is None else f"it is in block {seen.height}"
 
 
 def _unknown(money: Money) -> Iterator[Difference]:

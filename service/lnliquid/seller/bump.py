@@ -75,9 +75,10 @@ class Bumper:
 
     async def _next_rate(self, row: OwnTxRow) -> int | None:
         paid = -(-row.fee_sats * 1000 // row.vsize)
-        wanted = max(await fee_rate(self._chain, self._settings), int(paid * RATE_FACTOR))
-        rate = min(wanted, self._settings.fee_cap_sats_per_kvb)
         least = paid + INCREMENT_SATS_PER_KVB
+        estimate = await fee_rate(self._chain, self._settings)
+        wanted = max(estimate, int(paid * RATE_FACTOR), least)
+        rate = min(wanted, self._settings.fee_cap_sats_per_kvb)
         if rate < least:
             log.warning("stuck at the fee cap", txid=row.txid, rate_sats_per_kvb=paid)
             return None
@@ -85,6 +86,8 @@ class Bumper:
 
     async def _replace(self, row: OwnTxRow, rate: int, tip: Tip) -> None:
         old = tx.parse(row.raw)
+        if await self._database.read(lambda s: coin_store.live_children(s, row.txid)):
+            return  # a funding was built on its change while the lock was waited for
 
         def look(session: Transaction) -> tuple[list[Swap], list[Coin], dict[Outpoint, Coin]]:
             return (

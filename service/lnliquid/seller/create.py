@@ -94,6 +94,9 @@ class Seller:
         """
         swap = await self._requests.swap_of(request)
         if swap is None:
+            refusal = self._readiness.forgotten(request.request_id)
+            if refusal is not None:
+                raise refusal
             began = time.monotonic()
             new = self._priced(request)
             self._notices.begin_creating()

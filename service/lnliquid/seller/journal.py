@@ -6,7 +6,8 @@ One JSON object a line, synced, meant for another disk than the database. Kinds 
     tx       the signed funding itself, so that one which no node knows any more can be sent again
     mark     before an invoice is asked for (ASKED), before it is deleted (CLOSED), before a refund
              is signed (REFUNDING): without these nobody could tell an invoice that we deleted from
-             one that was paid and then removed (ADR 4)
+             one that was paid and then removed (ADR 4); and after CLOSED or REFUNDING, when the
+             invoice was paid all the same (PAID) or was gone by somebody else's doing (LOST)
     indexes  derivation indexes in use, kept when lines are dropped
 
 Lines of format 1 are swaps without the request's price cap, and of those no marks were written. A
@@ -16,6 +17,7 @@ second file, `NAME.done`, when most of the first is about such.
 
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,21 +82,26 @@ def indexes_line(next_swap_index: int, next_change_index: int) -> str:
 
 
 class RescueJournal:
-    """An append-only file of mode 0600."""
+    """An append-only file of mode 0600. Its methods may be called from several threads."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._writing = threading.RLock()
+        """Held while the file is written: a rewriting must lose no line that comes meanwhile."""
         self.failed = False
         """True after an append that failed, as on a full disk, until one succeeds."""
         self._lines = 0
         self._kept = 0
         self._marks: dict[str, str] = {}
         self._fundings: dict[str, set[str]] = {}
+        self.earlier_requests: dict[str, str] = {}
+        """Request id to swap id, as the file named them when it was opened."""
         for line in records(path):
             self._lines += 1
             if is_swap(line):
                 funding_txids = self._fundings.setdefault(str(line.get("swap_id")), set())
                 funding_txids.add(str(line.get("funding_txid")))
+                self.earlier_requests[str(line.get("request_id"))] = str(line.get("swap_id"))
             if line.get("kind") == "mark":
                 self._marks[str(line.get("swap_id"))] = str(line.get("mark"))
 
@@ -114,17 +121,24 @@ class RescueJournal:
 
     def append(self, lines: Sequence[str]) -> None:
         """Write and sync. Raises `JournalFailure`; then a part may have been written."""
-        self.failed = True
-        self._append(self._path, lines)
-        self.failed = False
-        self._lines += len(lines)
+        with self._writing:
+            self.failed = True
+            self._append(self._path, lines)
+            self.failed = False
+            self._lines += len(lines)
 
     def note_marks(self, marks: Mapping[str, InvoiceMark]) -> None:
         """Append those marks that are not their swap's last one already. `JournalFailure`."""
-        news = {i: m for i, m in marks.items() if self._marks.get(i) != m.name}
-        if news:
-            self.append([mark_line(swap_id, mark) for swap_id, mark in news.items()])
-            self._marks.update({swap_id: mark.name for swap_id, mark in news.items()})
+        with self._writing:
+            news = {i: m for i, m in marks.items() if self._marks.get(i) != m.name}
+            if news:
+                self.append([mark_line(swap_id, mark) for swap_id, mark in news.items()])
+                self._marks.update({swap_id: mark.name for swap_id, mark in news.items()})
+
+    def needs_correction(self, swap_id: str, mark: InvoiceMark) -> bool:
+        """True when the last mark in the file would allow a refund that this one forbids."""
+        allowed = self._marks.get(swap_id) in (InvoiceMark.CLOSED.name, InvoiceMark.REFUNDING.name)
+        return allowed and mark in (InvoiceMark.PAID, InvoiceMark.LOST)
 
     def wants_rewrite(self) -> bool:
         """True when most of the file may be about swaps that are final: worth a look."""
@@ -141,6 +155,12 @@ class RescueJournal:
         They are there before they leave this one. False, and nothing changed, when too little
         would go. Raises `JournalFailure`.
         """
+        with self._writing:
+            return self._trim(final, superseded, indexes)
+
+    def _trim(
+        self, final: Mapping[str, str | None], superseded: frozenset[str], indexes: str
+    ) -> bool:
         kept, done = divide(texts(self._path), final, superseded, indexes)
         self._kept = len(kept)
         if not self._is_long(len(kept)):

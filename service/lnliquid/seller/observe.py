@@ -135,6 +135,19 @@ def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[Hi
     return (HistoryItem(swap.funding_txid, height),)
 
 
+def is_elsewhere(swap: Swap, facts: ChainFacts, heights: Mapping[str, int | None]) -> bool:
+    """True when a transaction of this swap is, by these heights, not where the facts have it.
+
+    `heights` by txid, None in the mempool; transactions that are not in it are as the facts say.
+    """
+    known = {swap.funding_txid or "": facts.funding_height} | {
+        spend.txid: spend.height
+        for spend in (facts.asset_spend, facts.subsidy_spend)
+        if spend is not None
+    }
+    return any(txid in heights and heights[txid] != height for txid, height in known.items())
+
+
 Read = Mapping[str, tuple[ChainFacts, Tip]]
 """Facts by swap id, each with the tip under which they were read."""
 

@@ -36,6 +36,12 @@ class OwnTxs:
         self._scripts: dict[str, bytes] = {}
         self._seen: dict[str, Tip] = {}
         """The tip under which a transaction was last found where it is."""
+        self._moved: dict[str, int | None] = {}
+
+    def take_moved(self) -> dict[str, int | None]:
+        """Heights, None for the mempool, of those found elsewhere than before; each told once."""
+        moved, self._moved = self._moved, {}
+        return moved
 
     async def check(self, tip: Tip) -> set[str]:
         """Look at every transaction that may still change. Returns the ids of swaps let go.
@@ -92,6 +98,7 @@ class OwnTxs:
 
             await self._database.write(store)
         self._seen.update(dict.fromkeys(seen, tip))  # once that is stored, and not before
+        self._moved.update((txid, height) for txid, _, height in moved)
         let_go: set[str] = set()
         for row in unseen:
             let_go |= await self._send_again(row, tip)

@@ -119,6 +119,20 @@ class Readiness:
                 await self._database.write(_probe)
         return self._database.failed
 
+    def forgotten(self, request_id: str) -> NotReady | None:
+        """Why this request, which the store does not know, is not a new one; None when it is.
+
+        The rescue journal may name its swap: then the store is an older copy, and another swap
+        for it would be a second one (money rule 8).
+        """
+        if self._rescue is None or request_id not in self._rescue.earlier_requests:
+            return None
+        return NotReady(
+            f"request_id {request_id} has a swap that is not in the seller's database; the seller "
+            "must run `lnliquid rescue`",
+            retry_after_secs=60,
+        )
+
     async def refusals(self, prices_msat: Sequence[int]) -> list[NotReady | None]:
         """For each price why a swap that costs so much cannot be taken now, None when it can."""
         problem = await self.problem()

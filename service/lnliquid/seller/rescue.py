@@ -17,7 +17,7 @@ from lnliquid.seller.reconcile import ChainFacts, Policy, confirmations, reconci
 from lnliquid.seller.rescue_fundings import Choice, Fate, Fundings, is_htlc_like
 from lnliquid.seller.rescue_lines import JournalFacts, Line
 from lnliquid.seller.rescue_reading import RescuePicture
-from lnliquid.seller.rescue_words import Finding, found_words
+from lnliquid.seller.rescue_words import Finding, found_words, place_taken
 from lnliquid.store.rebuild import OldSwap, OldTx
 from lnliquid.store.survey import StoreFacts
 from lnliquid.store.swaps import NEXT_SWAP
@@ -49,10 +49,20 @@ def plan_rescue(
     """
     fundings = Fundings(journal, store, picture, policy, policy_asset)
     known = {s.swap_id: s for s in store.swaps}
+    taken: dict[int | str, str] = {}
+    for row in store.swaps:
+        taken |= {row.key_index: row.swap_id, row.request_id: row.swap_id}
     swaps: list[OldSwap] = []
     findings: list[Finding] = []
     for swap_id, lines in sorted(journal.lines.items(), key=lambda i: i[1][-1].swap.key_index):
         before = known.get(swap_id)
+        newest = lines[-1].swap
+        places: dict[int | str, str] = {newest.key_index: swap_id, newest.request_id: swap_id}
+        others = [taken[place] for place in places if taken.get(place, swap_id) != swap_id]
+        if others:
+            findings.append(place_taken(swap_id, others[0], picture))
+            continue
+        taken |= places
         choice = fundings.choose(swap_id)
         old = _rebuilt(before, lines, choice, journal, picture, policy)
         if old is not None and old.swap != before:

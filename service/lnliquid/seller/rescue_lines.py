@@ -77,14 +77,14 @@ def read_journal(path: Path, keys: Keychain, settings: Settings, now: int) -> Jo
             continue
         match record.get("kind"):
             case "tx":
-                txs[str(record["txid"])] = _read(record, lambda r=record: _stored(r))  # type: ignore[misc]
-                change_index = max(change_index, int(record["next_change_index"]))
+                txs[str(record.get("txid"))] = _read(record, lambda r=record: _stored(r))  # type: ignore[misc]
+                change_index = max(change_index, _number(record, "next_change_index"))
             case "mark":
                 mark = _read(record, lambda r=record: InvoiceMark[r["mark"]])  # type: ignore[misc]
-                marks[str(record["swap_id"])] = mark
+                marks[str(record.get("swap_id"))] = mark
             case "indexes":
-                swap_index = max(swap_index, int(record["next_swap_index"]))
-                change_index = max(change_index, int(record["next_change_index"]))
+                swap_index = max(swap_index, _number(record, "next_swap_index"))
+                change_index = max(change_index, _number(record, "next_change_index"))
             case _:
                 unreadable += 1
     return JournalFacts(
@@ -103,6 +103,10 @@ def _read(record: Mapping[str, Any], read: Callable[[], T]) -> T:
     except (KeyError, TypeError, ValueError):
         name = record.get("swap_id") or record.get("txid")
         raise JournalMismatch(f"a line of {name} lacks a value or holds a wrong one") from None
+
+
+def _number(record: Mapping[str, Any], name: str) -> int:
+    return _read(record, lambda: int(record[name]))
 
 
 def _stored(record: Mapping[str, Any]) -> StoredTx:

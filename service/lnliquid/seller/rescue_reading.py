@@ -128,7 +128,11 @@ def _own(
     addresses: Mapping[bytes, Address],
     swaps: Sequence[Swap],
 ) -> list[str]:
-    """Transactions that only our keys can have signed, parents before children."""
+    """Transactions that only our keys can have signed, parents before children.
+
+    A funding of these swaps is one, also when its inputs are of addresses that were not read.
+    """
+    fundings = {s.funding_txid for s in swaps}
     wallet = {
         Outpoint(txid, vout)
         for txid, transaction in transactions.items()
@@ -146,7 +150,11 @@ def _own(
         read = htlc.read_spend_witness(item.witness, script, hashes[script])
         return read is not None and read.kind is htlc.SpendKind.REFUND
 
-    found = {txid for txid, t in transactions.items() if any(is_own(i) for i in t.inputs)}
+    found = {
+        txid
+        for txid, t in transactions.items()
+        if txid in fundings or any(is_own(i) for i in t.inputs)
+    }
     return in_order({txid: transactions[txid] for txid in found}, heights)
 
 

@@ -36,12 +36,32 @@ def found_words(
         action = "left out" if after is None else "unchanged"
         state = None if after is None else after.state.name
         return Finding(swap_id, action, state, status.value, choice.why, "operator", True)
+    if choice.fate is Fate.SEEN and after.state is State.FAILED:
+        return Finding(
+            swap_id,
+            "unchanged",
+            after.state.name,
+            status.value,
+            "its funding is on the chain, and the database has it as FAILED, which nobody follows",
+            "operator: move the database away and run `lnliquid rescue` again, without it",
+            True,
+        )
     action = "unchanged" if after == before else "rebuilt" if before is None else "updated"
     found, following = _words(after, status, choice, picture, policy)
     lost = after.invoice_mark is InvoiceMark.LOST and after.state <= State.FUNDED
     if choice.fate is Fate.SEEN and choice.why:
         found, lost = f"{found}; {choice.why}", True
     return Finding(swap_id, action, after.state.name, status.value, found, following, lost)
+
+
+def place_taken(swap_id: str, other: str, picture: RescuePicture) -> Finding:
+    """The finding for a swap whose key index or request id another one has.
+
+    That comes of a daemon that served an older copy of the database.
+    """
+    status = picture.invoices[swap_id].status
+    found = f"swap {other} has its key index or its request id, and the database holds only one"
+    return Finding(swap_id, "left out", None, status.value, found, "operator", True)
 
 
 def _words(

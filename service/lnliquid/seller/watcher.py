@@ -7,7 +7,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -91,6 +91,8 @@ class Watcher:
         self._put_aside: dict[str, tuple[int, float]] = {}
         """Swap id to (attempts, not before, in the loop's time)."""
         self._tip: Tip | None = None
+        self._corrections: dict[str, InvoiceMark] = {}
+        """What became of invoices and the rescue journal still tells otherwise."""
 
     async def run(self) -> None:
         """Watch until cancelled. Dead backends cost time only: the next round starts over."""
@@ -127,11 +129,13 @@ class Watcher:
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
+        await self._correct_journal()
         if reload_all or tip != self._tip:
             let_go = await self._own_txs.check(tip)
             if let_go:
                 self._forget(let_go)
                 self._notices.swaps_changed(let_go)
+            self._read_what_moved(self._own_txs.take_moved())
             if tip != self._tip:
                 await self._bumper.bump_stuck(tip)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
@@ -163,6 +167,7 @@ class Watcher:
                 self._forget([swap.swap_id])
                 known = None
             self.swaps[swap.swap_id] = swap
+            self._note_outcome(swap)
             if known is None:
                 script = observe.output_script(swap)
                 self._by_script[script] = swap.swap_id
@@ -237,6 +242,20 @@ class Watcher:
                 log.warning("news was lost", txid=txid, swaps=len(swaps))
                 self._chain.mark_changed(observe.output_script(swap) for swap in swaps)
                 self._notices.wake_watcher()
+
+    def _read_what_moved(self, heights: Mapping[str, int | None]) -> None:
+        """Have those swaps read again that have not heard where a transaction of ours is now.
+
+        Whoever waits for an invoice does not wait for one more block because a notice was lost.
+        """
+        unheard = [
+            observe.output_script(self.swaps[swap_id])
+            for swap_id, (facts, _) in (self._facts.items() if heights else ())
+            if observe.is_elsewhere(self.swaps[swap_id], facts, heights)
+        ]
+        if unheard:
+            self._chain.mark_changed(unheard)
+            self._notices.wake_watcher()
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
@@ -333,6 +352,7 @@ class Watcher:
             return
         before = self.swaps[swap.swap_id]
         self.swaps[swap.swap_id] = swap
+        self._note_outcome(swap)
         if swap.state is not before.state:
             reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
             log.info(
@@ -403,11 +423,30 @@ class Watcher:
             return kept
         return list(decisions)
 
+    def _note_outcome(self, swap: Swap) -> None:
+        if self._rescue.needs_correction(swap.swap_id, swap.invoice_mark):
+            self._corrections[swap.swap_id] = swap.invoice_mark
+
+    async def _correct_journal(self) -> None:
+        """Tell the rescue journal of invoices that were not closed after all.
+
+        Without that line a paid swap would pass for one that may be refunded, were the store lost.
+        """
+        if not self._corrections:
+            return
+        corrections, self._corrections = self._corrections, {}
+        try:
+            await asyncio.to_thread(self._rescue.note_marks, corrections)
+        except JournalFailure as error:
+            self._corrections = {**corrections, **self._corrections}
+            log.warning("the rescue journal is not up to date", reason=str(error))
+
     async def _lose_invoice(self, swap: Swap) -> None:
         """Somebody else removed the invoice, perhaps after it was paid: no refund by ourselves."""
         after = replace(swap, invoice_mark=InvoiceMark.LOST)
         if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
             self.swaps[swap.swap_id] = after
+            self._note_outcome(after)
         log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:

@@ -42,6 +42,11 @@ def everything(tx: Transaction) -> list[Swap]:
     return swaps_where(tx)
 
 
+def holds_none(tx: Transaction) -> bool:
+    """True for a database in which there never was a swap."""
+    return tx.execute(select(col(SwapRow.swap_id)).limit(1)).first() is None
+
+
 def watched(tx: Transaction) -> list[Swap]:
     """Swaps with a funding transaction that are not final, oldest first."""
     return swaps_where(tx, col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))

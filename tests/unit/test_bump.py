@@ -1,0 +1,93 @@
+"""Fee bumping while the funder works: nothing that was built on is replaced."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from lnliquid.seller.bump import Bumper
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.notices import Notices
+from lnliquid.settings import Settings
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database
+from lnliquid.store.survey import survey
+from lnliquid.store.tables import TxState
+from lnliquid.swap import Tip
+
+from .builders import (
+    ASSET,
+    SELLER,
+    StillClock,
+    make_request,
+    new_swap,
+    put_coins,
+    settings_values,
+    wallet_coin,
+)
+from .fakes import FakeChain
+
+
+class BusyChain(FakeChain):
+    """A chain that takes so long to estimate a fee that the funder has a round meanwhile."""
+
+    funder: Funder | None = None
+
+    async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
+        """No estimate."""
+        funder, self.funder = self.funder, None
+        if funder is not None:
+            assert await funder.fund_waiting() == 1
+        return None
+
+
+class World:
+    """A funder and a bumper over one wallet."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = Settings(**settings_values(folder, fee_cap_sats_per_kvb=1_000))
+        self.database = Database(settings.database, StillClock())
+        self.chain, notices = BusyChain(), Notices()
+        inventory = Inventory(self.database, self.chain, SELLER)
+        rescue = RescueJournal(settings.rescue_journal_path)
+        common = (self.database, self.chain, inventory, rescue, SELLER, settings, notices)
+        self.funder, self.bumper = Funder(*common), Bumper(*common)
+        self.later = Tip(self.chain.height + settings.bump_after_blocks, "later")
+
+    async def create(self, number: int) -> None:
+        """T1."""
+        new = new_swap(make_request(number))
+        await self.database.write(lambda s: swap_store.create(s, new))
+
+    async def states(self) -> list[TxState]:
+        """Of our transactions."""
+        return sorted(o.state for o in (await self.database.read(survey)).own_txs)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """One coin of each asset, and a first swap whose funding is stuck."""
+    made = World(tmp_path)
+    coins = [wallet_coin(1, 100_000, ASSET), wallet_coin(2, 1_000_000)]
+    await made.database.write(lambda s: put_coins(s, coins))
+    await made.create(0)
+    assert await made.funder.fund_waiting() == 1
+    yield made
+    made.database.close()
+
+
+async def test_a_stuck_funding_is_replaced(world: World) -> None:
+    """By one that pays more for the same outputs."""
+    await world.bumper.bump_stuck(world.later)
+    assert await world.states() == [TxState.SIGNED, TxState.REPLACED]
+
+
+async def test_what_is_built_on_meanwhile_is_not_replaced(world: World) -> None:
+    """The funding on top would lose its coins for ever, and its swap its lock."""
+    await world.create(1)
+    world.chain.funder = world.funder
+    await world.bumper.bump_stuck(world.later)
+    assert world.chain.funder is None
+    assert await world.states() == [TxState.SIGNED, TxState.SIGNED]
