@@ -8,13 +8,11 @@ from typing import Annotated
 
 import typer
 
-from lnlab import commands, scenario_command, shell_command, snapshot_cli, trouble_commands
+from lnlab import commands, shell_command, snapshot_cli, trouble_commands
 from lnlab.cli_base import DEFAULT_DIRECTORY, EXPECTED_ERRORS, AsJson, Directory, run
 from lnlab.commands import fail, show
 from lnlab.demo import demo as run_demo
 from lnlab.lab import end_lab
-from lnlab.scenarios.storm_parts import StormPlan
-from lnlab.storm_command import run_storm
 from lnlab.up import Options
 from lnlab.up import up as run_up
 
@@ -269,6 +267,10 @@ def storm(
 
     Example: `lnlab storm --swaps 1000 --duplicate-rate 0.2 --kill-every 2`
     """
+    # Loaded by the commands that play scenarios alone, as below.
+    from lnlab.scenarios.storm_parts import StormPlan
+    from lnlab.storm_command import run_storm
+
     plan = StormPlan(
         swaps=swaps,
         clients=clients,
@@ -292,6 +294,8 @@ def scenario_list(as_json: AsJson = False) -> None:
 
     Example: `lnlab scenario list`
     """
+    from lnlab import scenario_command
+
     scenario_command.list_scenarios(as_json=as_json)
 
 
@@ -313,6 +317,8 @@ def scenario_run(
 
     Example: `lnlab scenario run refund late-payment --nodes process`
     """
+    from lnlab import scenario_command
+
     run(scenario_command.run_scenarios(directory, names or [], nodes.value, seed, as_json=as_json))
 
 

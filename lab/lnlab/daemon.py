@@ -85,11 +85,13 @@ class SellerDaemon:
         coins: int = 1,
         env: Mapping[str, str] | None = None,
         through_proxies: bool = False,
+        wait: bool = True,
     ) -> "SellerDaemon":
         """Issue the asset, make settings and keys, fund the wallet, start, wait until ready.
 
         The inventory arrives as `coins` equal pairs of asset and L-BTC. `through_proxies`: it gets
-        the endpoints of the lab's proxies, so that `Faults` can trouble it.
+        the endpoints of the lab's proxies, so that `Faults` can trouble it. Without `wait` it may
+        still be loading on return: `wait_ready` is next.
         """
         daemon = cls(lab, settings, through_proxies=through_proxies)
         asset_id = await lab.faucet.issue(TICKER, ISSUED)
@@ -102,7 +104,9 @@ class SellerDaemon:
         await lab.mine()
         await lab.faucet.pay(payments)
         await lab.mine()
-        await daemon.start(env)
+        await daemon.launch(env)
+        if wait:
+            await daemon.wait_ready()
         return daemon
 
     async def reopen(self) -> None:
@@ -113,7 +117,7 @@ class SellerDaemon:
         await self.start()
 
     async def configure(self, asset_id: str) -> None:
-        """Write the settings file, for the lab's ports as they are now, and make the mnemonic."""
+        """Write the settings file, for the lab's ports as they are now."""
         self.directory.mkdir(mode=0o700, exist_ok=True)
         electrum_url, lightning_rpc = self.lab.electrum_url, self.lab.lightning["seller"]
         if self.through_proxies:
@@ -129,11 +133,6 @@ class SellerDaemon:
             "lightning_rpc": lightning_rpc,
         }
         self.config.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in values.items()))
-        if not self._has_mnemonic():
-            await run_program("lnliquid", "init", "--mnemonic-file", values["mnemonic_file"])
-
-    def _has_mnemonic(self) -> bool:
-        return (self.directory / "mnemonic").exists()
 
     def _port(self) -> int:
         """The port to listen on: the one that is published for a container, else a free one.
@@ -188,9 +187,16 @@ class SellerDaemon:
         return script_of(await self.receive_address())
 
     async def receive_address(self) -> str:
-        """The wallet's first address, as `lnliquid address` prints it."""
-        printed = await run_program("lnliquid", "address", "--config", str(self.config))
+        """The wallet's first address, as the CLI prints it; makes the mnemonic if there is none."""
+        arguments = ["address", "--config", str(self.config)]
+        if not self._has_mnemonic():
+            mnemonic, network = self.setting("mnemonic_file"), self.setting("network")
+            arguments = ["init", "--mnemonic-file", mnemonic, "--network", network]
+        printed = await run_program("lnliquid", *arguments)
         return printed.split()[-1]
+
+    def _has_mnemonic(self) -> bool:
+        return (self.directory / "mnemonic").exists()
 
     async def start(self, env: Mapping[str, str] | None = None) -> None:
         """Start the process and wait until its health says that swaps can be taken."""
@@ -255,6 +261,10 @@ class SellerDaemon:
         """Process id of the running daemon; None in a container."""
         return self._run.pid
 
+    def host_pids(self) -> list[int]:
+        """Ids of its processes as this host counts them, in a container too; none when dead."""
+        return self._run.host_pids()
+
     @property
     def where(self) -> str:
         """Process or container that it is, for people."""
@@ -299,7 +309,7 @@ class SellerDaemon:
 
     def check_log(self) -> None:
         """Raise when the log holds a traceback or an internal error: nothing may go so wrong."""
-        text = log_tail(self.log, lines=100_000)
+        text = self.log.read_text(errors="replace")
         if "Traceback" in text or "internal error" in text:
             raise NodeDiedError(f"the daemon's log shows a fault:\n{log_tail(self.log, 40)}")
 

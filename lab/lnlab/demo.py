@@ -1,5 +1,6 @@
 """`lnlab demo`: the main job from nothing to a finished sale, told to a newcomer."""
 
+import asyncio
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -37,11 +38,15 @@ async def demo(directory: Path, kind: Kind) -> dict[str, object]:
     try:
         say(f"lab     chain, Electrum server and two Lightning nodes are up: {lab.electrum_url}")
         say(f"seller  issuing {TICKER}, funding the seller's wallet, starting `lnliquid serve`")
-        async with await SellerDaemon.create(lab) as daemon:
-            say(f"seller  ready on {daemon.address} (process {daemon.pid})")
+        async with await SellerDaemon.create(lab, wait=False) as daemon:
             buyer = Buyer(daemon)
-            say(f"buyer   has {units(await buyer.balance())}; buys {units(AMOUNT)}")
-            done = await sale(daemon, buyer, AMOUNT, say=lambda line: say(f"buyer {line}"))
+            # Programs take longest to load: the buyer's does so beside the seller's.
+            _, before = await asyncio.gather(daemon.wait_ready(), buyer.balance())
+            say(f"seller  ready on {daemon.address} (process {daemon.pid})")
+            say(f"buyer   has {units(before)}; buys {units(AMOUNT)}")
+            done = await sale(
+                daemon, buyer, AMOUNT, before=before, say=lambda line: say(_buyers(line))
+            )
             _agree(console, done)
             return asdict(done)
     finally:
@@ -56,3 +61,9 @@ def _agree(console: Console, done: Sale) -> None:
         f"  The seller's invoice is {done.invoice_status}.\n"
         f"  The seller's record says {done.state}; the claim is transaction {done.claim_txid}.\n"
     )
+
+
+def _buyers(line: str) -> str:
+    """A line of the buyer's: steps stand right-aligned in eight columns, all else beside them."""
+    is_step = line[:8].strip().isalpha() and line[7:10].endswith("  ") and line[7] != " "
+    return f"buyer {line if is_step else ' ' * 10 + line}"

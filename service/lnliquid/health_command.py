@@ -1,7 +1,7 @@
 """The command `lnliquid health`: does the daemon live, does it take new swaps?
 
 The image's HEALTHCHECK runs it as `python -m lnliquid.health_command`, every few seconds for years,
-so it imports as little as it can: a whole `lnliquid` takes a second of processor time to load.
+so it imports as little as it can.
 """
 
 from pathlib import Path

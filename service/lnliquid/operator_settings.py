@@ -186,6 +186,11 @@ async def ask_nodes(settings: Settings) -> list[NodeAnswer]:
     return list(await asyncio.gather(answer("electrum", electrum), answer("lightning", lightning)))
 
 
+def register(cli: typer.Typer) -> None:
+    """Add the command to the command line."""
+    cli.command("check-config", epilog=EPILOG)(check_config)
+
+
 def check_config(
     config: Annotated[
         Path | None,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from ln_liquid_swap.v1 import swap_pb2
 from lnliquid.buyer import Order, Record, Step
 from lnliquid.buyer.offline import NEEDS
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.networks import REGTEST
 from lnliquid.swap import State
@@ -101,7 +101,7 @@ class Files:
     def run(self, answer: Any, *arguments: str) -> Result:
         """`lnliquid verify` on this answer, with nothing in the environment."""
         path = self.put("answer.json", answer)
-        result = CliRunner().invoke(cli, ["verify", str(path), *arguments])
+        result = CliRunner().invoke(command_line(), ["verify", str(path), *arguments])
         assert result.exception is None or isinstance(result.exception, SystemExit)
         return result
 

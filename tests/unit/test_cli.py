@@ -11,9 +11,10 @@ from embit import bech32
 from typer.testing import CliRunner, Result
 
 from lnliquid.buyer import Journal, Order, Record, Step
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.liquid.keys import read_mnemonic
 
+cli = command_line()
 ASSET = "5a" * 32
 REQUEST_ID = "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"
 COMMANDS = [
@@ -164,6 +165,18 @@ def test_init_makes_a_private_mnemonic_and_never_overwrites_it(tmp_path: Path) -
     again = run("init", "--mnemonic-file", str(path))
     assert (again.exit_code, "exists already" in again.stderr) == (2, True)
     assert read_mnemonic(path) == words
+
+
+def test_init_prints_the_first_receive_address_of_a_network(tmp_path: Path) -> None:
+    """The one that `address` prints; for no such network nothing is made."""
+    path = str(tmp_path / "mnemonic")
+    made = run("init", "--mnemonic-file", path, "--network", "liquid-regtest", "--json")
+    assert made.exit_code == 0, made.output
+    same = run("address", "--mnemonic-file", path, "--network", "liquid-regtest", "--json")
+    assert json.loads(made.stdout) == {"mnemonic_file": path} | json.loads(same.stdout)
+    other = run("init", "--mnemonic-file", f"{path}2", "--network", "liquidv9")
+    assert (other.exit_code, "is not one of" in other.stderr) == (2, True)
+    assert not (tmp_path / "mnemonic2").exists()
 
 
 def test_address_is_the_same_by_config_and_by_mnemonic(config: Path, mnemonic: Path) -> None:

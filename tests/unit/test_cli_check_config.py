@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.operator_settings import edges, unit_of
 from lnliquid.settings import Settings, load_settings
 from lnliquid.terms import timelock_budget
@@ -21,7 +21,7 @@ WORDS = "abandon " * 11 + "about"
 
 def check(*arguments: str, env: dict[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """Exit code and JSON of the command."""
-    result = CliRunner().invoke(cli, ["check-config", "--json", *arguments], env=env)
+    result = CliRunner().invoke(command_line(), ["check-config", "--json", *arguments], env=env)
     return result.exit_code, json.loads(result.stdout)
 
 
@@ -91,7 +91,7 @@ def test_settings_that_are_refused_are_shown_with_every_reason(config: Path) -> 
     assert "does not pay for a claim" in told["refused"][0]
     shown = told["settings"]["refund_delta_blocks"]
     assert (shown["value"], shown["source"]) == ("10", "LNLIQUID_REFUND_DELTA_BLOCKS")
-    result = CliRunner().invoke(cli, ["check-config", "--config", str(config)], env=env)
+    result = CliRunner().invoke(command_line(), ["check-config", "--config", str(config)], env=env)
     assert (result.exit_code, "refused: unsafe time locks" in result.stderr) == (2, True)
     assert "the daemon would not start with this" in result.stderr
 

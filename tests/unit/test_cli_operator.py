@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from lnliquid import faults
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.operator_calls import span
 from lnliquid.operator_view import age, units, when
 from lnliquid.swap import State
@@ -36,7 +36,7 @@ async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
 async def run(world: OperatorWorld, *arguments: str) -> Result:
     """Run a command beside the daemon, as a process of its own would."""
     env = {"LNLIQUID_OPERATOR": world.address}
-    result = await asyncio.to_thread(CliRunner().invoke, cli, list(arguments), env=env)
+    result = await asyncio.to_thread(CliRunner().invoke, command_line(), list(arguments), env=env)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     assert "Traceback" not in result.output
     return result
@@ -257,9 +257,9 @@ async def test_top_without_a_terminal_says_what_to_use(world: OperatorWorld) -> 
 
 def test_shell_completion_can_be_installed() -> None:
     """And completes the commands."""
-    assert "--install-completion" in CliRunner().invoke(cli, ["--help"]).output
+    assert "--install-completion" in CliRunner().invoke(command_line(), ["--help"]).output
     env = {"_LNLIQUID_COMPLETE": "complete_bash", "COMP_WORDS": "lnliquid re", "COMP_CWORD": "1"}
-    result = CliRunner().invoke(cli, [], env=env, prog_name="lnliquid")
+    result = CliRunner().invoke(command_line(), [], env=env, prog_name="lnliquid")
     assert {"refund", "resume", "resume-sales"} <= set(result.stdout.split())
 
 

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from lnlab.cli import app as lab_app
-from lnliquid.cli import cli as service_app
+from lnliquid.cli import command_line
 from lnliquid.settings import Settings
 
 from .builders import ROOT
@@ -22,7 +22,7 @@ from .test_buyer_verify import good
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 PROGRAMS: dict[str, Any] = {
-    "lnliquid": typer.main.get_command(service_app),
+    "lnliquid": typer.main.get_command(command_line()),
     "lnlab": typer.main.get_command(lab_app),
 }
 ENVIRONMENT = {

@@ -30,7 +30,7 @@ from lnliquid.api.server import Listener, listen
 from lnliquid.buyer import errors as buyer_errors
 from lnliquid.buyer import terminal
 from lnliquid.buyer.facts import Verdict
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.errors import FieldViolation
 from lnliquid.operator_calls import explain
 
@@ -183,16 +183,18 @@ def test_what_nobody_expected_ends_a_command_with_an_id_that_is_in_the_log(
 
 
 def test_the_entry_point_itself_tells_a_fault_by_an_id(tmp_path: Path) -> None:
-    """The real program, with a settings file that is a device full of nothing sensible."""
-    script = (
-        "import lnliquid.cli as c\n"
-        "@c.cli.command('boom')\n"
+    """The real program, with a command that fails."""
+    (tmp_path / "boom.py").write_text(
         f"def boom(): raise RuntimeError('{SECRET}')\n"
-        "import sys; sys.argv = ['lnliquid', 'boom']; c.main()\n"
+        "def register(cli): cli.command('boom')(boom)\n"
+    )
+    script = (
+        "import sys; sys.argv = ['lnliquid', 'boom']\n"
+        "import lnliquid.cli as c; c.COMMANDS['boom'] = ('boom',); c.main()\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path), "PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -282,7 +284,7 @@ def commands(program: typer.Typer) -> Iterator[str]:
             queue += [(f"{path} {name}", below) for name, below in inside.items()]
 
 
-PROGRAMS = {"lnliquid": cli, "lnlab": lab_app}
+PROGRAMS = {"lnliquid": command_line(), "lnlab": lab_app}
 HELP = [(name, path) for name, program in PROGRAMS.items() for path in commands(program)]
 
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from lnliquid.api.server import SWAP_SERVICE as NAME_ON_THE_WIRE
 from lnliquid.api.server import Listener, listen
-from lnliquid.cli import cli
+from lnliquid.cli import command_line
 from lnliquid.errors import SettingsError
 from lnliquid.health_command import SWAP_SERVICE, asked_at
 
@@ -30,7 +30,9 @@ async def listener() -> AsyncIterator[Listener]:
 
 async def health(*arguments: str, env: dict[str, str] | None = None) -> Result:
     """Run the command beside the listener."""
-    return await asyncio.to_thread(CliRunner().invoke, cli, ["health", *arguments], env=env)
+    return await asyncio.to_thread(
+        CliRunner().invoke, command_line(), ["health", *arguments], env=env
+    )
 
 
 def settings(listen_at: str) -> dict[str, str]:

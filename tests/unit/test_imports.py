@@ -5,11 +5,16 @@ swap, terms, errors. The domain does no I/O and reads no clock. Adapters never k
 """
 
 import ast
+import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+
+from lnliquid.cli import COMMANDS, command_line
 
 from .builders import ROOT
 
@@ -32,6 +37,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "api": LOW | {"liquid", "lightning", "store", "seller"},
     "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
     "backup_command": LOW | {"store", "buyer"},
+    "daemon_commands": LOW | {"liquid", "buyer", "app"},
     "health_command": LOW,
     "faults": set(),
     "operator_view": LOW | {"buyer"},
@@ -41,10 +47,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "top": LOW | {"buyer", "operator_view"},
     "operator_commands": LOW | {"liquid", "lightning", "store", "seller", "buyer"},
     "rescue_command": LOW | {"liquid", "lightning", "store", "seller", "buyer"},
-    "cli": LOW
-    | {"liquid", "lightning", "store", "seller", "buyer", "api", "app", "crashpoints"}
-    | {"backup_command", "health_command", "operator_calls", "operator_commands"}
-    | {"rescue_command", "operator_settings", "faults"},
+    "cli": {"faults"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -60,6 +63,28 @@ IO_MODULES = {
 IO_NAMES = {"open", "print", "input", "exec", "eval"}
 CLOCK_METHODS = {"now", "utcnow", "today"}
 """Of `datetime`, whose conversions are pure."""
+SERVERS = {
+    *("sqlalchemy", "sqlmodel", "alembic", "prometheus_client", "protovalidate"),
+    *("lnliquid.app", "lnliquid.api", "lnliquid.store"),
+}
+"""What only the daemon needs, and the commands that open its database: most of its loading time."""
+SCREENS = {"textual", "lnliquid.top"}
+CLIENTS = {"grpc", "aiorpcx", "pyln", "embit", "structlog", "rich", "pydantic"}
+COMMANDS_OF_OTHERS = {"lnliquid.rescue_command", "lnliquid.operator_calls", "lnliquid.top"}
+LAB_EXTRAS = {"docker", "textual", "sqlalchemy", "lnlab.scenarios.catalogue", "lnlab.storm_command"}
+UNNEEDED = {
+    "import lnliquid.cli": SERVERS | SCREENS | CLIENTS,
+    "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic"},
+    "buy": SERVERS | SCREENS | {"pydantic"},
+    "swaps": SERVERS | SCREENS | {"pydantic"},
+    "init": SERVERS | SCREENS,
+    "health": SERVERS | SCREENS | {"lnliquid.buyer", "aiorpcx", "pyln"},
+    "import lnliquid.app": SCREENS | COMMANDS_OF_OTHERS | {"typer", "lnliquid.buyer"},
+    "import lnlab.cli": LAB_EXTRAS,
+    "import lnlab.demo": LAB_EXTRAS,
+}
+"""A statement, or a command of `lnliquid` (the others of its module load the same), to what it must
+not load: starting a program takes longer than what it does, and `lnlab demo` starts seven."""
 ADAPTERS = {
     "electrum": "liquid.electrum",
     "cln": "lightning",
@@ -120,12 +145,12 @@ def test_imports_run_one_way(module: str) -> None:
     assert {name for name in known if room_of(name) not in ROOM_MAY_IMPORT[room] | {room}} == set()
 
 
-def test_only_cli_imports_app() -> None:
+def test_only_its_command_imports_app() -> None:
     """Nothing depends on how the daemon is put together."""
     users = {
         m for m, path in FILES.items() if any(is_in(local(n) or "", "app") for n in imports(path))
     }
-    assert users <= {"cli"}
+    assert users == {"daemon_commands"}
 
 
 def test_the_lowest_modules_import_nothing_local() -> None:
@@ -204,3 +229,27 @@ def test_the_service_knows_nothing_of_lab_and_tests() -> None:
     )
     assert "lnliquid" in foreign
     assert foreign & set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("start", UNNEEDED)
+def test_a_program_loads_only_what_it_needs(start: str) -> None:
+    """Counted in modules and not in seconds, so that a busy machine cannot fail it."""
+    prepare = f"import lnliquid.cli; lnliquid.cli.command_line({start!r})"
+    script = start if start.startswith("import ") else prepare
+    done = subprocess.run(
+        [sys.executable, "-c", f"{script}\nimport json, sys; print(json.dumps([*sys.modules]))"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    loaded = json.loads(done.stdout)
+    assert {bad for bad in UNNEEDED[start] if any(is_in(name, bad) for name in loaded)} == set()
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_the_table_of_commands_is_what_the_modules_have(module: str) -> None:
+    """A command is found by it, and nowhere else."""
+    for name in COMMANDS[module]:
+        registered = typer.main.get_command(command_line(name))
+        assert tuple(getattr(registered, "commands", {})) == COMMANDS[module]

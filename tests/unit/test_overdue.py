@@ -9,6 +9,7 @@ from lnliquid.seller.observe import (
     NEVER,
     SILENT_BLOCKS,
     expected_history,
+    is_elsewhere,
     overdue,
     waiting_for,
 )
@@ -82,6 +83,18 @@ def test_a_few_at_most_and_those_read_longest_ago_first() -> None:
     }
     found = overdue(waiting_for(swaps, read), read, tip(110))
     assert found == swaps[: -LOOKS_A_BLOCK - 1 : -1]
+
+
+def test_what_is_elsewhere_than_it_was_read_is_known_by_its_transactions() -> None:
+    """Funding and spend, out of a block as well as into one; other transactions tell nothing."""
+    funding = CREATED.funding_txid
+    assert funding is not None
+    assert is_elsewhere(CREATED, ChainFacts(True), {funding: 51})
+    assert is_elsewhere(FUNDED, CONFIRMED, {FUNDED.funding_txid or "": None})
+    assert is_elsewhere(CLAIMED, IN_MEMPOOL, {CLAIM: 60})
+    assert not is_elsewhere(CREATED, ChainFacts(True), {funding: None, CLAIM: 60})
+    assert not is_elsewhere(CLAIMED, BURIED, {CLAIM: 60})
+    assert not is_elsewhere(CREATED, ChainFacts(True), {})
 
 
 def test_expected_is_the_funding_alone_where_the_record_says_so() -> None:

@@ -135,7 +135,7 @@ async def test_swaps_are_counted(database: Database) -> None:
         (third, {"state": State.FUNDED}),
         (second, {"state": State.CLAIMED, "finished": True}),
     ):
-        after = replace(swap, **changes)  # type: ignore[arg-type]
+        after = replace(swap, **changes)
         await database.write(lambda s: store.save(s, swap, after))  # noqa: B023
     assert await database.read(figures.counts) == figures.Counts(
         {State.FUNDED: 2, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600

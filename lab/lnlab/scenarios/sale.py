@@ -1,5 +1,6 @@
 """Sale: offer, create, verify, pay over Lightning, claim on Liquid; both sides agree."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,14 +39,22 @@ class Sale:
 
 
 async def sale(
-    daemon: SellerDaemon, buyer: Buyer, amount: int, *, say: Say, block_every_secs: float = 0.3
+    daemon: SellerDaemon,
+    buyer: Buyer,
+    amount: int,
+    *,
+    say: Say,
+    before: int | None = None,
+    block_every_secs: float = 0.3,
 ) -> Sale:
     """Buy `amount` smallest units while blocks are mined, then ask both sides what they have.
 
-    Raises `ScenarioError` when they do not agree, `ProgramError` when the buyer fails.
+    `before`: what the buyer has, where that is known already. Raises `ScenarioError` when they do
+    not agree, `ProgramError` when the buyer fails.
     """
     lab = daemon.lab
-    before = await buyer.balance()
+    if before is None:
+        before = await buyer.balance()
     started = time.monotonic()
     async with mining(lab, block_every_secs):
         record = await buyer.buy(amount, max_price_msat=10**12, on_line=say)
@@ -55,10 +64,12 @@ async def sale(
             reply = await daemon.stub().GetSwap(pb.GetSwapRequest(swap_id=swap_id), timeout=10)
             return bool(reply.swap.is_final)
 
-        await lab.wait_for(is_final, timeout_secs=60, message="the seller sees the claim buried")
+        _, after = await asyncio.gather(
+            lab.wait_for(is_final, timeout_secs=60, message="the seller sees the claim buried"),
+            buyer.balance(),
+        )
     reply = await daemon.stub().GetSwap(pb.GetSwapRequest(swap_id=swap_id), timeout=10)
     found = await lightning_call(lab.lightning["seller"], "listinvoices", label=swap_id)
-    after = await buyer.balance()
     result = Sale(
         swap_id=swap_id,
         bought=amount,

@@ -1,0 +1,112 @@
+"""The operator's commands around the daemon's start: `serve`, `init`, `address`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lnliquid.buyer import terminal
+from lnliquid.errors import SettingsError
+from lnliquid.liquid.address import p2wpkh_address
+from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
+from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
+from lnliquid.settings import ENV_PREFIX, Settings, load_settings
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."),
+]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def register(cli: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    cli.command(epilog=f"{_example('serve --config seller.toml')}\n\n{_knobs()}")(serve)
+    cli.command(epilog=_example("init --mnemonic-file ~/.lnliquid/mnemonic"))(init)
+    chosen = "address --mnemonic-file ~/.lnliquid/mnemonic --network liquid-regtest"
+    cli.command(epilog=_example(chosen))(address)
+
+
+def _knobs() -> str:
+    lines = []
+    for name, field in Settings.model_fields.items():
+        default = "needed" if field.is_required() else f"default {field.default}"
+        lines.append(f"  {name}: {field.description} ({default})")
+    return f"\b\nSettings, in the file or as {ENV_PREFIX}<NAME> in capitals:\n" + "\n".join(lines)
+
+
+def _example(command: str) -> str:
+    return f"\b\nExample:\n  lnliquid {command}"
+
+
+def serve(config: ConfigOption = None) -> None:
+    """Run the seller daemon until it is told to stop. Exit code 2: the settings are wrong."""
+    with terminal.clean_errors():
+        settings = load_settings(config)
+        # The whole daemon is three times as much to load as the other commands here are.
+        from lnliquid import app
+
+        raise typer.Exit(asyncio.run(app.serve(settings)))
+
+
+def init(
+    mnemonic_file: Annotated[Path, typer.Option(help="File to make, mode 0600.")],
+    network: Annotated[
+        str | None, typer.Option(help="Liquid chain: print the first receive address too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make the seller's mnemonic. An existing file is never overwritten."""
+    path = mnemonic_file.expanduser()
+    with terminal.clean_errors(as_json):
+        chain = None if network is None else _chain(network)
+        try:
+            write_mnemonic(path)
+        except FileExistsError:
+            raise SettingsError((f"{path} exists already and is left as it is",), hint="") from None
+        except OSError as error:
+            raise SettingsError((f"{path} cannot be written: {error.strerror}",), hint="") from None
+        found = None if chain is None else _first_address(path, chain)
+    if as_json:
+        also = {} if found is None else {"address": found, "network": network}
+        terminal.show_json({"mnemonic_file": str(path)} | also)
+        return
+    terminal.show(f"wrote {path}; copy it to a safe place, whoever has it has the money")
+    if found is not None:
+        terminal.show(f"first receive address: {found}")
+
+
+def address(
+    config: ConfigOption = None,
+    mnemonic_file: Annotated[
+        Path | None, typer.Option(help="The seller's mnemonic, instead of --config.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="Liquid chain, instead of --config.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the seller's first receive address: send asset and L-BTC there to stock the seller."""
+    with terminal.clean_errors(as_json):
+        if mnemonic_file is None or network is None:
+            if mnemonic_file is not None or network is not None:
+                raise typer.BadParameter("--mnemonic-file and --network belong together")
+            settings = load_settings(config)
+            mnemonic_file, network = settings.mnemonic_file, settings.network
+        found = _first_address(mnemonic_file.expanduser(), _chain(network))
+    if as_json:
+        terminal.show_json({"address": found, "network": network})
+    else:
+        terminal.show(found)
+
+
+def _chain(network: str) -> Network:
+    if network not in NETWORKS_BY_NAME:
+        names = ", ".join(NETWORKS_BY_NAME)
+        raise SettingsError((f"network {network!r} is not one of {names}",), hint="")
+    return NETWORKS_BY_NAME[network]
+
+
+def _first_address(mnemonic_file: Path, chain: Network) -> str:
+    keys = Keychain(read_mnemonic(mnemonic_file), chain)
+    return p2wpkh_address(keys.wallet_key(RECEIVE, 0).key_hash, chain)
