@@ -42,22 +42,27 @@ bench *args:
     python -m bench {{args}}
 
 # start a lab that stays, with a seller daemon in it: in containers where they can start at once
+[no-exit-message]
 lab-up *args:
     lnlab up --nodes auto {{args}}
 
 # end it; --wipe removes its data too
+[no-exit-message]
 lab-down *args:
     lnlab down {{args}}
 
 # what runs, where it listens, how high the chain is
+[no-exit-message]
 lab-status *args:
     lnlab status {{args}}
 
 # the ends of its logs
+[no-exit-message]
 lab-logs *args:
     lnlab logs {{args}}
 
 # a shell in one of its containers, or one that knows the lab
+[no-exit-message]
 lab-shell *args:
     lnlab shell {{args}}
 

@@ -11,11 +11,12 @@ BURYING_BLOCKS = 3
 
 
 @asynccontextmanager
-async def mining(lab: Lab, every_secs: float = 0.3) -> AsyncIterator[None]:
+async def mining(lab: Lab, every_secs: float = 0.3, *, steady: bool = False) -> AsyncIterator[None]:
     """Inside the `async with`, confirm and bury what is sent, a block every so often.
 
     Nothing is mined while the mempool stays empty: on a slow machine blocks would pass by while
-    programs start, and lock heights come before anybody could act. An error of mining ends it.
+    programs start, and lock heights come before anybody could act. With `steady` blocks come all
+    the same, for a daemon that tells by them that the chain lives. An error of mining ends it.
     """
 
     async def mine() -> None:
@@ -24,9 +25,9 @@ async def mining(lab: Lab, every_secs: float = 0.3) -> AsyncIterator[None]:
             await asyncio.sleep(every_secs)
             if await lab.rpc.call("getrawmempool"):
                 left = BURYING_BLOCKS + 1
-            if left:
+            if left or steady:
                 await lab.mine()
-                left -= 1
+                left = max(0, left - 1)
 
     task = asyncio.create_task(mine())
     try:

@@ -13,6 +13,7 @@ from lnlab.cli_base import DEFAULT_DIRECTORY, EXPECTED_ERRORS, AsJson, Directory
 from lnlab.commands import fail, show
 from lnlab.demo import demo as run_demo
 from lnlab.lab import end_lab
+from lnlab.nodes.record import stopped_kind
 from lnlab.up import Options
 from lnlab.up import up as run_up
 
@@ -95,9 +96,12 @@ def down(
         ended = end_lab(directory, can_go_on=not wipe)
     except EXPECTED_ERRORS as error:
         fail(str(error))
-    if wipe:
-        commands.wipe_directory(directory)
     text = f"ended {', '.join(ended)}" if ended else f"no lab was running in {directory}"
+    if wipe:
+        if commands.wipe_directory(directory):
+            text += "; its data and logs are removed"
+    elif stopped_kind(directory) is not None:
+        text += "; `lnlab up` goes on with it, `lnlab down --wipe` removes it"
     show(text, {"ended": ended, "wiped": wipe}, as_json=as_json)
 
 

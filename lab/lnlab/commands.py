@@ -80,11 +80,13 @@ def as_lines(rows: list[tuple[str, str]]) -> str:
     return "\n".join(f"{what:<26} {where}" for what, where in rows)
 
 
-def wipe_directory(directory: Path) -> None:
-    """Remove a lab's directory with its data; one that is not a lab's is left alone."""
-    if (directory / MARKER).exists():
-        wipe_files(directory)
-        directory.rmdir()
+def wipe_directory(directory: Path) -> bool:
+    """Remove a lab's directory with its data; one that is not a lab's is left alone: False."""
+    if not (directory / MARKER).exists():
+        return False
+    wipe_files(directory)
+    directory.rmdir()
+    return True
 
 
 async def status(directory: Path, *, as_json: bool) -> None:

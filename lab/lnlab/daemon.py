@@ -48,6 +48,8 @@ LAB_SETTINGS: dict[str, Any] = {
     "create_wait_secs": 30,
     "poll_interval_secs": 5,
     "stall_after_blocks": 1_440,  # a lab may stand idle for a day
+    # Reorgs replace many blocks at once: what they take out has not waited for that.
+    "bump_after_blocks": 20,
 }
 
 

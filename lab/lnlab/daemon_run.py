@@ -38,6 +38,9 @@ class DaemonRun(Protocol):
     def pid(self) -> int | None:
         """Its process id on the host, None in a container."""
 
+    def host_pids(self) -> list[int]:
+        """Ids of its processes as this host counts them, in a container too; none when dead."""
+
     def is_running(self) -> bool:
         """True while it lives."""
 
@@ -76,6 +79,10 @@ class ProcessRun:
     def pid(self) -> int | None:
         """Its process id."""
         return None if self._process is None else self._process.pid
+
+    def host_pids(self) -> list[int]:
+        """Its process id, in a list."""
+        return [] if self.pid is None else [self.pid]
 
     def is_running(self) -> bool:
         """True while the process lives."""
@@ -145,6 +152,10 @@ class ContainerRun:
     @property
     def pid(self) -> None:
         """None: a container is known by its name."""
+
+    def host_pids(self) -> list[int]:
+        """Ids of its processes as this host counts them: the daemon's and that of its init."""
+        return self._containers.host_pids(SELLER)
 
     def is_running(self) -> bool:
         """True while the container lives."""

@@ -16,21 +16,29 @@ from lnlab.scenarios.sale import ScenarioError
 
 
 def list_scenarios(*, as_json: bool) -> None:
-    """Print every scenario with what it shows."""
-    rows = [{"name": one.name, "shows": one.promise} for one in SCENARIOS.values()]
-    text = "\n".join(f"{row['name']:<20} {row['shows']}" for row in rows)
-    show(text, {"scenarios": rows}, as_json=as_json)
+    """Print every scenario with what it shows, and where it cannot be played."""
+    scenarios = SCENARIOS.values()
+    rows = [{"name": one.name, "shows": one.promise, "limits": one.limits} for one in scenarios]
+    lines = []
+    for one in scenarios:
+        lines.append(f"{one.name:<20} {one.promise}")
+        if one.limits:
+            lines.append(f"{'':<20} ({one.limits})")
+    show("\n".join(lines), {"scenarios": rows}, as_json=as_json)
 
 
 def chosen(names: Sequence[str], kind: Kind) -> list[Scenario]:
     """The named scenarios, all that these nodes can play if none is named.
 
-    Raises ScenarioError for an unknown name.
+    Raises ScenarioError for an unknown name, and for one that these nodes cannot play.
     """
     unknown = [name for name in names if name not in SCENARIOS]
     if unknown:
         have = ", ".join(SCENARIOS)
         raise ScenarioError(f"no scenario {', '.join(unknown)}; there are: {have}")
+    for name in names:
+        if SCENARIOS[name].only_on not in (None, kind):
+            raise ScenarioError(f"{kind} nodes cannot play {name}: {SCENARIOS[name].limits}")
     fitting = [one.name for one in SCENARIOS.values() if one.only_on in (None, kind)]
     return [SCENARIOS[name] for name in names or fitting]
 

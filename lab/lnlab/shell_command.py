@@ -1,6 +1,7 @@
 """`lnlab shell`: a shell inside a container, or one that knows the lab."""
 
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,9 +9,10 @@ from lnlab.lab import absolute
 from lnlab.nodes import record
 from lnlab.nodes.compose_containers import Containers
 from lnlab.nodes.compose_project import ComposeError, project_name
-from lnlab.nodes.record import NoLabError
+from lnlab.nodes.record import NodesRecord, NoLabError
 
-IN_CONTAINER = "command -v bash >/dev/null && exec bash || exec sh"
+RPC_PORT = 18884
+"""Where elementsd listens in its container, see ``deploy/compose/compose.yaml``."""
 
 
 def shell(directory: Path, service: str | None) -> None:
@@ -35,8 +37,22 @@ def shell(directory: Path, service: str | None) -> None:
     docker = shutil.which("docker")
     if docker is None:
         raise ComposeError("not found on PATH: docker")
-    terminal = ["-it"] if os.isatty(0) else ["-i"]
-    os.execv(docker, [docker, "exec", *terminal, name, "sh", "-c", IN_CONTAINER])
+    options = ["-it"] if os.isatty(0) else ["-i"]
+    for client, arguments in clients(nodes).get(service, {}).items():
+        # A function as bash takes it from its environment, so that the client finds its server.
+        function = f'() {{ command {client} {arguments} "$@"; }}'
+        options += ["--env", f"BASH_FUNC_{client}%%={function}"]
+    os.execv(docker, [docker, "exec", *options, name, "bash"])
+
+
+def clients(nodes: NodesRecord) -> dict[str, dict[str, str]]:
+    """Return, by service, its client program and the options with which that finds its server."""
+    login = f"-rpcport={RPC_PORT} -rpcuser={nodes.rpc_user} -rpcpassword={nodes.rpc_password}"
+    sockets = {
+        f"lightningd-{name}": {"lightning-cli": f"--rpc-file={shlex.quote(path)}"}
+        for name, path in nodes.lightning.items()
+    }
+    return {"elementsd": {"elements-cli": login}, **sockets}
 
 
 def running_container(directory: Path, service: str) -> str:

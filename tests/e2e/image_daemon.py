@@ -161,6 +161,11 @@ class DeployedRun:
         """What runs, for people."""
         return f"container {self._deployment.container.name}"
 
+    def host_pids(self) -> list[int]:
+        """Ids of its processes as this host counts them."""
+        listed = self._deployment.container.top(ps_args="-o pid")
+        return [int(row[0]) for row in listed["Processes"]]
+
     def is_running(self) -> bool:
         """True while the container lives."""
         return bool(self._deployment.container.status == "running")

@@ -364,9 +364,20 @@ async def test_daemon_moves_between_host_and_container(seller: SellerDaemon) -> 
     assert await seller.is_ready()
 
 
-def test_unknown_service_has_no_shell(room: Path) -> None:
-    """`lnlab shell` names the containers that there are."""
+def test_shell(room: Path) -> None:
+    """In a node's container its client finds it; for an unknown one the others are named."""
     answer("up", "--nodes", "compose", "--no-seller", "--dir", str(room / "lab"))
+    height = answer("status", "--dir", str(room / "lab"))["height"]
+    for service, typed, printed in (
+        ("elementsd", "elements-cli getblockcount", f"{height}\n"),
+        ("lightningd-buyer", "lightning-cli getinfo", '"alias": "buyer"'),
+    ):
+        typing = [sys.executable, "-m", "lnlab", "shell", service, "--dir", str(room / "lab")]
+        done = subprocess.run(
+            typing, input=typed, capture_output=True, text=True, timeout=COMMAND_SECS, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert printed in done.stdout
     refused = lnlab("shell", "postgres", "--dir", str(room / "lab"))
     assert refused.returncode == 1
     assert "no container of postgres is running" in refused.stderr

@@ -147,6 +147,7 @@ async def test_every_module_is_compiled(client: Any, image: Any) -> None:
     del image
     script = (
         "import importlib.util, sys, lnliquid.cli, lnliquid.app\n"
+        "lnliquid.cli.command_line()\n"
         "files = [m.__spec__ for m in list(sys.modules.values()) if getattr(m, '__spec__', None)]\n"
         "import pathlib\n"
         "print([s.name for s in files if s.origin and s.origin.endswith('.py')"
@@ -201,6 +202,9 @@ async def test_sale(daemon: ImageDaemon) -> None:
     done = await sale(daemon, Buyer(daemon, "image"), 1_000, say=print)
     listed = json.loads(await daemon.deployment.run_in("lnliquid", "swaps", "--json"))
     assert listed["swaps"][0]["swap"]["swap_id"] == done.swap_id
+    # The daemon's status holds its version, which an image that only copied it would not know.
+    assert done.swap_id in await daemon.deployment.run_in("lnliquid", "swaps")
+    assert "internal error" not in daemon.log.read_text()
 
 
 async def test_killed_in_the_middle(daemon: ImageDaemon) -> None:
@@ -328,6 +332,22 @@ async def test_the_closed_network(client: Any, image: Any, tmp_path: Path) -> No
         closed.close()
         published.close()
     assert left == []
+
+
+async def test_the_compose_file_is_clean_as_it_lies_there() -> None:
+    """In a fresh checkout too, with env.example named on the command line and no `.env`."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        ["docker", "compose", "-f", "deploy/compose.yaml", "--env-file", "deploy/env.example",
+         "config", "--quiet"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 async def test_the_compose_files_are_clean(tmp_path: Path) -> None:

@@ -104,10 +104,11 @@ class ComposeNodes:
                 faucet = Faucet(rpc, self._directory)
                 if resume:
                     await wake_chain(rpc, faucet)
+                    self._tell("chain: goes on, fees can be estimated")
                 else:
                     await seed_chain(rpc, faucet)
                     await seed_fee_estimates(rpc, faucet)
-                self._tell("chain: seeded, fees can be estimated")
+                    self._tell("chain: seeded, fees can be estimated")
                 await self._up("electrs", "lightningd-seller", "lightningd-buyer")
                 if resume:
                     await reconnect(self._sockets, SELLER_AT, self._wait)

@@ -146,6 +146,11 @@ class Containers:
         """Save the log of a service whose container is about to be removed."""
         shutil.copyfile(self.save_log(service, directory), directory / f"{service}{EARLIER}")
 
+    def host_pids(self, service: str) -> list[int]:
+        """Return the ids of a running service's processes, as this host counts them."""
+        listed = self._get(service).top(ps_args="-o pid")
+        return [int(row[0]) for row in listed["Processes"]]
+
     def signal(self, service: str, name: str) -> None:
         """Send a signal, like ``SIGUSR1``, to the service's process if it runs."""
         from docker.errors import APIError

@@ -82,6 +82,10 @@ def load(directory: Path, name: str = FILE_NAME) -> NodesRecord:
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:
+        if name == FILE_NAME and (directory / STOPPED_NAME).exists():
+            raise NoLabError(
+                f"the lab in {directory} is stopped: `lnlab up` goes on with it"
+            ) from None
         raise NoLabError(f"no lab in {directory}: start one with `lnlab up`") from None
     except ValueError:
         raise NoLabError(f"{path} is damaged: remove it") from None

@@ -49,6 +49,15 @@ class Scenario:
         """What it shows, in a sentence."""
         return (getdoc(self.run or self.run_on_lab) or "").splitlines()[0]
 
+    @property
+    def limits(self) -> str:
+        """Where it cannot be played, or not wholly, in a few words; empty for most."""
+        if self.only_on is not None:
+            return f"only with `--nodes {self.only_on}`"
+        if self.proxies:
+            return "in a compose lab the daemon is on the host, as the proxies are"
+        return ""
+
 
 async def sale(daemon: SellerDaemon, say: Say) -> None:
     """A buyer with nothing but the command line ends up with the asset, and both sides agree."""

@@ -7,7 +7,7 @@ every write to a file fails with EFBIG; the journal's path becomes that of a dir
 import asyncio
 import contextlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -38,15 +38,21 @@ from lnlab.scenarios.steps import (
 
 @contextlib.contextmanager
 def nothing_can_be_written(daemon: SellerDaemon) -> Iterator[None]:
-    """The daemon's process can write to no file: neither store, journal nor log."""
-    pid, unlimited = daemon.pid, resource.RLIM_INFINITY
-    require(pid is not None, "the daemon is no process of this host")
-    assert pid is not None
-    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, unlimited))
+    """The daemon can write to no file, be it store, journal or log; a container's log is none."""
+    pids = daemon.host_pids()
+    require(bool(pids), "the daemon has no process")
+    _limit_files(pids, 0)
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (unlimited, unlimited))
+        _limit_files(pids, resource.RLIM_INFINITY)
+
+
+def _limit_files(pids: Sequence[int], size_bytes: int) -> None:
+    for pid in pids:
+        # One of them may be a healthcheck of the container, which ends by itself.
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
 
 
 @contextlib.contextmanager

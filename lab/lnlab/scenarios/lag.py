@@ -81,7 +81,7 @@ async def stall(daemon: SellerDaemon, say: Say) -> None:
     lab, buyer = daemon.lab, HandBuyer(daemon)
     before = await available(daemon)
     try:
-        async with mining(lab):
+        async with mining(lab, steady=True):
             await daemon.restart(IMPATIENT)
             open_one = await buyer.order()
         await is_refused(daemon)
@@ -91,7 +91,7 @@ async def stall(daemon: SellerDaemon, say: Say) -> None:
         await until_state(daemon, open_one.swap_id, CLAIMED)
         require(not await daemon.is_ready(), "ready without a block")
         say("an open swap was paid and claimed all the same")
-        async with mining(lab):
+        async with mining(lab, steady=True):
             await daemon.wait_ready()
             await until_final(daemon, open_one.swap_id, CLAIMED)
             await sell(daemon, buyer)

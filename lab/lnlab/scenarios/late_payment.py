@@ -19,6 +19,8 @@ from lnlab.scenarios.steps import (
     until_no_invoice,
 )
 
+HELD_SECS = 60.0
+
 
 async def late_payment(daemon: SellerDaemon, say: Say) -> None:
     """A payment in the last block that allows one is claimed; one later fails and is refunded."""
@@ -50,12 +52,19 @@ async def held_payment(daemon: SellerDaemon, say: Say) -> None:
     swap = await buyer.order()
     await mine_to(daemon, await cut_off_height(daemon, swap) - 1)
     await faults.hold_payments()
+    paying = asyncio.create_task(buyer.pay(swap))
     try:
-        paying = asyncio.create_task(buyer.pay(swap))
-        await daemon.lab.wait_for(faults.held_payments, message="the payment is held")
+        # Before it pays, the buyer's node has to see the last block.
+        await daemon.lab.wait_for(
+            faults.held_payments, timeout_secs=HELD_SECS, message="the payment is held"
+        )
         say("the payment has reached the seller's node, which holds it")
         await daemon.lab.mine(3)
         await until_no_invoice(daemon, swap.swap_id)
+    except BaseException:
+        paying.cancel()
+        await asyncio.gather(paying, return_exceptions=True)
+        raise
     finally:
         await faults.release_payments()
     await _fails(paying)

@@ -10,13 +10,13 @@ from lnlab.daemon import SellerDaemon
 from lnlab.fault_control import Faults
 from lnlab.faults import Fault
 from lnlab.hand_buyer import HandBuyer
-from lnlab.nodes.children import log_tail
 from lnlab.scenarios.sale import Say, ScenarioError, require
 from lnlab.scenarios.steps import (
     CLAIMED,
     CREATED,
     FUNDED,
     available,
+    is_logged,
     look,
     mine_to,
     refund_now,
@@ -62,13 +62,10 @@ async def is_refused(daemon: SellerDaemon) -> None:
 
 async def until_logged(daemon: SellerDaemon, event: str, swap_id: str) -> None:
     """Wait until the daemon's log tells of this event of this swap."""
-
-    def is_there() -> bool:
-        lines = log_tail(daemon.log, lines=100_000).splitlines()
-        return any(event in line and swap_id in line for line in lines)
-
     await daemon.lab.wait_for(
-        is_there, timeout_secs=40, message=f"the log says of {swap_id}: {event}"
+        partial(is_logged, daemon, event, swap_id),
+        timeout_secs=40,
+        message=f"the log says of {swap_id}: {event}",
     )
 
 

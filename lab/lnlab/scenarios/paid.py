@@ -10,7 +10,7 @@ from lnlab.scenarios.steps import (
     FUNDED,
     REFUNDED,
     history,
-    log_of,
+    is_logged,
     look,
     mine_to,
     refund_now,
@@ -39,7 +39,7 @@ async def paid_unclaimed(daemon: SellerDaemon, say: Say) -> None:
     state = (await look(daemon, paid.swap_id)).swap.state
     require(state == FUNDED, "a swap that was paid and not claimed did not stay FUNDED")
     require(
-        f"paid and not claimed: this needs the operator swap_id={paid.swap_id}" in log_of(daemon),
+        is_logged(daemon, "paid and not claimed: this needs the operator", paid.swap_id),
         "the log does not tell the operator of a swap that was paid and not claimed",
     )
     say(

@@ -10,10 +10,12 @@ from lnlab.scenarios.steps import (
     CREATED,
     FUNDED,
     REFUNDED,
+    history,
     look,
     mine_to,
     require_path,
     require_spends,
+    until,
     until_final,
     until_no_invoice,
     until_state,
@@ -42,10 +44,15 @@ async def funding_reorged(daemon: SellerDaemon, depth: int, say: Say) -> None:
     await lab.mine()
     again = await until_state(daemon, swap.swap_id, FUNDED, invoice=True)
     require(again.funding_txid == swap.funding_txid, "funded by another transaction")
-    await buyer.send(buyer.claim(again, await buyer.pay(again)))
+    claim = await buyer.send(buyer.claim(again, await buyer.pay(again)))
     await until_final(daemon, swap.swap_id, CLAIMED)
     await require_path(daemon, swap.swap_id, (CREATED, FUNDED, CREATED, FUNDED, CLAIMED))
     await require_spends(daemon, swap, "claim", "claim")
+    there = await history(daemon, swap)
+    require(
+        there == {swap.funding_txid, claim},
+        f"{there} have to do with the swap, expected {swap.funding_txid} and {claim} alone",
+    )
     say("confirmed again: FUNDED with a new invoice, paid, claimed")
     daemon.check_log()
 
@@ -86,6 +93,11 @@ async def refund_reorged(daemon: SellerDaemon, say: Say) -> None:
         await Faults(lab).drop_transaction(txid)
         say("the refund was undone and forgotten")
         await lab.mine()
+
+    async def is_sent() -> bool:
+        return txid in await lab.rpc.call("getrawmempool")
+
+    await until(daemon, is_sent, "the refund is in the mempool again")
     final = await until_final(daemon, swap.swap_id, REFUNDED)
     require(final.spend_txid == txid, "refunded by another transaction")
     await require_spends(daemon, swap, "refund", "refund")

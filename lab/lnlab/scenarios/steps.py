@@ -11,7 +11,6 @@ from embit.liquid.transaction import LTransaction
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.daemon import LAB_SETTINGS, SellerDaemon
 from lnlab.hand_buyer import HandBuyer
-from lnlab.nodes.children import log_tail
 from lnlab.nodes.electrum import electrum_call
 from lnlab.nodes.lightning import lightning_call
 from lnlab.nodes.rpc import NodeRpcError
@@ -198,7 +197,13 @@ def _blink(passed: list[str]) -> int | None:
 
 def log_of(daemon: SellerDaemon) -> str:
     """The daemon's log with single spaces, to look for events in."""
-    return " ".join(log_tail(daemon.log, lines=100_000).split())
+    return " ".join(daemon.log.read_text(errors="replace").split())
+
+
+def is_logged(daemon: SellerDaemon, event: str, swap_id: str) -> bool:
+    """True when a line of the daemon's log tells of this event of this swap."""
+    lines = daemon.log.read_text(errors="replace").splitlines()
+    return any(event in line and swap_id in line for line in lines)
 
 
 async def sell(daemon: SellerDaemon, buyer: HandBuyer, amount: int = 1_000) -> pb.Swap:

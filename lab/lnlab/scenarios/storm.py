@@ -45,6 +45,8 @@ AGAIN_CODES = (
 CHANNELS = 8
 STALL_SECS = 10.0
 """A block is mined as well when nothing moved for so long: fundings may wait for one."""
+KILLING_SHARE = 1 / 3
+"""Of the storm's time: later the daemon lives, or a slow machine would never see the end."""
 CONFLICTS = 10
 REPLAYS_AT_ONCE = 100
 
@@ -204,7 +206,8 @@ class _Storm:
 
     async def _kill_every(self, secs: float) -> None:
         """Let each daemon live for so long from when it answers; starting Python is no life."""
-        while True:
+        until = time.monotonic() + self._plan.timeout_secs * KILLING_SHARE
+        while time.monotonic() < until:
             await self._lab.wait_for(
                 self._is_up_or_over, timeout_secs=60, message="the daemon listens again"
             )

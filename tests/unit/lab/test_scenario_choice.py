@@ -1,0 +1,21 @@
+"""Which scenarios `lnlab scenario run` plays on which nodes."""
+
+import pytest
+
+from lnlab.scenario_command import chosen
+from lnlab.scenarios.catalogue import SCENARIOS
+from lnlab.scenarios.sale import ScenarioError
+
+
+def test_what_these_nodes_cannot_play_is_refused_by_name() -> None:
+    """In one line that says which nodes can, before any lab starts."""
+    with pytest.raises(ScenarioError) as refusal:
+        chosen(["sale", "containers"], "embedded")
+    text = str(refusal.value)
+    assert text == "embedded nodes cannot play containers: only with `--nodes compose`"
+
+
+def test_without_names_all_that_fit_are_played() -> None:
+    """Everything on containers; elsewhere everything but what needs them."""
+    assert chosen([], "compose") == list(SCENARIOS.values())
+    assert {one.name for one in chosen([], "process")} == SCENARIOS.keys() - {"containers"}
