@@ -99,13 +99,15 @@ def ask(address: str, *, ready: bool, timeout_secs: float) -> tuple[bool, str]:
     if reply.status == health_pb2.HealthCheckResponse.SERVING:
         return True, f"{'ready, new swaps are taken' if ready else 'alive'}: {address}"
     if ready:
-        return False, f"not ready, the log says why; it lives and takes no new swaps: {address}"
+        return False, f"not ready: it lives and takes no new swaps; why, say log and top: {address}"
     return False, f"ending, no calls are taken: {address}"
 
 
 def _reason(error: grpc.RpcError) -> str:
     if not isinstance(error, grpc.Call):
         return type(error).__name__
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        return "nothing listens there, or it cannot be reached"
     return " ".join(str(error.details() or error.code().name).split())
 
 

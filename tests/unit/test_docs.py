@@ -93,6 +93,7 @@ def check_command(words: list[str]) -> None:
 def check_line(line: str) -> None:
     """Check the line if it calls one of our programs."""
     words = shlex.split(line, comments=True)
+    words = words[: words.index(">")] if ">" in words else words
     if words and words[0].rpartition("/")[2] in (*PROGRAMS, "justw"):
         check_command(words)
 

@@ -62,7 +62,7 @@ async def test_alive_and_not_ready(listener: Listener) -> None:
     assert (alive.exit_code, alive.stdout) == (0, f"alive: 127.0.0.1:{listener.port}\n")
     waiting = await health("--ready", env=env)
     assert (waiting.exit_code, waiting.stdout) == (1, "")
-    assert waiting.stderr.startswith("not ready, the log says why")
+    assert waiting.stderr.startswith("not ready: it lives and takes no new swaps")
     await listener.set_ready(True)
     ready = await health("--ready", env=env)
     assert (ready.exit_code, ready.stdout[:5]) == (0, "ready")

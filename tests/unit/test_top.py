@@ -9,6 +9,7 @@ from textual.widgets import Static
 
 from lnliquid.swap import State
 from lnliquid.top.app import Closable, Top
+from lnliquid.top.panels import rounded
 from lnliquid.top.swaps import SwapsTable
 
 from .operator_world import OperatorWorld, until
@@ -224,3 +225,18 @@ async def test_final_swaps_are_left_out_of_the_unfinished(world: OperatorWorld) 
         await world.change(swap, cause="the inventory is gone", state=State.FAILED, finished=True)
         await until(lambda: waiting not in rows(app), "the failed swap has left")
         assert len(rows(app)) == 3
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [
+        (0, "0"),
+        (1, "<.00001"),
+        (1_120, "0.00001"),
+        (99_999_994_800, "1,000"),
+        (123456789, "1.23"),
+    ],
+)
+def test_a_narrow_amount_is_read_without_exponents(amount: int, shown: str) -> None:
+    """Seven characters at most below a thousand; a whole number keeps its zeros."""
+    assert rounded(amount, 8) == shown

@@ -130,7 +130,7 @@ def history_lines(record: Record) -> list[str]:
     asset = short(order.asset_id)
     return [
         f"{order.request_id}  {record.label:21} {when(record.created_at)}",
-        f"  {amount} of {asset} for {sats(record.price_msat)}",
+        f"  {amount} of {asset} for {'' if record.swap else 'at most '}{sats(record.price_msat)}",
     ]
 
 

@@ -1,5 +1,6 @@
 """The panels of the live view as rich renderables: pure functions of what the daemon told."""
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -106,7 +107,13 @@ def rounded(amount: int, precision: int) -> str:
     if len(whole) <= 7:
         return whole
     value = amount / 10**precision
-    return f"{value:,.0f}" if value >= 1_000 else f"{value:.3g}"
+    if value >= 1_000:
+        return f"{value:,.0f}"
+    if value < 0.00001:
+        return "<.00001"
+    decimals = max(0, 2 - math.floor(math.log10(value)))
+    short = f"{value:,.{min(decimals, 5)}f}"
+    return short.rstrip("0").rstrip(".") if "." in short else short
 
 
 def events(status: pb.GetStatusResponse, most: int) -> RenderableType:
