@@ -13,11 +13,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import docker
-
 from lnlab.daemon import SellerDaemon
 from lnlab.lab import Lab
 from lnlab.nodes.children import NodeDiedError, log_tail
+from lnlab.nodes.compose_containers import engine
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 IMAGE = f"lnliquid-test:{os.getpid()}"
@@ -57,7 +56,7 @@ class Deployment:
         paths = [DEPLOY / "compose.yaml", *files]
         self._options = ["--project-name", self.name, "--env-file", str(self._env_file)]
         self._options += [word for path in paths for word in ("--file", str(path))]
-        self._client: Any = docker.from_env()
+        self._client: Any = engine()
 
     def write_environment(self, lightning: Path, settings: Mapping[str, Any]) -> None:
         """Write what an operator would write into `.env`; lets the container use the socket."""

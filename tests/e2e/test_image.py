@@ -15,17 +15,18 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import docker
 import grpc
 import pytest
 import pytest_asyncio
-from docker.errors import DockerException, ImageNotFound
+from docker.errors import ImageNotFound
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.buyer import Buyer
 from lnlab.hand_buyer import HandBuyer
 from lnlab.lab import Kind, Lab
+from lnlab.nodes.compose_containers import engine
+from lnlab.nodes.compose_project import ComposeError
 from lnlab.scenarios.refund import refund
 from lnlab.scenarios.sale import sale
 from lnlab.scenarios.steps import CLAIMED, require_spends, until_final, until_state
@@ -45,9 +46,9 @@ def missing() -> str | None:
     if shutil.which("docker") is None:
         return "no docker on PATH"
     try:
-        client = docker.from_env()
-    except DockerException as error:
-        return f"no Docker engine: {error}"
+        client = engine()
+    except ComposeError as error:
+        return str(error)
     try:
         client.images.get(BASE)
     except ImageNotFound:
@@ -72,7 +73,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """The Docker engine."""
-    made = docker.from_env()
+    made = engine()
     yield made
     made.close()
 

@@ -5,7 +5,9 @@ those that wait for a container to end are marked.
 """
 
 import contextlib
+import os
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from lnlab.nodes.children import NodeDiedError
 from lnlab.nodes.compose_project import ComposeError
 
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 PROJECT_LABEL = "com.docker.compose.project"
 SERVICE_LABEL = "com.docker.compose.service"
 SELLER = "lnliquid"
@@ -45,6 +48,14 @@ def engine() -> Any:
     import docker  # takes as long to load as half of lnlab, which mostly does without it
     from docker.errors import DockerException
 
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    if host.startswith("unix://"):
+        # Asked here first, because the SDK leaves its socket open where nobody listens.
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(host.removeprefix("unix://"))
+            except OSError as error:
+                raise ComposeError(f"no Docker engine answers: {host}: {error.strerror}") from None
     try:
         client = docker.from_env(timeout=60)
     except DockerException as error:
