@@ -1,7 +1,10 @@
 """What all commands of ``lnlab`` share: their options, and how work is run and ended."""
 
 import asyncio
+import secrets
 import signal
+import tempfile
+import traceback
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -47,10 +50,14 @@ Directory = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 DEFAULT_DIRECTORY = Path(".lab")
+EXIT_FAULT = 70
+"""EX_SOFTWARE of sysexits.h."""
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's work; expected errors end the program with a message and exit code 1.
+
+    A fault of the lab itself ends it with 70; the traceback is in a file that the message names.
 
     Ctrl-C and SIGTERM cancel the work, which cleans up after itself. SIGINT is asked for by name:
     a shell that starts a command in the background has it ignored.
@@ -77,3 +84,11 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         number = asked[0] if asked else signal.SIGTERM
         what = "interrupted" if number is signal.SIGINT else "asked to stop"
         fail(what, code=128 + number)
+    except Exception as error:
+        log_id = secrets.token_hex(4)
+        path = Path(tempfile.gettempdir()) / f"lnlab-fault-{log_id}.log"
+        path.write_text(traceback.format_exc())
+        fail(
+            f"a fault of the lab ({type(error).__name__}), log id {log_id}; please report {path}",
+            code=EXIT_FAULT,
+        )
