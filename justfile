@@ -10,7 +10,7 @@ demo *args:
 
 # formatter, linter, types, schema, docs, then all tests (real nodes too, where they are on PATH)
 test: check
-    pytest tests -n 2
+    pytest tests -n 3
 
 # what continuous integration runs
 ci: test
