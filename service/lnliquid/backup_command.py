@@ -8,7 +8,8 @@ import typer
 
 from lnliquid.buyer import terminal
 from lnliquid.errors import StoreFailure
-from lnliquid.settings import ENV_PREFIX, load_settings
+from lnliquid.operator_options import ConfigOption, JsonOption
+from lnliquid.settings import load_settings
 from lnliquid.store.backup import Backup, take_backup
 
 EXIT_FAILED = 1
@@ -32,17 +33,12 @@ def backup(
     directory: Annotated[
         Path, typer.Argument(help="Where the backup goes. It must exist: mount the disk first.")
     ],
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."
-        ),
-    ] = None,
+    config: ConfigOption = None,
     keep: Annotated[
         int | None,
         typer.Option(min=1, help="Then remove older backups there, all but this many."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Copy the live database, check the copy, and put it there as a new file of mode 0600.
 

@@ -11,14 +11,8 @@ from lnliquid.errors import SettingsError
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
+from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."),
-]
-
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 def register(cli: typer.Typer) -> None:

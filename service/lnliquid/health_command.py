@@ -4,7 +4,6 @@ The image's HEALTHCHECK runs it as `python -m lnliquid.health_command`, every fe
 so it imports as little as it can.
 """
 
-from pathlib import Path
 from typing import Annotated
 
 import grpc
@@ -12,7 +11,8 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lnliquid.errors import SettingsError
-from lnliquid.settings import ENV_PREFIX, load_settings
+from lnliquid.operator_options import ConfigOption
+from lnliquid.settings import load_settings
 
 SWAP_SERVICE = "ln_liquid_swap.v1.SwapService"
 ANY_HOST = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104 (not listened on: replaced)
@@ -36,12 +36,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def health(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."
-        ),
-    ] = None,
+    config: ConfigOption = None,
     address: Annotated[
         str | None,
         typer.Option(help="Ask there, host:port or unix:/path, and read no settings."),

@@ -13,6 +13,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.seller.audit import Report
 from lnliquid.seller.audit_fixes import (
     AddEvent,
@@ -24,7 +25,7 @@ from lnliquid.seller.audit_fixes import (
 )
 from lnliquid.seller.audit_reading import StillMoving, readable, take_audit
 from lnliquid.seller.audit_words import EXPLANATIONS
-from lnliquid.settings import ENV_PREFIX, Settings, load_settings
+from lnliquid.settings import Settings, load_settings
 from lnliquid.store import repair
 from lnliquid.store.process import only_process, opened
 from lnliquid.store.sqlite import Transaction, read_file
@@ -51,12 +52,7 @@ def register(cli: typer.Typer) -> None:
 
 
 def audit(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."
-        ),
-    ] = None,
+    config: ConfigOption = None,
     settle_secs: Annotated[
         float, typer.Option(min=0, help="How long a running daemon may take to catch up, s.")
     ] = 10.0,
@@ -71,7 +67,7 @@ def audit(
     without_lightning: Annotated[
         bool, typer.Option("--without-lightning", help="Compare store and chain only.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Compare store, chain and Core Lightning: nothing may be missing, nothing be double.
 

@@ -18,6 +18,7 @@ from lnliquid.errors import BackendError, SettingsError
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import read_mnemonic
+from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources
 from lnliquid.terms import CLAIM_VSIZE, Budget, Timelocks, fee_sats, timelock_budget
@@ -192,16 +193,11 @@ def register(cli: typer.Typer) -> None:
 
 
 def check_config(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."
-        ),
-    ] = None,
+    config: ConfigOption = None,
     connect: Annotated[
         bool, typer.Option("--connect", help="Ask the Electrum server and Lightning too.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Read the settings as the daemon would: every knob with value, unit and source, the timelock
     budget with its numbers, and what would be refused and why. Nothing is changed."""

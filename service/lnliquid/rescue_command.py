@@ -17,6 +17,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import CHANGE, Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.seller.inventory import NEXT_INDEX
 from lnliquid.seller.journal import archive_of
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
@@ -24,7 +25,7 @@ from lnliquid.seller.reconcile import Policy
 from lnliquid.seller.rescue import RescuePlan, plan_rescue
 from lnliquid.seller.rescue_lines import JournalFacts, JournalMismatch, read_journal
 from lnliquid.seller.rescue_reading import RescuePicture, read_rescue
-from lnliquid.settings import ENV_PREFIX, Settings, load_settings
+from lnliquid.settings import Settings, load_settings
 from lnliquid.store import rebuild
 from lnliquid.store.process import MachineClock, only_process, opened
 from lnliquid.store.sqlite import Transaction
@@ -50,16 +51,11 @@ def register(cli: typer.Typer) -> None:
 
 
 def rescue(
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", help=f"TOML file with the settings; {ENV_PREFIX}<NAME> wins over it."
-        ),
-    ] = None,
+    config: ConfigOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done; write nothing.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Rebuild a lost database, or bring an older copy up to date, while the daemon is stopped.
 

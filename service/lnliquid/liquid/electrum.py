@@ -81,7 +81,6 @@ class ElectrumChain:
         self._watches = Watches()
         self._scripts_pace = Pace(SCRIPTS_AT_ONCE)
         self._transactions_pace = Pace(TRANSACTIONS_AT_ONCE)
-        self._changed: set[bytes] = set()
         self._cache = TransactionCache(CACHE_BYTES)
 
     # -- life -----------------------------------------------------------------------------------
