@@ -2,6 +2,8 @@
 
 import json
 import stat
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -120,6 +122,48 @@ def test_a_journal_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     journal = RescueJournal(tmp_path / "missing" / "rescue")
     with pytest.raises(JournalFailure, match=r"rescue journal .+: No such file"):
         journal.append(["{}"])
+
+
+class SlowDisk(RescueJournal):
+    """A journal whose disk takes as long as the test wants, and then may be full."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.at_it, self.go_on = threading.Event(), threading.Event()
+        self.full = False
+
+    def _append(self, path: Path, lines: Sequence[str]) -> None:  # type: ignore[override]
+        self.at_it.set()
+        assert self.go_on.wait(10)
+        if self.full:
+            raise JournalFailure("No space left on device")
+        super()._append(path, lines)
+
+
+def test_a_journal_that_is_being_written_has_not_failed(tmp_path: Path) -> None:
+    """Readiness asks from another thread: a sync under way refuses no buyer, a full disk does."""
+    journal = SlowDisk(tmp_path / "rescue")
+    writing = threading.Thread(target=journal.append, args=(["{}"],))
+    writing.start()
+    assert journal.at_it.wait(10)
+    assert not journal.failed
+    journal.go_on.set()
+    writing.join(10)
+    assert not journal.failed
+    journal.full = True
+    with pytest.raises(JournalFailure):
+        journal.append(["{}"])
+    assert journal.failed, "new swaps are refused until a line can be written"
+    journal.at_it.clear()
+    journal.go_on.clear()
+    writing = threading.Thread(target=journal.append, args=(["{}"],))
+    journal.full = False
+    writing.start()
+    assert journal.at_it.wait(10)
+    assert journal.failed, "still: nothing was written since"
+    journal.go_on.set()
+    writing.join(10)
+    assert not journal.failed
 
 
 def test_a_line_holds_what_the_script_needs_and_no_secret() -> None:

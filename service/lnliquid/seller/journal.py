@@ -122,8 +122,12 @@ class RescueJournal:
     def append(self, lines: Sequence[str]) -> None:
         """Write and sync. Raises `JournalFailure`; then a part may have been written."""
         with self._writing:
-            self.failed = True
-            self._append(self._path, lines)
+            try:
+                self._append(self._path, lines)
+            except JournalFailure:
+                self.failed = True
+                raise
+            # Not before: whoever asks while a slow disk syncs would take that for a failure.
             self.failed = False
             self._lines += len(lines)
 
