@@ -8,6 +8,7 @@ elementsd's.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from embit.liquid.transaction import (
     LSIGHASH,
@@ -250,7 +251,7 @@ class TxOutput:
         return not self.script_pubkey
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Transaction:
     """A transaction as read from raw bytes."""
 
@@ -259,6 +260,11 @@ class Transaction:
     outputs: tuple[TxOutput, ...]
     lock_time: int
     vsize: int
+
+    @cached_property
+    def input_of(self) -> dict[Outpoint, TxInput]:
+        """Its inputs by what they spend."""
+        return {spent.outpoint: spent for spent in self.inputs}
 
     @property
     def fee_sats(self) -> int:

@@ -5,6 +5,7 @@ reads many of them; embit takes some 60 ms for each. Layout: Elements `primitive
 """
 
 import hashlib
+import struct
 from dataclasses import dataclass
 
 ISSUANCE_BIT, PEGIN_BIT = 1 << 31, 1 << 30
@@ -72,6 +73,13 @@ class _Bytes:
     def blob(self) -> bytes:
         return self.take(self.size())
 
+    def skip_zeros(self, count: int) -> bool:
+        """Pass over so many zero bytes; False, and nothing is passed over, if they are others."""
+        if self.data[self.at : self.at + count] != bytes(count):
+            return False
+        self.at += count
+        return True
+
     def confidential(self, explicit_bytes: int) -> bytes | None:
         """An asset (32), value (8) or nonce (32): its bytes when explicit, None otherwise."""
         prefix = self.take(1)[0]
@@ -107,9 +115,10 @@ def read(raw: bytes) -> RawTransaction:
             found.witness = [source.blob() for _ in range(source.size())]
             for _ in range(source.size()):  # of a peg-in
                 source.blob()
-        for _ in outputs:
-            source.blob()  # surjection proof, range proof
-            source.blob()
+        if not source.skip_zeros(2 * len(outputs)):  # so many empty proofs: nothing is blinded
+            for _ in outputs:
+                source.blob()  # surjection proof, range proof
+                source.blob()
     if source.at != len(raw):
         raise ValueError("bytes follow the transaction")
     plain = version + b"\x00" + body
@@ -131,7 +140,25 @@ def _input(source: _Bytes) -> RawInput:
     return RawInput(txid, vout, sequence, [])
 
 
+_EXPLICIT = struct.Struct(">B32sBQBB")
+"""Asset, value and nonce of an output, each behind its prefix, and the size of its script."""
+
+
+def _explicit_output(source: _Bytes) -> RawOutput | None:
+    """What nearly every output is, in one step. None, and nothing is taken, when it is not so."""
+    if len(source.data) - source.at < _EXPLICIT.size:
+        return None
+    is_asset, asset, is_value, value, nonce, size = _EXPLICIT.unpack_from(source.data, source.at)
+    if (is_asset, is_value, nonce) != (1, 1, 0) or size >= 0xFD:
+        return None
+    source.at += _EXPLICIT.size
+    return RawOutput(source.take(size), asset[::-1].hex(), value)
+
+
 def _output(source: _Bytes) -> RawOutput:
+    explicit = _explicit_output(source)
+    if explicit is not None:
+        return explicit
     asset = source.confidential(32)
     value = source.confidential(8)
     source.confidential(32)  # nonce

@@ -102,7 +102,8 @@ def facts_of(
 ) -> ChainFacts:
     """Facts from the history of the swap's output script and the transactions in it."""
     funding_seen, funding_height = False, None
-    spends: dict[Outpoint, Spend] = {}
+    spends: dict[Outpoint | None, Spend] = {}
+    asset, subsidy = swap.asset_outpoint, swap.subsidy_outpoint
     script = witness_script(swap)
     for item in history:
         if item.txid == swap.funding_txid:
@@ -111,17 +112,12 @@ def facts_of(
         transaction = transactions.get(item.txid)
         if transaction is None:
             continue
-        for spent in transaction.inputs:
-            if spent.outpoint in (swap.asset_outpoint, swap.subsidy_outpoint):
+        for outpoint in (asset, subsidy):
+            spent = transaction.input_of.get(outpoint) if outpoint is not None else None
+            if spent is not None:
                 read = htlc.read_spend_witness(spent.witness, script, swap.payment_hash)
-                spends[spent.outpoint] = Spend(item.txid, item.height, read.kind if read else None)
-    asset, subsidy = swap.asset_outpoint, swap.subsidy_outpoint
-    return ChainFacts(
-        funding_seen,
-        funding_height,
-        spends.get(asset) if asset else None,
-        spends.get(subsidy) if subsidy else None,
-    )
+                spends[outpoint] = Spend(item.txid, item.height, read.kind if read else None)
+    return ChainFacts(funding_seen, funding_height, spends.get(asset), spends.get(subsidy))
 
 
 def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[HistoryItem, ...]:
