@@ -8,8 +8,8 @@ from typing import Any
 from lnliquid.api import convert
 from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
 from lnliquid.liquid.wallet import MustWait
+from lnliquid.seller.following import TipMoved
 from lnliquid.seller.journal import JournalFailure
-from lnliquid.seller.watcher import TipMoved
 
 from . import faults, foreign
 from .buyers import Deal, new_deal

@@ -10,6 +10,7 @@ from typing import Any
 from lnliquid.liquid.keys import Keychain
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
+from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
@@ -18,7 +19,7 @@ from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
-from lnliquid.seller.watcher import TipMoved, Watcher
+from lnliquid.seller.watcher import Watcher
 from lnliquid.settings import Settings
 
 from .chain_side import WATCHER, Server, SimChain

@@ -7,7 +7,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,15 +15,16 @@ import structlog
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
-from lnliquid.ports import Chain, ExpectedHistories, Invoice
-from lnliquid.seller import observe
+from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
+from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.own_txs import OwnTxs
+from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import (
     ChainFacts,
     Decision,
@@ -35,22 +36,15 @@ from lnliquid.seller.reconcile import (
 )
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 
 log = structlog.get_logger()
 
-MAX_REREADS = 10
-FIRST_RETRY_SECS, LAST_RETRY_SECS = 2.0, 300.0
 LIGHTNING_CALLS = 8
 ACT_AT_ONCE = 64
 """Actions between two looks at the chain, so that a slow Lightning node delays no other work."""
-
-
-class TipMoved(Exception):
-    """Blocks came while a round was read; the next round looks again."""
 
 
 class Watcher:
@@ -81,15 +75,20 @@ class Watcher:
         self._rescue = rescue
         self._own_txs = OwnTxs(database, chain, settings.final_confs)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self.swaps: dict[str, Swap] = {}
+        self._put_aside = PutAside(notices.wake_watcher)
+        self._following = Following(
+            database,
+            chain,
+            inventory,
+            notices,
+            self._put_aside,
+            on_load=self._note_outcome,
+            on_forget=self._forgotten,
+        )
+        self.swaps = self._following.swaps
         """What is watched, as stored."""
-        self._by_script: dict[bytes, str] = {}
-        self._facts: dict[str, tuple[ChainFacts, Tip]] = {}
-        """What the chain held of each swap, and the tip under which that was read."""
         self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
         """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
-        self._put_aside: dict[str, tuple[int, float]] = {}
-        """Swap id to (attempts, not before, in the loop's time)."""
         self._tip: Tip | None = None
         self._corrections: dict[str, InvoiceMark] = {}
         """What became of invoices and the rescue journal still tells otherwise."""
@@ -124,8 +123,8 @@ class Watcher:
 
         Raises `BackendError`, `StoreFailure` or `TipMoved` when it could not be finished.
         """
-        await self._load(reload_all)
-        tip = await self._read_chain()
+        await self._following.load(reload_all)
+        tip = await self._following.read_chain(self._tip)
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
@@ -133,129 +132,19 @@ class Watcher:
         if reload_all or tip != self._tip:
             let_go = await self._own_txs.check(tip)
             if let_go:
-                self._forget(let_go)
+                self._following.forget(let_go)
                 self._notices.swaps_changed(let_go)
-            self._read_what_moved(self._own_txs.take_moved())
+            self._following.read_what_moved(self._own_txs.take_moved())
             if tip != self._tip:
                 await self._bumper.bump_stuck(tip)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
         self._notices.caught_up.set()
 
-    async def _load(self, everything: bool) -> None:
-        news = self._notices.news
-        self._notices.news = set()
-
-        at_start = not self.swaps
-
-        def look(session: Transaction) -> tuple[list[Swap], dict[str, int]]:
-            if everything:
-                heights = own_tx_store.open_funding_heights(session) if at_start else {}
-                return swap_store.watched(session), heights
-            found = sorted(swap_store.get_all(session, news).values(), key=lambda s: s.key_index)
-            return [s for s in found if s.funding_txid and not s.finished], {}
-
-        swaps, heights = await self._database.read(look)
-        if everything:
-            self._forget(set(self.swaps) - {s.swap_id for s in swaps})
-        fresh = ExpectedHistories()
-        for swap in swaps:
-            known = self.swaps.get(swap.swap_id)
-            if known == swap:
-                continue
-            if known and known.funding_txid != swap.funding_txid:
-                self._forget([swap.swap_id])
-                known = None
-            self.swaps[swap.swap_id] = swap
-            self._note_outcome(swap)
-            if known is None:
-                script = observe.output_script(swap)
-                self._by_script[script] = swap.swap_id
-                fresh[script] = observe.expected_history(swap, heights)
-                if fresh[script]:
-                    # If that is so it was not read under any tip, so that whatever is decided on
-                    # it is decided on a reading of its own.
-                    facts = observe.facts_of(swap, fresh[script], {})
-                    self._facts[swap.swap_id] = (facts, observe.NEVER)
-        if fresh:
-            await self._chain.watch(fresh)
-
-    def _forget(self, swap_ids: Iterable[str]) -> None:
-        gone = set(swap_ids)
-        scripts = [s for s, swap_id in self._by_script.items() if swap_id in gone]
-        self._chain.unwatch(scripts)
-        for script in scripts:
-            del self._by_script[script]
-        for swap_id in gone:
-            self.swaps.pop(swap_id, None)
-            self._facts.pop(swap_id, None)
-            self._at_rest.pop(swap_id, None)
-            self._put_aside.pop(swap_id, None)
-            self._invoices.forget(swap_id)
-
-    async def _read_chain(self) -> Tip:
-        """Read all that changed, under one tip."""
-        for _ in range(MAX_REREADS):
-            tip = await self._chain.tip()
-            others = await self._inventory.sync(self._chain.take_changed())
-            swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
-            try:
-                await self._read_facts(swaps, tip)
-                if tip != self._tip:
-                    await self._look_again(tip)
-            except BaseException:
-                self._chain.mark_changed(others)
-                raise
-            if await self._chain.tip() == tip:
-                return tip
-        raise TipMoved
-
-    async def _read_facts(self, swaps: Sequence[Swap], tip: Tip) -> None:
-        """Read these swaps' scripts; one that is refused has no facts until it can be read."""
-        if not swaps:
-            return
-        facts, refused = await observe.read_facts(self._chain, swaps)
-        self._facts.update({swap_id: (found, tip) for swap_id, found in facts.items()})
-        for swap in swaps:
-            if swap.swap_id in refused:
-                self._facts.pop(swap.swap_id, None)
-                delay = self._set_aside(swap.swap_id, refused[swap.swap_id])
-                asyncio.get_running_loop().call_later(
-                    delay, self._chain.mark_changed, [observe.output_script(swap)]
-                )
-
-    async def _look_again(self, tip: Tip) -> None:
-        """Read a few that have heard nothing though they wait for something: news can be lost.
-
-        What one of them tells of its transaction holds for all that wait for the same.
-        """
-        waiting = observe.waiting_for(self.swaps.values(), self._facts)
-        overdue = observe.overdue(waiting, self._facts, tip)
-        before = {swap.swap_id: self._facts[swap.swap_id][0] for swap in overdue}
-        await self._read_facts(overdue, tip)
-        for txid, swaps in waiting.items():
-            probe = next((s for s in swaps if s.swap_id in before), None)
-            if probe is None or len(swaps) == 1:
-                continue
-            now = self._facts.get(probe.swap_id)
-            if now is not None and now[0] != before[probe.swap_id]:
-                log.warning("news was lost", txid=txid, swaps=len(swaps))
-                self._chain.mark_changed(observe.output_script(swap) for swap in swaps)
-                self._notices.wake_watcher()
-
-    def _read_what_moved(self, heights: Mapping[str, int | None]) -> None:
-        """Have those swaps read again that have not heard where a transaction of ours is now.
-
-        Whoever waits for an invoice does not wait for one more block because a notice was lost.
-        """
-        unheard = [
-            observe.output_script(self.swaps[swap_id])
-            for swap_id, (facts, _) in (self._facts.items() if heights else ())
-            if observe.is_elsewhere(self.swaps[swap_id], facts, heights)
-        ]
-        if unheard:
-            self._chain.mark_changed(unheard)
-            self._notices.wake_watcher()
+    def _forgotten(self, swap_id: str) -> None:
+        self._at_rest.pop(swap_id, None)
+        self._put_aside.forget(swap_id)
+        self._invoices.forget(swap_id)
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
@@ -289,19 +178,21 @@ class Watcher:
         """Decisions that change or do something, each on facts read under this very tip."""
         decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
         old = [
-            self.swaps[d.swap.swap_id] for d in decisions if self._facts[d.swap.swap_id][1] != tip
+            self.swaps[d.swap.swap_id]
+            for d in decisions
+            if self._following.facts[d.swap.swap_id][1] != tip
         ]
         if old:
-            await self._read_facts(old, tip)
+            await self._following.read_facts(old, tip)
             if await self._chain.tip() != tip:
                 raise TipMoved
             decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
         return decisions
 
     def _judge(self, swap: Swap, tip: Tip) -> Decision | None:
-        if swap.swap_id not in self._facts:
+        if swap.swap_id not in self._following.facts:
             return None
-        facts, _ = self._facts[swap.swap_id]
+        facts, _ = self._following.facts[swap.swap_id]
         judged_on = (swap, facts, self._invoices.view(swap), tip)
         if self._at_rest.get(swap.swap_id) == judged_on:
             return None
@@ -309,13 +200,12 @@ class Watcher:
             decision = reconcile(*judged_on, self._policy)
         except Exception:  # a defect shown by one swap must not stop the others (rule 10)
             log.exception("swap cannot be judged", **swap.ids)
-            self._set_aside(swap.swap_id, "a fault of the program, see the log line before")
+            self._put_aside.add(swap, "a fault of the program, see the log line before")
             return None
         if decision.action is None and decision.swap == swap:
             self._at_rest[swap.swap_id] = judged_on
             return None
-        not_before = self._put_aside.get(swap.swap_id, (0, 0.0))[1]
-        if decision.action and not_before > asyncio.get_running_loop().time():
+        if decision.action and swap.swap_id in self._put_aside:
             # What was seen is stored all the same. The mark of the action is too: it only ever
             # makes the program more careful.
             decision = replace(decision, action=None)
@@ -347,7 +237,7 @@ class Watcher:
     def _saved(self, decision: Decision, saved: bool) -> None:
         swap = decision.swap
         if not saved:  # somebody else changed it: look again
-            self._forget([swap.swap_id])
+            self._following.forget([swap.swap_id])
             self._notices.news.add(swap.swap_id)
             return
         before = self.swaps[swap.swap_id]
@@ -369,7 +259,7 @@ class Watcher:
             log.error("paid and not claimed: this needs the operator", **swap.ids)
         if swap.finished:
             reach("finish.saved")
-            self._forget([swap.swap_id])
+            self._following.forget([swap.swap_id])
 
     async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
@@ -385,9 +275,9 @@ class Watcher:
                     elif not await self._invoices.drop(swap, action):
                         await self._lose_invoice(swap)
                 except BackendError as error:
-                    self._set_aside(swap.swap_id, str(error))
+                    self._put_aside.add(swap, str(error))
                 else:
-                    self._put_aside.pop(swap.swap_id, None)
+                    self._put_aside.forget(swap.swap_id)
                     again.add(swap.swap_id)
 
         calls = [
@@ -419,7 +309,7 @@ class Watcher:
             kept = [d for d in decisions if not isinstance(d.action, MakeInvoice)]
             for decision in decisions:
                 if isinstance(decision.action, MakeInvoice):
-                    self._set_aside(decision.swap.swap_id, str(error))
+                    self._put_aside.add(decision.swap, str(error))
             return kept
         return list(decisions)
 
@@ -451,7 +341,7 @@ class Watcher:
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
-        await self._read_facts(swaps, tip)
+        await self._following.read_facts(swaps, tip)
         await self._invoices.read({s.swap_id for s in swaps})
         if await self._chain.tip() != tip:
             raise TipMoved
@@ -469,16 +359,4 @@ class Watcher:
                 await self._refunds.refund(wanted_now)
             except (BackendRejected, wallet.NotEnoughCoins) as error:
                 for swap, _ in wanted_now:
-                    self._set_aside(swap.swap_id, str(error))
-
-    def _set_aside(self, swap_id: str, reason: str) -> float:
-        """Leave a swap's actions alone for a while that doubles; returns that while, in s."""
-        attempts = self._put_aside.get(swap_id, (0, 0.0))[0] + 1
-        delay: float = min(LAST_RETRY_SECS, FIRST_RETRY_SECS * 2 ** min(attempts - 1, 10))
-        loop = asyncio.get_running_loop()
-        self._put_aside[swap_id] = (attempts, loop.time() + delay)
-        swap = self.swaps.get(swap_id)
-        ids = swap.ids if swap else {"swap_id": swap_id}
-        loop.call_later(delay, self._notices.wake_watcher)
-        log.warning("swap put aside", **ids, attempts=attempts, retry_secs=delay, reason=reason)
-        return delay
+                    self._put_aside.add(swap, str(error))
