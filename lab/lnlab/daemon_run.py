@@ -98,9 +98,10 @@ class ProcessRun:
         command = [sys.executable, "-m", "lnliquid", "serve", "--config", str(self._config)]
         self._process = spawn(NAME, command, self.log, env={**os.environ, **env})
         # On disk only, for `lnlab down`: the nodes live on while the daemon is dead on purpose.
+        # One that died by itself, or by somebody's hand, is replaced.
         nodes = record.load(self._lab.directory)
-        more = replace(nodes, processes=[*nodes.processes, self._process])
-        record.save(self._lab.directory, more)
+        others = [one for one in nodes.processes if one.name != NAME or is_alive(one)]
+        record.save(self._lab.directory, replace(nodes, processes=[*others, self._process]))
 
     async def stop(self) -> None:
         """Ask it to end (SIGTERM) and wait for that."""

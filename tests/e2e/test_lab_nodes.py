@@ -220,6 +220,21 @@ def test_command_line(lab_directory: Path) -> None:
     assert "Traceback" not in nothing.stderr
 
 
+def test_a_lab_goes_on_while_its_daemon_is_dead(lab_directory: Path) -> None:
+    """Whoever kills the daemon to see what follows mines on, and `up` starts it again."""
+    where = ("--dir", str(lab_directory))
+    up = answer("up", *where)
+    os.kill(up["seller_pid"], signal.SIGKILL)
+    assert answer("mine", "3", *where)["height"] == up["height"] + 3
+    status = json.loads(lnlab("status", "--json", *where).stdout)
+    assert status["running"] == {"nodes": True, "lnliquid": False}
+    again = answer("up", *where)
+    assert again["seller_pid"] != up["seller_pid"]
+    assert again["asset_id"] == up["asset_id"]
+    assert answer("status", *where)["running"] == {"nodes": True, "lnliquid": True}
+    assert answer("down", *where)["ended"] == ["nodes", "lnliquid"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_foreground_lab_ends_with_its_command(lab_directory: Path, number: signal.Signals) -> None:
     """Ctrl-C, or SIGTERM, on `up --foreground` ends the nodes too."""
