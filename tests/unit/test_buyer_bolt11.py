@@ -121,9 +121,19 @@ def test_a_field_that_stands_twice_is_refused() -> None:
         decode(resigned(hrp, data + second_hash))
 
 
-@pytest.mark.parametrize("prefix", ["lnert1501p", "ln20ert1500n", "lnert01500n", "lnert1500x"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "lnert1501p",
+        "ln20ert1500n",
+        "lnert01500n",
+        "lnert1500x",
+        "lnert" + "9" * 21,
+        "lnert" + "9" * 5_000,  # more than Python reads as a number
+    ],
+)
 def test_an_amount_or_prefix_that_cannot_be_is_refused(prefix: str) -> None:
-    """Fractions of an msat, leading zeros, unknown units, digits before the currency."""
+    """Fractions of an msat, leading zeros, unknown units, digits before the currency, too many."""
     _, data = unsigned(invoice(HASH))
     with pytest.raises(InvoiceError):
         decode(resigned(prefix, data))

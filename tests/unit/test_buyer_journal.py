@@ -54,6 +54,21 @@ def test_a_record_is_found_by_request_id_and_by_swap_id(tmp_path: Path) -> None:
         journal.load("b0000000-0000-4000-8000-000000000000")
 
 
+def test_a_swap_id_stands_for_no_other_purchase(tmp_path: Path) -> None:
+    """Sellers choose swap ids: a request id is looked for first, and a doubled one is refused."""
+    journal = Journal(tmp_path)
+    other = "b0000000-0000-4000-8000-000000000000"
+    lying = record(created_at=1, swap={"swap_id": other})
+    honest = record(order=replace(ORDER, request_id=other))
+    for one in (lying, honest):
+        journal.save(one)
+    assert journal.load(other) == honest
+    journal.save(replace(lying, swap=honest.swap))
+    assert honest.swap is not None
+    with pytest.raises(BuyerError, match="names several purchases"):
+        journal.load(honest.swap["swap_id"])
+
+
 def test_only_the_owner_can_read_the_journal(tmp_path: Path) -> None:
     """Files hold preimages: 0600, in directories of 0700, whatever the umask."""
     before = os.umask(0)

@@ -15,7 +15,7 @@ from pyln.proto.invoice import Invoice
 DEFAULT_EXPIRY_SECS = 3600
 DEFAULT_MIN_FINAL_CLTV_BLOCKS = 18
 
-_HRP = re.compile(r"ln([a-z]+)(?:([1-9][0-9]*)([munp]?))?")
+_HRP = re.compile(r"ln([a-z]+)(?:([1-9][0-9]{0,19})([munp]?))?")
 _TENTHS_OF_MSAT = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 _TIMESTAMP_GROUPS, _SIGNATURE_GROUPS = 7, 104  # of 5 bits
 _MAY_REPEAT = frozenset("rf")

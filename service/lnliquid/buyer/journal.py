@@ -85,6 +85,8 @@ class Record:
     verdict: dict[str, Any] | None = None
     paying_until: int = 0
     """Until then the node may still be trying to pay; a failed payment is not final."""
+    paying_node_id: str = ""
+    """The Lightning node that may be paying, or has paid; only it can tell what came of that."""
     amount_sent_msat: int | None = None
     preimage: str = ""
     claims: list[dict[str, str]] = field(default_factory=list)
@@ -185,12 +187,21 @@ class Journal:
         return self._read(path) if path.exists() else None
 
     def load(self, name: str) -> Record:
-        """The record of a request id or a swap id. Raises `UnknownRequest`."""
-        for record in self.all():
-            swap_id = record.swap["swap_id"] if record.swap else None
-            if name.lower() in (record.order.request_id, swap_id):
-                return record
-        raise UnknownRequest(name, self.directory)
+        """The record of a request id, or else of a swap id. Raises `UnknownRequest`.
+
+        Swap ids are the sellers' words: none may stand for another purchase's request id, and one
+        that several purchases have names none of them.
+        """
+        name = name.lower()
+        records = self.all()
+        found = [record for record in records if record.order.request_id == name]
+        found = found or [r for r in records if r.swap and r.swap["swap_id"] == name]
+        if not found:
+            raise UnknownRequest(name, self.directory)
+        if len(found) > 1:
+            requests = ", ".join(record.order.request_id for record in found)
+            raise BuyerError(f"{name} names several purchases: give the request id, {requests}")
+        return found[0]
 
     def all(self) -> list[Record]:
         """Every record that can be read, oldest first. `damaged` lists the others."""

@@ -1,9 +1,11 @@
 """The seller as the buyer sees it: gRPC calls, their failures as `BuyerError` kinds."""
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import grpc
+from google.protobuf.message import Message
 
 from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
 from lnliquid.buyer.errors import SellerDeclined, SellerUnavailable
@@ -11,7 +13,9 @@ from lnliquid.buyer.facts import SwapReply
 from lnliquid.buyer.journal import Order
 from lnliquid.swap import Offer, State
 
-Answer = TypeVar("Answer")
+Answer = TypeVar("Answer", bound=Message)
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 CHANNEL_OPTIONS = (
     # The defaults back off up to two minutes, far longer than a restart of the daemon takes.
@@ -72,22 +76,29 @@ class Seller:
             request_id=order.request_id,
         )
         answer = await self._call(lambda: self._stub.CreateSwap(request, timeout=self._create_secs))
+        if not _UUID.fullmatch(answer.swap.swap_id):
+            raise SellerUnavailable(self.address, "what it calls the swap is no id")
         return swap_of(answer.swap)
 
     async def swap(self, swap_id: str) -> SwapReply:
-        """The swap as it stands."""
+        """The swap as it stands; an answer about another one is no answer."""
         request = swap_pb2.GetSwapRequest(swap_id=swap_id)
         answer = await self._call(lambda: self._stub.GetSwap(request, timeout=self._call_secs))
+        if answer.swap.swap_id != swap_id:
+            raise SellerUnavailable(self.address, f"asked for swap {swap_id} it tells of another")
         return swap_of(answer.swap)
 
     async def _call(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
-            return await call()
+            answer: Answer | None = await call()
         except grpc.aio.AioRpcError as error:
             message = _reason(error.details() or "")
             if error.code() in _MAY_PASS:
                 raise SellerUnavailable(self.address, message) from None
             raise SellerDeclined(error.code().name, message) from None
+        if answer is None:  # grpc.aio's word for bytes that are not of the schema
+            raise SellerUnavailable(self.address, "its answer cannot be read")
+        return answer
 
 
 def _reason(details: str) -> str:
