@@ -33,7 +33,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "lightning": LOW,
     "store": LOW,
     "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
-    "buyer": LOW | {"liquid", "lightning", "store", "seller"},
+    "buyer": LOW | {"liquid", "lightning", "store", "seller", "faults"},
     "api": LOW | {"liquid", "lightning", "store", "seller"},
     "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
     "backup_command": LOW | {"store", "buyer", "operator_options"},

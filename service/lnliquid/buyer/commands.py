@@ -247,21 +247,22 @@ def resume(
         settings = [settings_for(record) for record in records]
 
     async def run(record: Record, knobs: BuyerSettings) -> Outcome:
-        async with connect(knobs, terminal.say_progress) as buyer:
-            return await buyer.resume(record.order.request_id)
+        name = record.order.request_id
+        of_which = name[:8] if len(records) > 1 else ""
+        async with connect(knobs, lambda p: terminal.say_progress(p, of_which)) as buyer:
+            return await buyer.resume(name)
 
     if request_id:
         purchase.finish(journal, records[0].order.request_id, as_json, run(records[0], settings[0]))
         return
-    results, worst = [], 0
+    works = {}
     for record, knobs in zip(records, settings, strict=True):
-        name = record.order.request_id
-        terminal.say(f"resuming {name} ({record.step.value})")
-        values, code = purchase.conclude(journal, name, run(record, knobs))
-        results.append(values)
-        worst = max(worst, code)
+        terminal.say(f"resuming {record.order.request_id} ({record.step.value})")
+        works[record.order.request_id] = run(record, knobs)
+    ends = purchase.conclude_all(journal, works)
+    worst = max((code for _, code in ends), default=0)
     if as_json:
-        terminal.show_json({"purchases": results, "exit_code": worst})
+        terminal.show_json({"purchases": [values for values, _ in ends], "exit_code": worst})
     elif not records:
         terminal.show("nothing is unfinished")
     raise typer.Exit(worst)

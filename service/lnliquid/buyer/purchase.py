@@ -1,16 +1,24 @@
-"""Running one purchase for the command line: what it shows, and how it ends."""
+"""Running purchases for the command line: what it shows, and how they end."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import typer
 
+from lnliquid import faults
 from lnliquid.buyer import terminal, words
 from lnliquid.buyer.client import Outcome
-from lnliquid.buyer.errors import EXIT_UNAVAILABLE, BuyerError, NotAgreed, Unfinished
+from lnliquid.buyer.errors import (
+    EXIT_UNAVAILABLE,
+    BuyerError,
+    NotAgreed,
+    Unfinished,
+    VerdictNotClean,
+)
 from lnliquid.buyer.facts import Verdict
-from lnliquid.buyer.journal import Journal, Record, Step
+from lnliquid.buyer.journal import Journal, Record
 from lnliquid.errors import BackendError, SettingsError
 
 T = TypeVar("T")
@@ -26,19 +34,50 @@ def conclude(
     journal: Journal, request_id: str, work: Coroutine[Any, Any, Outcome]
 ) -> tuple[dict[str, Any], int]:
     """Run a purchase to its end or its error; its JSON form, and the exit code."""
-    error: Exception | None = None
-    try:
-        run_now(work)
-    except (BuyerError, BackendError, SettingsError) as known:
-        error = known
-    except KeyboardInterrupt:
-        error = Unfinished(request_id, "interrupted")
+    [end] = conclude_all(journal, {request_id: work})
+    return end
+
+
+def conclude_all(
+    journal: Journal, works: Mapping[str, Coroutine[Any, Any, Outcome]]
+) -> list[tuple[dict[str, Any], int]]:
+    """The same for several purchases by request id, side by side.
+
+    One that has to wait, for a payment that somebody holds or for a seller that delays, or that
+    meets a fault, keeps no other from being claimed in time.
+    """
+    errors: dict[str, Exception | None] = {
+        request_id: Unfinished(request_id, "interrupted") for request_id in works
+    }
+
+    async def one(request_id: str, work: Coroutine[Any, Any, Outcome]) -> None:
+        try:
+            await work
+        except Exception as error:
+            errors[request_id] = error
+        else:
+            errors[request_id] = None
+
+    async def every() -> None:
+        await asyncio.gather(*(one(*item) for item in works.items()))
+
+    with contextlib.suppress(KeyboardInterrupt):
+        run_now(every())
+    return [_ended(journal, request_id, error) for request_id, error in errors.items()]
+
+
+def _ended(
+    journal: Journal, request_id: str, error: Exception | None
+) -> tuple[dict[str, Any], int]:
     record = journal.find(request_id)
     values: dict[str, Any] = Outcome(record).to_dict() if record else {"request_id": request_id}
     if error is None:
         return values | {"exit_code": 0}, 0
-    if isinstance(error, BuyerError) and record and record.step is Step.REFUSED and record.verdict:
-        terminal.say_verdict(Verdict.from_dict(record.verdict))
+    if not isinstance(error, BuyerError | BackendError | SettingsError):
+        code = faults.report(error)
+        return values | {"error": "internal error", "exit_code": code}, code
+    if isinstance(error, VerdictNotClean):
+        terminal.say_verdict(error.verdict)
     terminal.say(terminal.describe(error), style="red")
     code = terminal.exit_code(error)
     if record and not record.step.is_over and code == EXIT_UNAVAILABLE:

@@ -69,10 +69,13 @@ def show_json(values: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(values, indent=2) + "\n")
 
 
-def say_progress(progress: Progress) -> None:
-    """A progress line; on a terminal long ids are cut to their ends."""
+def say_progress(progress: Progress, of_which: str = "") -> None:
+    """A progress line; on a terminal long ids are cut to their ends.
+
+    `of_which` names the purchase when several go on at once.
+    """
     text = short(progress.text) if sys.stderr.isatty() else progress.text
-    say(f"{progress.step:>8}  {text}", indent=10)
+    say(f"{progress.step:>8}  {f'{of_which}  ' if of_which else ''}{text}", indent=10)
 
 
 def verdict_lines(verdict: Verdict) -> Iterator[tuple[bool, str]]:
