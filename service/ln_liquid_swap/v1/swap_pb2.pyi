@@ -191,7 +191,9 @@ class Offer(_message.Message):
     lightning_block_secs: _builtins.int
     """Seconds a block of the chain that carries the Lightning channels, as the seller reckons."""
     lightning_node_id: _builtins.str
-    """Public key of the seller's Lightning node; the invoice must be signed by it. 66 hex digits."""
+    """Public key of the seller's Lightning node; the invoice must be signed by it. 66 hex digits;
+    empty while the node has not answered since the daemon's start: do not order on such an offer.
+    """
     def __init__(
         self,
         *,

@@ -64,7 +64,6 @@ class Seller:
     async def offer(self, asset_id: str) -> Offer:
         """The terms for this asset now. Raises `AssetNotOffered`."""
         self._require_offered(asset_id)
-        await self._readiness.problem()  # so that the node's id is known as soon as it can be
         s = self._settings
         available = await self._database.read(lambda tx: coin_store.reservable(tx, asset_id))
         return Offer(
@@ -83,7 +82,7 @@ class Seller:
             claim_margin_blocks=s.claim_margin_blocks,
             liquid_block_secs=s.liquid_block_secs,
             lightning_block_secs=s.lightning_block_secs,
-            lightning_node_id=self._readiness.node_id,
+            lightning_node_id=await self._readiness.node_id(),
         )
 
     async def create_swap(self, request: Request) -> Swap:

@@ -79,9 +79,10 @@ class Readiness:
         self.chain_problem: str | None = "the Liquid backend was not asked yet"
         """Why the Liquid backend keeps new swaps away, as last asked; None when it does not."""
 
-    @property
-    def node_id(self) -> str:
-        """Public key of the Lightning node, empty until it has answered once."""
+    async def node_id(self) -> str:
+        """Public key of the Lightning node, empty until it has answered once; it is asked then."""
+        if self._info is None:
+            await self._ask_lightning()
         return self._info.node_id if self._info else ""
 
     @property
