@@ -36,7 +36,7 @@ REFUND_FEE_SATS = 60
 
 
 class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
-    """A seller that funds real HTLCs on the embedded chain; `tamper` makes it a crook.
+    """A seller that funds real HTLCs on the embedded chain; `tamper` and `tell` make it a crook.
 
     `refusals` are answered (status, text) before anything else, one each; None lets one pass.
     """
@@ -50,6 +50,7 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         self.funded_after_reads = 0
         self.refusals: list[tuple[grpc.StatusCode, str] | None] = []
         self.tamper: Callable[[swap_pb2.Swap], None] = lambda swap: None
+        self.tell: Callable[[swap_pb2.Swap], None] = lambda swap: None
         self.coin, self.asset_id = _stock(chain)
         self.asset_left = self.sats_left = 1_000_000
         self.offer = swap_pb2.Offer(
@@ -89,8 +90,8 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         await self._refuse(context)
         if request.request_id not in self.swaps:
             self.created += 1
-            self.swaps[request.request_id] = self._fund(request, self.created)
-        return swap_pb2.CreateSwapResponse(swap=self._seen(self.swaps[request.request_id]))
+            self.swaps[request.request_id] = self.fund(request, self.created)
+        return swap_pb2.CreateSwapResponse(swap=self.seen(self.swaps[request.request_id]))
 
     async def GetSwap(self, request: swap_pb2.GetSwapRequest, context: Any) -> Any:  # noqa: N802
         """The swap as the chain now has it."""
@@ -98,7 +99,7 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         for swap in self.swaps.values():
             if swap.swap_id == request.swap_id:
                 self.funded_after_reads -= 1
-                return swap_pb2.GetSwapResponse(swap=self._seen(swap))
+                return swap_pb2.GetSwapResponse(swap=self.seen(swap))
         return await context.abort(grpc.StatusCode.NOT_FOUND, "no such swap")
 
     async def WatchSwap(self, request: swap_pb2.WatchSwapRequest, context: Any) -> Any:  # noqa: N802
@@ -144,7 +145,8 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         if refusal:
             await context.abort(*refusal)
 
-    def _fund(self, request: swap_pb2.CreateSwapRequest, index: int) -> swap_pb2.Swap:
+    def fund(self, request: swap_pb2.CreateSwapRequest, index: int) -> swap_pb2.Swap:
+        """Lock the coins for this request, with the preimage and key of this index."""
         payment_hash = hashlib.sha256(_preimage(index)).digest()
         seller_key_hash = self.keys.refund_key(index).key_hash
         height = self.chain.tip_height + self.offer.refund_delta_blocks
@@ -187,7 +189,8 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         self.tamper(swap)
         return swap
 
-    def _seen(self, swap: swap_pb2.Swap) -> swap_pb2.Swap:
+    def seen(self, swap: swap_pb2.Swap) -> swap_pb2.Swap:
+        """What the seller tells of it."""
         seen = swap_pb2.Swap()
         seen.CopyFrom(swap)
         if self.funded_after_reads > 0:
@@ -196,6 +199,7 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
             swap.funding_txid, swap.asset_vout
         ):
             seen.state = swap_pb2.SWAP_STATE_CLAIMED
+        self.tell(seen)
         return seen
 
 

@@ -138,6 +138,7 @@ class PayingNode:
     def __init__(self, preimages: Callable[[bytes], bytes], fuse: Fuse) -> None:
         self.preimage_of = preimages
         self.fuse = fuse
+        self.node_id = NODE_ID
         self.payments: dict[bytes, Payment] = {}
         self.paid = 0
         self.max_delays: list[int] = []
@@ -148,7 +149,7 @@ class PayingNode:
         """Identity; fails while the node is down."""
         if self.fails:
             raise self.fails
-        return NodeInfo(NODE_ID, "liquid-regtest", "v26", 1)
+        return NodeInfo(self.node_id, "liquid-regtest", "v26", 1)
 
     def complete(self, payment_hash: bytes) -> Payment:
         """Pay. What a real node does when asked again: nothing but the same answer."""

@@ -286,20 +286,6 @@ def test_a_fault_of_a_command_is_told_by_an_id_that_is_in_the_log(
     assert stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
-@pytest.fixture
-def state_home(tmp_path: Path) -> Any:
-    """XDG_STATE_HOME in a directory of the test."""
-    import os
-
-    before = os.environ.get("XDG_STATE_HOME")
-    os.environ["XDG_STATE_HOME"] = str(tmp_path / "state")
-    yield tmp_path / "state"
-    if before is None:
-        del os.environ["XDG_STATE_HOME"]
-    else:
-        os.environ["XDG_STATE_HOME"] = before
-
-
 def test_a_fault_is_written_elsewhere_when_its_file_cannot_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], state_home: Path
 ) -> None:

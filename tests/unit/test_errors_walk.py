@@ -37,6 +37,8 @@ from lnliquid.operator_calls import explain
 from .builders import uuid_of
 from .test_api import FakeSeller
 
+pytestmark = pytest.mark.usefixtures("state_home")
+
 SECRET = "c0ffee" * 10
 LOG_ID = re.compile(r"log id [0-9a-f]{8}\b")
 BARE = re.compile(r"\b(unknown|internal)\b", re.IGNORECASE)
@@ -106,18 +108,6 @@ def check_words(text: str) -> None:
     assert SECRET not in text
     if BARE.search(text):
         assert LOG_ID.search(text), text
-
-
-@pytest.fixture(autouse=True)
-def state_home(tmp_path: Path) -> Iterator[Path]:
-    """Where faults are written, in a directory of the test."""
-    before = os.environ.get("XDG_STATE_HOME")
-    os.environ["XDG_STATE_HOME"] = str(tmp_path / "state")
-    yield tmp_path / "state"
-    if before is None:
-        del os.environ["XDG_STATE_HOME"]
-    else:
-        os.environ["XDG_STATE_HOME"] = before
 
 
 def command_that_raises(error: Exception, *, as_json: bool) -> typer.Typer:

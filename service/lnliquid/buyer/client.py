@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lnliquid.buyer import claiming, obtain, paying
-from lnliquid.buyer.errors import BuyerError, OrderDiffers
+from lnliquid.buyer.errors import BuyerError, OrderDiffers, OtherWallet, SellerUnavailable
 from lnliquid.buyer.facts import Verdict
 from lnliquid.buyer.journal import Journal, Order, Record, Step
 from lnliquid.buyer.seller import Seller
@@ -123,6 +123,7 @@ class Buyer:
                 record = await self._new_record(order, offer)
             elif differing := _differing(record.order, order):
                 raise OrderDiffers(order.request_id, differing)
+            _reopen(record)
             return await self._run(record, dry_run)
 
     async def check(self, order: Order, *, offer: Offer | None = None) -> Verdict:
@@ -143,13 +144,9 @@ class Buyer:
         request_id = self.journal.load(name).order.request_id
         with self.journal.lock(request_id):
             record = self.journal.load(request_id)
-            if record.network != self.settings.network:
-                raise BuyerError(f"{request_id} is a purchase on {record.network}")
-            if record.step is Step.REFUSED:
-                # A payment can only have been started after a clean verdict, which stores this.
-                record.step = Step.PAYING if record.funding_raw else Step.CREATED
-            elif record.step is Step.LOST:
-                record.step = Step.CLAIMING
+            if record.step is Step.DONE:
+                record.step = Step.CLAIMING  # a reorg may have undone the claim since
+            _reopen(record)
             return await self._run(record, dry_run=False)
 
     async def balance(self, asset_id: str) -> int:
@@ -164,6 +161,9 @@ class Buyer:
             raise BuyerError(
                 f"the seller is on {offer.network}, this buyer on {self.settings.network}"
             )
+        if not offer.lightning_node_id:
+            # Whether the invoice is the seller's own could never be checked.
+            raise SellerUnavailable(self._seller.address, "its Lightning node has not answered it")
         price_msat = quote_msat(offer, order.amount)
         if price_msat > order.max_price_msat:
             raise BuyerError(
@@ -185,7 +185,23 @@ class Buyer:
             offer=asdict(offer),
         )
 
+    def _require_own(self, record: Record) -> None:
+        """Nothing may be signed with another wallet's keys or for another chain."""
+        request_id = record.order.request_id
+        if record.network != self.settings.network:
+            raise OtherWallet(
+                f"{request_id} is a purchase on {record.network}, and --network is "
+                f"{self.settings.network}"
+            )
+        key_hash = self._keys.wallet_key(RECEIVE, record.key_index).key_hash
+        if p2wpkh_address(key_hash, self.settings.chain) != record.claim_address:
+            raise OtherWallet(
+                f"{request_id} was ordered with another mnemonic than the one in "
+                f"{self.journal.mnemonic_file}: put the right one back"
+            )
+
     async def _run(self, record: Record, dry_run: bool) -> Outcome:
+        self._require_own(record)
         work = Work(
             record,
             self.journal,
@@ -231,10 +247,27 @@ def new_request_id() -> str:
 
 
 def open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
-    """The buyer's keys; the mnemonic is made when there is none."""
+    """The buyer's keys; the mnemonic is made at the first use. `OtherWallet` when it is gone."""
     if not journal.mnemonic_file.exists():
+        if journal.index_count():
+            raise OtherWallet(
+                f"{journal.mnemonic_file} is not there, and the purchases beside it were made with "
+                "it: put it back"
+            )
         write_mnemonic(journal.mnemonic_file)
     return Keychain(read_mnemonic(journal.mnemonic_file), settings.chain)
+
+
+def _reopen(record: Record) -> None:
+    """Look again at what ended badly. Raises `BuyerError` where a seller's no was the end."""
+    match record.step:
+        case Step.REFUSED:
+            # A payment can only have been started after a clean verdict, which stores this.
+            record.step = Step.PAYING if record.funding_raw else Step.CREATED
+        case Step.LOST:
+            record.step = Step.CLAIMING
+        case Step.DECLINED:
+            raise BuyerError(f"{record.order.request_id} ended before: {record.note}")
 
 
 def _differing(stored: Order, asked: Order) -> tuple[str, ...]:

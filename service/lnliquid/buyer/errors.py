@@ -82,6 +82,35 @@ class VerdictNotClean(BuyerError):
         self.verdict = verdict
 
 
+class HashChanged(BuyerError):
+    """The seller tells of another payment hash than before for the same swap: it is not paid."""
+
+    def __init__(self, before: str, now: str) -> None:
+        super().__init__(
+            f"nothing more is paid: the seller changed the payment hash of this swap from {before} "
+            f"to {now}, and a payment of the first may still go through; look at your node's "
+            "`listpays`"
+        )
+
+
+class OtherNode(BuyerError):
+    """The payment was started on another Lightning node, which alone can tell what came of it."""
+
+    exit_code = EXIT_USAGE
+
+    def __init__(self, request_id: str, paying_node_id: str, node_id: str) -> None:
+        super().__init__(
+            f"{request_id} is being paid, or was, by the Lightning node {paying_node_id}, and "
+            f"--lightning-rpc leads to {node_id}: with another node it could be paid twice"
+        )
+
+
+class OtherWallet(BuyerError):
+    """The mnemonic or the network is not the one that the purchase was ordered with."""
+
+    exit_code = EXIT_USAGE
+
+
 class NotAgreed(BuyerError):
     """The person said no, or could not be asked to the end."""
 

@@ -1,7 +1,7 @@
 """First half of a purchase: get the swap made, wait until it is funded, check all of it."""
 
 from lnliquid.buyer.claim import claim_rate
-from lnliquid.buyer.errors import SellerDeclined, VerdictNotClean
+from lnliquid.buyer.errors import HashChanged, SellerDeclined, VerdictNotClean
 from lnliquid.buyer.facts import Expectations, SwapReply, Verdict
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.verify import verify
@@ -63,7 +63,18 @@ async def _payable(work: Work) -> SwapReply | None:
 
 
 async def _reread(work: Work) -> SwapReply:
-    return await work.seller.swap(work.swap.swap_id)
+    """The swap as it stands now. → REFUSED and `HashChanged` when it is not the same any more.
+
+    A payment of the hash that was told first may have been started, and still go through: to pay
+    another one for the same swap could be to pay twice.
+    """
+    before = work.swap
+    swap = await work.seller.swap(before.swap_id)
+    if before.payment_hash and swap.payment_hash != before.payment_hash:
+        changed = HashChanged(before.payment_hash, swap.payment_hash)
+        work.save(step=Step.REFUSED, note=str(changed))
+        raise changed
+    return swap
 
 
 async def _judge(work: Work, swap: SwapReply) -> tuple[Verdict, HtlcView] | None:

@@ -7,14 +7,15 @@ node may still be trying is waited for.
 
 import hashlib
 
-from lnliquid.buyer.errors import BuyerError, PaymentFailed
+from lnliquid.buyer.errors import BuyerError, OtherNode, PaymentFailed
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.verify import hold_blocks
 from lnliquid.buyer.work import Work
 from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.ports import Payment, PaymentStatus
 
-_NODE_GRACE_SECS = 5
+_GRACE_CALLS = 3
+"""The request may wait for its turn, for the invoice to be read and for the node to take it."""
 
 
 async def pay(work: Work) -> None:
@@ -23,8 +24,10 @@ async def pay(work: Work) -> None:
     Stays PAYING when the outcome is unknown. Raises `PaymentFailed` when it is known to be none.
     """
     record, swap = work.record, work.swap
-    ends_at = work.clock.now() + work.settings.pay_wait_secs + _NODE_GRACE_SECS
-    work.save(step=Step.PAYING, paying_until=ends_at)
+    node = await work.lightning.info()
+    grace_secs = round(_GRACE_CALLS * work.settings.call_secs)
+    ends_at = work.clock.now() + work.settings.pay_wait_secs + grace_secs
+    work.save(step=Step.PAYING, paying_until=ends_at, paying_node_id=node.node_id)
     work.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
     try:
         payment = await work.lightning.pay(
@@ -34,7 +37,7 @@ async def pay(work: Work) -> None:
             wait_secs=work.settings.pay_wait_secs,
         )
     except BackendUnavailable:
-        work.save(step=Step.CREATED, paying_until=0)  # the node never got the request
+        _nothing_paid(work)  # the node never got the request
         raise
     except BackendTimeout as timeout:
         work.say("pay", f"{timeout}; the payment may be under way")
@@ -57,7 +60,7 @@ async def _after_failure(work: Work, failed: Payment) -> None:
             work.say("pay", "a part of the payment is still under way")
         case PaymentStatus.FAILED | PaymentStatus.ABSENT:
             why = failed.failure or seen.failure or "no reason given"
-            work.save(step=Step.CREATED, paying_until=0, note=why)
+            _nothing_paid(work, why)
             raise PaymentFailed(work.request_id, why)
 
 
@@ -75,6 +78,9 @@ async def look_up(work: Work) -> None:
     payment_hash = bytes.fromhex(work.swap.payment_hash)
 
     async def outcome() -> Payment | None:
+        node = await work.lightning.info()
+        if work.record.paying_node_id not in ("", node.node_id):
+            raise OtherNode(work.request_id, work.record.paying_node_id, node.node_id)
         payment = await work.lightning.payment(payment_hash)
         if payment.status is PaymentStatus.PENDING:
             return None
@@ -86,8 +92,13 @@ async def look_up(work: Work) -> None:
     if payment.status is PaymentStatus.COMPLETE:
         take_preimage(work, payment)
     else:
-        work.save(step=Step.CREATED, paying_until=0)
+        _nothing_paid(work)
         work.say("pay", "nothing was paid yet; checking everything again")
+
+
+def _nothing_paid(work: Work, why: str = "") -> None:
+    """PAYING → CREATED: it is known that no payment was made and none is under way."""
+    work.save(step=Step.CREATED, paying_until=0, paying_node_id="", note=why)
 
 
 def take_preimage(work: Work, payment: Payment) -> None:

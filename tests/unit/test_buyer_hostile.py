@@ -1,0 +1,299 @@
+"""A seller, node or directory that is not what it was: nobody pays twice, no claim is stopped."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.buyer import BuyerError, Journal, Order, Outcome, Record, Step
+from lnliquid.buyer.errors import (
+    AssetLost,
+    HashChanged,
+    OtherNode,
+    OtherWallet,
+    SellerDeclined,
+    SellerUnavailable,
+    Unfinished,
+    VerdictNotClean,
+)
+from lnliquid.buyer.purchase import conclude_all
+from lnliquid.buyer.seller import Seller
+from lnliquid.errors import BackendTimeout
+from lnliquid.faults import EXIT_FAULT
+from lnliquid.ports import Payment, PaymentStatus
+
+from .buyer_seller import AMOUNT
+from .buyer_world import (
+    PayingNode,
+    World,
+    balance,
+    hurry,
+    mine_when,
+    paid_but_not_claimed,
+    patience,
+    purchase,
+    resumed,
+    spends_of,
+)
+
+OTHER = "b0000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A world whose seller is up."""
+    async with World(tmp_path).serving() as world:
+        yield world
+
+
+async def held(world: World) -> bytes:
+    """A purchase whose payment is under way and held; returns its payment hash."""
+
+    def hold(payment_hash: bytes) -> Payment:
+        world.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
+        return world.node.payments[payment_hash]
+
+    world.node.behave = hold
+    hurry(world)
+    with pytest.raises(Unfinished):
+        await purchase(world)
+    patience(world)
+    [payment_hash] = world.node.payments
+    return payment_hash
+
+
+async def test_an_answer_about_another_swap_is_no_answer(world: World) -> None:
+    """A swap id that the seller changes could lead `resume` to another purchase."""
+    world.seller.funded_after_reads = 10**9
+    hurry(world)
+    with pytest.raises(Unfinished):
+        await purchase(world)
+    [swap] = world.seller.swaps.values()
+
+    def lie(told: pb.Swap) -> None:
+        told.swap_id, told.state = OTHER, pb.SWAP_STATE_FAILED
+
+    world.seller.tell = lie
+    with pytest.raises(SellerUnavailable, match="tells of another"):
+        await resumed(world)
+    async with world.buyer() as buyer:
+        record = buyer.journal.load(swap.swap_id)
+    assert record.step is Step.CREATED
+
+
+@pytest.mark.parametrize("name", ["", "not-an-id", "\x1b[2J"])
+async def test_a_swap_id_that_is_none_is_not_taken(world: World, name: str) -> None:
+    """Swap ids name purchases and are shown: they are UUIDs, or the answer is not believed."""
+    world.seller.tamper = lambda swap: setattr(swap, "swap_id", name)
+    hurry(world)
+    with pytest.raises(SellerUnavailable, match="is no id"):
+        await purchase(world)
+
+
+async def test_bytes_that_are_no_answer_are_a_seller_that_is_away(tmp_path: Path) -> None:
+    """grpc.aio gives None for them; that must be an error which can be resumed from."""
+
+    async def garbage(_request: bytes, _context: object) -> bytes:
+        return b"\xff\xff\xff"
+
+    class Anything(grpc.GenericRpcHandler):
+        """Answers every method."""
+
+        def service(self, _details: object) -> Any:
+            """The one handler."""
+            return grpc.unary_unary_rpc_method_handler(garbage)
+
+    address = f"unix:{tmp_path}/seller.sock"
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Anything(),))
+    server.add_insecure_port(address)
+    await server.start()
+    seller = Seller(address, call_secs=2)
+    try:
+        with pytest.raises(SellerUnavailable, match="cannot be read"):
+            await seller.swap(OTHER)
+        with pytest.raises(SellerUnavailable, match="cannot be read"):
+            await seller.offer("5a" * 32)
+    finally:
+        await seller.close()
+        await server.stop(None)
+
+
+async def test_a_swap_whose_payment_hash_changes_is_not_paid_again(world: World) -> None:
+    """A payment of unknown outcome may still go through; another hash would be another one."""
+    hashes: list[bytes] = []
+
+    def silent(payment_hash: bytes) -> Payment:
+        """The node hangs, the request waits in its socket, and the seller makes a second HTLC."""
+        hashes.append(payment_hash)
+        [first] = world.seller.swaps.values()
+        order = pb.CreateSwapRequest(
+            asset_id=first.asset_id,
+            asset_amount=first.asset_amount,
+            buyer_claim_address=first.buyer_claim_address,
+            min_funding_confs=2,
+            request_id=first.request_id,
+        )
+        world.seller.created += 1
+        second = world.seller.fund(order, world.seller.created)
+        second.swap_id = first.swap_id
+        world.seller.swaps[first.request_id] = second
+        raise BackendTimeout("core-lightning", "no answer")
+
+    world.node.behave = silent
+    with pytest.raises(HashChanged, match=r"nothing more is paid.+listpays"):
+        await purchase(world)
+    assert len(world.node.max_delays) == 1
+    world.node.complete(hashes[0])  # the hung node wakes
+    async with world.buyer() as buyer:
+        stored = buyer.journal.load(world.order().request_id).swap
+    assert stored is not None
+    assert stored["payment_hash"] == hashes[0].hex()
+    mine_when(world, "claim sent")
+    assert (await resumed(world)).step is Step.DONE, "what was paid is claimed"
+    assert world.node.paid == 1
+
+
+async def test_only_the_node_that_may_be_paying_is_asked(world: World) -> None:
+    """Another node knows of no payment; it must not make a second one."""
+    payment_hash = await held(world)
+    first, world.node = world.node, PayingNode(world.seller.preimage_of, world.fuse)
+    world.node.node_id = "03" * 33
+    with pytest.raises(OtherNode, match=rf"{first.node_id}.+{world.node.node_id}"):
+        await resumed(world)
+    assert world.node.max_delays == []
+    first.complete(payment_hash)
+    world.node = first
+    assert (await resumed(world)).claimed
+    assert world.node.paid == 1
+
+
+async def test_after_a_payment_that_failed_for_good_another_node_may_pay(world: World) -> None:
+    """Then nothing is under way anywhere."""
+    world.node.behave = lambda _: Payment(PaymentStatus.FAILED, failure="no route")
+    with pytest.raises(BuyerError, match="no route"):
+        await purchase(world)
+    world.node = PayingNode(world.seller.preimage_of, world.fuse)
+    world.node.node_id = "03" * 33
+    assert (await resumed(world)).claimed
+
+
+async def test_a_purchase_is_not_touched_on_another_network(world: World) -> None:
+    """`buy` with a known request id and a wrong --network must not sign a claim for that chain."""
+    await paid_but_not_claimed(world)
+    right, world.settings = world.settings, replace(world.settings, network="liquidv1")
+    for act in (purchase, resumed):
+        with pytest.raises(OtherWallet, match="purchase on liquid-regtest"):
+            await act(world)
+    world.settings = right
+    outcome = await resumed(world)
+    assert outcome.claimed
+    assert len(outcome.record.claims) == 1
+
+
+async def test_a_missing_mnemonic_is_not_replaced_beside_purchases(world: World) -> None:
+    """A new one could claim nothing, and would hide that the old one is gone."""
+    await paid_but_not_claimed(world)
+    mnemonic = world.settings.directory / "mnemonic"
+    words = mnemonic.read_text()
+    mnemonic.unlink()
+    with pytest.raises(OtherWallet, match="put it back"):
+        await resumed(world)
+    assert not mnemonic.exists()
+    mnemonic.write_text("abandon " * 11 + "about")
+    mnemonic.chmod(0o600)
+    with pytest.raises(OtherWallet, match="another mnemonic"):
+        await resumed(world)
+    mnemonic.write_text(words)
+    assert (await resumed(world)).claimed
+
+
+async def test_what_ended_badly_is_never_told_as_success(world: World) -> None:
+    """A script that repeats `buy` with the same request id gets the error again, not code 0."""
+    world.seller.tamper = lambda swap: setattr(swap, "total_price_msat", 1)
+    for act in (purchase, purchase, resumed):
+        with pytest.raises(VerdictNotClean):
+            await act(world)
+    assert world.node.max_delays == []
+
+
+async def test_a_no_of_the_seller_stays_an_error(world: World) -> None:
+    """It is not asked again, and its words are shown again."""
+    world.seller.refusals = [None, (grpc.StatusCode.FAILED_PRECONDITION, "none left")]
+    with pytest.raises(SellerDeclined):
+        await purchase(world)
+    for act in (purchase, resumed):
+        with pytest.raises(BuyerError, match="none left"):
+            await act(world)
+    assert world.seller.created == 0
+
+
+async def test_a_lost_asset_stays_lost(world: World) -> None:
+    """`buy` says so again, as `resume` does."""
+    await paid_but_not_claimed(world)
+    world.chain.generate(200)
+    world.seller.refund(world.order().request_id)
+    world.chain.generate()
+    for act in (resumed, purchase):
+        with pytest.raises(AssetLost):
+            await act(world)
+
+
+async def test_a_finished_purchase_is_looked_at_again(world: World) -> None:
+    """A reorg took the claim and the mempool forgot it: `resume` sends it again."""
+    mine_when(world, "claim sent")
+    outcome = await purchase(world)
+    assert outcome.step is Step.DONE
+    assert outcome.claim_txid is not None
+    world.chain.invalidate(world.chain.tip_hash)
+    world.chain.drop_mempool(outcome.claim_txid)
+    assert spends_of(world) == []
+    assert (await resumed(world)).step is Step.DONE
+    assert await balance(world) == AMOUNT
+
+
+async def test_no_order_is_made_on_an_offer_without_a_node(world: World) -> None:
+    """The invoice's signer could never be checked, and the seller's coins be locked for nothing."""
+    world.seller.offer.lightning_node_id = ""
+    with pytest.raises(SellerUnavailable, match="Lightning node"):
+        await purchase(world)
+    assert world.seller.created == 0
+
+
+@pytest.mark.usefixtures("state_home")
+def test_purchases_go_on_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One with a fault and one that waits for ever stop none; each ends with a code of its own."""
+    journal = Journal(tmp_path)
+    names = [str(uuid.UUID(int=number, version=4)) for number in range(3)]
+    for number, name in enumerate(names):
+        order = Order(name, "5a" * 32, 1, 1, 1, 1)
+        journal.save(Record(order, "liquid-regtest", "x", number, "ert1q", number, {}))
+    claimed = asyncio.Event()
+
+    async def faulty() -> Outcome:
+        raise AttributeError("'NoneType' object has no attribute 'swap'")
+
+    async def waiting() -> Outcome:
+        await claimed.wait()
+        raise Unfinished(names[1], "still waiting")
+
+    async def paid() -> Outcome:
+        claimed.set()
+        record = journal.load(names[2])
+        record.step = Step.DONE
+        journal.save(record)
+        return Outcome(record)
+
+    works = dict(zip(names, (faulty(), waiting(), paid()), strict=True))
+    ends = conclude_all(journal, works)
+    assert [code for _, code in ends] == [EXIT_FAULT, 4, 0]
+    assert ends[2][0]["step"] == "done"
+    said = capsys.readouterr().err
+    assert "log id" in said
+    assert "Traceback" not in said
