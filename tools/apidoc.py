@@ -192,6 +192,8 @@ def _rules(field: FieldDescriptorProto) -> str:
                     accepted.append(f"`{value}`")
                 case "uuid":
                     accepted.append("a UUID")
+                case "items" if value.HasField("enum") and value.enum.defined_only:
+                    accepted.append("names of the enumeration, but no `UNSPECIFIED`")
                 case _:
                     raise SystemExit(f"tools/apidoc.py does not know the rule {rule.full_name}")
     return ", ".join(sorted(accepted, key=lambda text: text[0] in "<≤"))  # lower bound first

@@ -110,6 +110,23 @@ async def test_a_swap_is_inspected_without_its_secret(
     assert preimage_of(swap).hex() not in str(reply)
 
 
+async def test_what_the_schema_does_not_know_is_the_callers_fault(
+    stub: "pb_grpc.OperatorServiceAsyncStub",
+) -> None:
+    """A state of a newer schema, none, or a number beyond the store's: no fault of the daemon."""
+    strange = pb.ListSwapsRequest()
+    strange.states.append(99)  # type: ignore[arg-type]  # as another schema would send it
+    for call in (
+        stub.ListSwaps(strange),
+        stub.ListSwaps(pb.ListSwapsRequest(states=[pb.SWAP_STATE_UNSPECIFIED])),
+        stub.GetStatus(pb.GetStatusRequest(after_event=2**63)),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await stub.GetStatus(pb.GetStatusRequest(after_event=2**63 - 1))
+
+
 @pytest.mark.parametrize(
     ("swap_id", "code"),
     [(uuid_of(9), grpc.StatusCode.NOT_FOUND), ("latest", grpc.StatusCode.INVALID_ARGUMENT)],

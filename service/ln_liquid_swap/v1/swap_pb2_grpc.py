@@ -357,7 +357,7 @@ class OperatorServiceServicer:
         Has no effect.
 
         Status codes:
-        INVALID_ARGUMENT   a limit of more than 1000.
+        INVALID_ARGUMENT   a limit of more than 1000, or a state that there is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -382,7 +382,7 @@ class OperatorServiceServicer:
         while backends are down; what cannot be known then is unset or 0. Has no effect.
 
         Status codes:
-        INVALID_ARGUMENT   a limit of more than 1000.
+        INVALID_ARGUMENT   a limit of more than 1000, or an event number above 2^63 - 1.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -276,7 +276,7 @@ class OperatorServiceStub:
     Has no effect.
 
     Status codes:
-      INVALID_ARGUMENT   a limit of more than 1000.
+      INVALID_ARGUMENT   a limit of more than 1000, or a state that there is not.
     """
     InspectSwap: _grpc.UnaryUnaryMultiCallable[_swap_pb2.InspectSwapRequest, _swap_pb2.InspectSwapResponse]
     """One swap with everything that happened to it, and what comes next: what is awaited, by which
@@ -293,7 +293,7 @@ class OperatorServiceStub:
     while backends are down; what cannot be known then is unset or 0. Has no effect.
 
     Status codes:
-      INVALID_ARGUMENT   a limit of more than 1000.
+      INVALID_ARGUMENT   a limit of more than 1000, or an event number above 2^63 - 1.
     """
     GetInventory: _grpc.UnaryUnaryMultiCallable[_swap_pb2.GetInventoryRequest, _swap_pb2.GetInventoryResponse]
     """What the wallet holds and what is spoken for. Has no effect."""
@@ -329,7 +329,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     Has no effect.
 
     Status codes:
-      INVALID_ARGUMENT   a limit of more than 1000.
+      INVALID_ARGUMENT   a limit of more than 1000, or a state that there is not.
     """
     InspectSwap: _aio.UnaryUnaryMultiCallable[_swap_pb2.InspectSwapRequest, _swap_pb2.InspectSwapResponse]  # type: ignore[assignment]
     """One swap with everything that happened to it, and what comes next: what is awaited, by which
@@ -346,7 +346,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     while backends are down; what cannot be known then is unset or 0. Has no effect.
 
     Status codes:
-      INVALID_ARGUMENT   a limit of more than 1000.
+      INVALID_ARGUMENT   a limit of more than 1000, or an event number above 2^63 - 1.
     """
     GetInventory: _aio.UnaryUnaryMultiCallable[_swap_pb2.GetInventoryRequest, _swap_pb2.GetInventoryResponse]  # type: ignore[assignment]
     """What the wallet holds and what is spoken for. Has no effect."""
@@ -385,7 +385,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         Has no effect.
 
         Status codes:
-          INVALID_ARGUMENT   a limit of more than 1000.
+          INVALID_ARGUMENT   a limit of more than 1000, or a state that there is not.
         """
 
     @_abc_1.abstractmethod
@@ -414,7 +414,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         while backends are down; what cannot be known then is unset or 0. Has no effect.
 
         Status codes:
-          INVALID_ARGUMENT   a limit of more than 1000.
+          INVALID_ARGUMENT   a limit of more than 1000, or an event number above 2^63 - 1.
         """
 
     @_abc_1.abstractmethod

@@ -31,7 +31,7 @@ class OperatorServicer(pb_grpc.OperatorServiceServicer):
 
         async def work() -> pb.ListSwapsResponse:
             wanted = Filter(
-                states=tuple(State(s) for s in request.states if s),
+                states=tuple(State(s) for s in request.states),
                 paid_unclaimed=request.paid_unclaimed,
                 unfinished=request.unfinished,
                 created_from=request.created_from or None,
