@@ -1,6 +1,6 @@
 """Fee bumping while the funder works: nothing that was built on is replaced."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,11 @@ class World:
         new = new_swap(make_request(number))
         await self.database.write(lambda s: swap_store.create(s, new))
 
+    async def bump(self, but: Collection[str] = ()) -> None:
+        """Long after the signing, with all of ours found in no block `but` these."""
+        txids = {o.txid for o in (await self.database.read(survey)).own_txs}
+        await self.bumper.bump_stuck(self.later, txids - set(but))
+
     async def states(self) -> list[TxState]:
         """Of our transactions."""
         return sorted(o.state for o in (await self.database.read(survey)).own_txs)
@@ -80,7 +85,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 async def test_a_stuck_funding_is_replaced(world: World) -> None:
     """By one that pays more for the same outputs."""
-    await world.bumper.bump_stuck(world.later)
+    await world.bump()
     assert await world.states() == [TxState.SIGNED, TxState.REPLACED]
 
 
@@ -88,6 +93,13 @@ async def test_what_is_built_on_meanwhile_is_not_replaced(world: World) -> None:
     """The funding on top would lose its coins for ever, and its swap its lock."""
     await world.create(1)
     world.chain.funder = world.funder
-    await world.bumper.bump_stuck(world.later)
+    await world.bump()
     assert world.chain.funder is None
     assert await world.states() == [TxState.SIGNED, TxState.SIGNED]
+
+
+async def test_what_could_not_be_read_is_not_replaced(world: World) -> None:
+    """It may be in a block for all that is known, and then no replacement ever is."""
+    [funding] = (await world.database.read(survey)).own_txs
+    await world.bump(but=[funding.txid])
+    assert await world.states() == [TxState.SIGNED]

@@ -5,6 +5,7 @@ returns to the wallet, which pays. Should the older one confirm after all, the s
 back to it: both lock the same outputs under the same scripts.
 """
 
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import structlog
@@ -57,14 +58,20 @@ class Bumper:
         self._settings = settings
         self._notices = notices
 
-    async def bump_stuck(self, tip: Tip) -> None:
-        """Replace every transaction that is stuck, nothing is built on, and can pay more."""
+    async def bump_stuck(self, tip: Tip, unconfirmed: AbstractSet[str]) -> None:
+        """Replace every transaction that is stuck, nothing is built on, and can pay more.
+
+        `unconfirmed` are those that were found in no block under this tip. What could not be read
+        may be in one, whatever is stored of it, and its replacement would never come to be.
+        """
         limit = tip.height - self._settings.bump_after_blocks
 
         def look(session: Transaction) -> list[OwnTxRow]:
             chains = Chains(coin_store.pending_own_txs(session))
             return [
-                row for row in own_tx_store.stuck(session, limit) if not chains.has_child(row.txid)
+                row
+                for row in own_tx_store.stuck(session, limit)
+                if row.txid in unconfirmed and not chains.has_child(row.txid)
             ]
 
         for row in await self._database.read(look):

@@ -36,12 +36,21 @@ class OwnTxs:
         self._scripts: dict[str, bytes] = {}
         self._seen: dict[str, Tip] = {}
         """The tip under which a transaction was last found where it is."""
+        self._unconfirmed: dict[str, Tip] = {}
+        """The tip under which it was last found to be in no block."""
         self._moved: dict[str, int | None] = {}
 
     def take_moved(self) -> dict[str, int | None]:
         """Heights, None for the mempool, of those found elsewhere than before; each told once."""
         moved, self._moved = self._moved, {}
         return moved
+
+    def unconfirmed(self, tip: Tip) -> set[str]:
+        """Those that were found in no block under this tip, in the mempool or nowhere.
+
+        One whose history was refused is not among them: nothing is known of it.
+        """
+        return {txid for txid, at in self._unconfirmed.items() if at == tip}
 
     async def check(self, tip: Tip) -> set[str]:
         """Look at every transaction that may still change. Returns the ids of swaps let go.
@@ -63,6 +72,7 @@ class OwnTxs:
                 self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
         self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
         self._seen = {txid: at for txid, at in self._seen.items() if txid in self._scripts}
+        self._unconfirmed = dict.fromkeys(self.unconfirmed(tip), tip)
         rows = [row for row in rows if self._seen.get(row.txid) != tip]
         if not rows:
             return set()
@@ -70,6 +80,7 @@ class OwnTxs:
         moved: list[tuple[str, TxState, int | None]] = []
         seen: list[str] = []
         unseen: list[OwnTxRow] = []
+        in_no_block: list[str] = []
         turned_back: set[str] = set()
         for row in rows:
             history = found.get(self._scripts[row.txid])
@@ -86,6 +97,8 @@ class OwnTxs:
                 unseen.append(row)
             else:
                 seen.append(row.txid)
+            if height is None:
+                in_no_block.append(row.txid)
             if (row.state, row.height) != (int(state), height):
                 moved.append((row.txid, state, height))
         if moved or (tip.height != checked and not refused):
@@ -98,6 +111,7 @@ class OwnTxs:
 
             await self._database.write(store)
         self._seen.update(dict.fromkeys(seen, tip))  # once that is stored, and not before
+        self._unconfirmed.update(dict.fromkeys(in_no_block, tip))
         self._moved.update((txid, height) for txid, _, height in moved)
         let_go: set[str] = set()
         for row in unseen:

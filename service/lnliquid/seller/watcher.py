@@ -136,7 +136,7 @@ class Watcher:
                 self._notices.swaps_changed(let_go)
             self._following.read_what_moved(self._own_txs.take_moved())
             if tip != self._tip:
-                await self._bumper.bump_stuck(tip)
+                await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip))
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
         self._notices.caught_up.set()

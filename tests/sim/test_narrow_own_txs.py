@@ -1,0 +1,45 @@
+"""Single stories of our own transactions, in the manner of `test_narrow`."""
+
+from lnliquid.liquid import tx
+from lnliquid.store.tables import TxState
+from lnliquid.swap import State
+
+from .buyers import Deal
+from .test_narrow import look, play, row_of
+from .world import World
+
+
+async def blocks(world: World, count: int) -> None:
+    """So many blocks, all of them heard of, one after the other."""
+    for _ in range(count):
+        world.ground.mine(1)
+        world.daemon.chain.resync()
+        await look(world)
+        await look(world)
+
+
+def states(world: World) -> list[TxState]:
+    """Of our transactions, in the order in which they were signed."""
+    return [TxState(r["state"]) for r in world.rules.ask("SELECT state FROM own_tx ORDER BY rowid")]
+
+
+def output_scripts(world: World, deal: Deal) -> list[bytes]:
+    """The scripts that the funding of a swap pays to, but the fee."""
+    found = world.ground.find(row_of(world, deal)["funding_txid"])
+    assert found is not None
+    return [o.script_pubkey for o in tx.parse(found[0].raw).outputs if not o.is_fee]
+
+
+def test_a_confirmed_funding_that_cannot_be_read_is_not_replaced() -> None:
+    """Every script of it was flooded; the swaps would point to what never comes to be."""
+
+    async def story(world: World, deal: Deal) -> None:
+        world.server.refused.update(output_scripts(world, deal))
+        await blocks(world, world.settings.bump_after_blocks + 3)
+        assert states(world) == [TxState.SIGNED]
+        world.server.refused.clear()
+        await blocks(world, 1)
+        assert states(world) == [TxState.CONFIRMED]
+        assert row_of(world, deal)["state"] == State.FUNDED
+
+    play(story)
