@@ -5,6 +5,7 @@ takes it out of the chain makes it be sent again. It is given up only when somet
 of its inputs, buried, as the chain shows at that moment.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -25,15 +26,23 @@ log = structlog.get_logger()
 CHECKED_HEIGHT = "own_txs_checked_height"
 """Cursor: the tip at which every transaction that may still change was last looked at."""
 
+SCRIPTS_TRIED = 8
+"""Scripts asked for one transaction before it counts as unreadable for now."""
+
 
 class OwnTxs:
-    """Follows stored transactions by the script of their first output."""
+    """Follows stored transactions by the script of an output, the last one unless it is refused.
+
+    Anybody can flood a script until the server refuses its history (money rule 10). The last
+    output is the wallet's own as a rule; those before it pay scripts that their buyers know early.
+    """
 
     def __init__(self, database: Database, chain: Chain, final_confs: int) -> None:
         self._database = database
         self._chain = chain
         self._final_confs = final_confs
-        self._scripts: dict[str, bytes] = {}
+        self._scripts: dict[str, list[bytes]] = {}
+        """Those that tell of a transaction, in the order in which they are asked for."""
         self._seen: dict[str, Tip] = {}
         """The tip under which a transaction was last found where it is."""
         self._unconfirmed: dict[str, Tip] = {}
@@ -69,21 +78,22 @@ class OwnTxs:
         checked, rows = await self._database.read(look)
         for row in rows:
             if row.txid not in self._scripts:
-                self._scripts[row.txid] = tx.parse(row.raw).outputs[0].script_pubkey
+                self._scripts[row.txid] = _scripts_of(row.raw)
         self._scripts = {row.txid: self._scripts[row.txid] for row in rows}
         self._seen = {txid: at for txid, at in self._seen.items() if txid in self._scripts}
         self._unconfirmed = dict.fromkeys(self.unconfirmed(tip), tip)
         rows = [row for row in rows if self._seen.get(row.txid) != tip]
         if not rows:
             return set()
-        found, refused = await histories(self._chain, sorted({self._scripts[r.txid] for r in rows}))
+        found = await self._histories([row.txid for row in rows])
+        refused = len(found) < len(rows)
         moved: list[tuple[str, TxState, int | None]] = []
         seen: list[str] = []
         unseen: list[OwnTxRow] = []
         in_no_block: list[str] = []
         turned_back: set[str] = set()
         for row in rows:
-            history = found.get(self._scripts[row.txid])
+            history = found.get(row.txid)
             if history is None:
                 continue  # refused: nothing is known of it now
             item = next((i for i in history if i.txid == row.txid), None)
@@ -118,12 +128,31 @@ class OwnTxs:
             let_go |= await self._send_again(row, tip)
         return let_go | turned_back
 
+    async def _histories(self, txids: Sequence[str]) -> dict[str, tuple[HistoryItem, ...]]:
+        """For each of these the history of one of its scripts; none where all are refused."""
+        found: dict[str, tuple[HistoryItem, ...]] = {}
+        for nth in range(SCRIPTS_TRIED):
+            asked = {
+                txid: self._scripts[txid][nth]
+                for txid in txids
+                if txid not in found and nth < len(self._scripts[txid])
+            }
+            if not asked:
+                break
+            read, _refused = await histories(self._chain, sorted(set(asked.values())))
+            for txid, script in asked.items():
+                if script in read:
+                    found[txid] = read[script]
+                    self._scripts[txid].remove(script)  # to be the first next time
+                    self._scripts[txid].insert(0, script)
+        return found
+
     async def _confirmed_older(
         self, txid: str, history: tuple[HistoryItem, ...]
     ) -> set[str] | None:
         """If one that it replaced is in a block instead, let that one stand again.
 
-        Their first outputs pay the same script, so one history shows them all.
+        They pay the same scripts, output by output, so the history of any shows them all.
         """
         confirmed = {i.txid: i.height for i in history if i.height is not None}
 
@@ -203,6 +232,12 @@ class OwnTxs:
             if any(i.outpoint in inputs for i in tx.parse(raw).inputs):
                 return txid
         return None
+
+
+def _scripts_of(raw: bytes) -> list[bytes]:
+    """The scripts that a transaction pays to, each once, from the last output to the first."""
+    outputs = [o for o in tx.parse(raw).outputs if not o.is_fee]
+    return list(dict.fromkeys(o.script_pubkey for o in reversed(outputs)))[:SCRIPTS_TRIED]
 
 
 def _give_back_change(session: Transaction, txid: str, older: tx.Transaction) -> None:
