@@ -24,7 +24,9 @@ from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
 log = structlog.get_logger()
 
 CHECKED_HEIGHT = "own_txs_checked_height"
-"""Cursor: the tip at which every transaction that may still change was last looked at."""
+"""Cursor: the tip at which every transaction that may still change was last looked at.
+
+What could not be read then is marked by itself (`own_txs.set_unread`)."""
 
 SCRIPTS_TRIED = 8
 """Scripts asked for one transaction before it counts as unreadable for now."""
@@ -69,13 +71,18 @@ class OwnTxs:
         Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
         """
 
-        def look(session: Transaction) -> tuple[int, list[OwnTxRow]]:
+        def look(session: Transaction) -> tuple[int, set[str], list[OwnTxRow]]:
             # Counted from where we last looked, not from the tip: while we were away a reorg may
             # have come, and many blocks after it.
             checked = coin_store.cursor(session, CHECKED_HEIGHT)
-            return checked, own_tx_store.moving(session, min(checked, tip.height) - REORG_BLOCKS)
+            lowest = min(checked, tip.height) - REORG_BLOCKS
+            return (
+                checked,
+                own_tx_store.unread_txids(session),
+                own_tx_store.moving(session, lowest),
+            )
 
-        checked, rows = await self._database.read(look)
+        checked, unread_before, rows = await self._database.read(look)
         for row in rows:
             if row.txid not in self._scripts:
                 self._scripts[row.txid] = _scripts_of(row.raw)
@@ -86,7 +93,8 @@ class OwnTxs:
         if not rows:
             return set()
         found = await self._histories([row.txid for row in rows])
-        refused = len(found) < len(rows)
+        # A signed one is looked at anyway; one that is in a block must not be forgotten.
+        unread = {r.txid for r in rows if r.state == TxState.CONFIRMED and r.txid not in found}
         moved: list[tuple[str, TxState, int | None]] = []
         seen: list[str] = []
         unseen: list[OwnTxRow] = []
@@ -111,13 +119,13 @@ class OwnTxs:
                 in_no_block.append(row.txid)
             if (row.state, row.height) != (int(state), height):
                 moved.append((row.txid, state, height))
-        if moved or (tip.height != checked and not refused):
+        if moved or tip.height != checked or unread != unread_before:
 
             def store(session: Transaction) -> None:
                 for txid, state, height in moved:
                     own_tx_store.set_state(session, txid, state, height)
-                if not refused:
-                    coin_store.set_cursor(session, CHECKED_HEIGHT, tip.height)
+                own_tx_store.set_unread(session, unread)
+                coin_store.set_cursor(session, CHECKED_HEIGHT, tip.height)
 
             await self._database.write(store)
         self._seen.update(dict.fromkeys(seen, tip))  # once that is stored, and not before

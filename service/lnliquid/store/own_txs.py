@@ -1,10 +1,15 @@
 """Our own transactions: kept whole before they are sent, followed, replaced, given up."""
 
-from sqlalchemy import literal_column, select, update
+from collections.abc import Set as AbstractSet
+
+from sqlalchemy import delete, literal_column, select, update
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, SwapRow, TxState
+from lnliquid.store.tables import CursorRow, OutpointRow, OwnTxRow, Purpose, SwapRow, TxState
+
+UNREAD = "own_tx_unread:"
+"""Begins the names of cursors that stand for one transaction each; the txid follows."""
 
 
 def add(
@@ -28,7 +33,8 @@ def add(
 
 
 def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
-    """Our transactions that may still change: signed, or confirmed above this height."""
+    """Our transactions that may still change: signed, confirmed above this height, or unread."""
+    unread = unread_txids(tx)
     return list(
         tx.scalars(
             select(OwnTxRow)
@@ -36,12 +42,29 @@ def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
                 (col(OwnTxRow.state) == TxState.SIGNED)
                 | (
                     (col(OwnTxRow.state) == TxState.CONFIRMED)
-                    & (col(OwnTxRow.height) > above_height)
+                    & ((col(OwnTxRow.height) > above_height) | col(OwnTxRow.txid).in_(unread))
                 )
             )
             .order_by(literal_column("rowid"))  # parents were stored before their children
         )
     )
+
+
+def unread_txids(tx: Transaction) -> set[str]:
+    """Transactions that were in a block when last read, and could not be read since."""
+    names = select(col(CursorRow.name)).where(
+        col(CursorRow.name).startswith(UNREAD, autoescape=True)
+    )
+    return {name.removeprefix(UNREAD) for name in tx.scalars(names)}
+
+
+def set_unread(tx: Transaction, txids: AbstractSet[str]) -> None:
+    """Make these the unread ones: each is looked at again, however deep it is by then."""
+    before = unread_txids(tx)
+    gone = [UNREAD + txid for txid in before - txids]
+    tx.execute(delete(CursorRow).where(col(CursorRow.name).in_(gone)))
+    tx.add_all([CursorRow(name=UNREAD + txid, value=1) for txid in sorted(txids - before)])
+    tx.flush()
 
 
 def open_funding_heights(tx: Transaction) -> dict[str, int]:
