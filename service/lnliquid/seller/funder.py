@@ -95,6 +95,9 @@ class Funder:
                 await self.trim_journal()
             except wallet.MustWait as error:
                 log.info("funding waits for a block", reason=str(error))
+            except coin_store.CoinsGone as error:
+                log.info("funding is planned anew", reason=str(error))
+                self.wake()
             except (BackendError, StoreFailure, JournalFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
                 asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
@@ -114,8 +117,8 @@ class Funder:
     async def fund_waiting(self) -> int:
         """Fund waiting swaps, at most one transaction full. Returns how many.
 
-        Raises `MustWait` when a block is needed first, `BackendError`, `StoreFailure` and
-        `JournalFailure` when it cannot be done now.
+        Raises `MustWait` when a block is needed first, `CoinsGone` when it is to be planned anew,
+        `BackendError`, `StoreFailure` and `JournalFailure` when it cannot be done now.
         """
         async with self._inventory.spending:
             plan = await self._plan_and_store()
@@ -208,7 +211,7 @@ class Funder:
                 signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, 2)
-            coin_store.bind_outpoints(session, [c.outpoint for c in plan.inputs], signed.txid)
+            coin_store.bind_coins(session, plan.inputs, signed.txid)
             coin_store.add_own_coins(session, plan.change)
             swap_store.bind_funding(
                 session,
@@ -327,7 +330,7 @@ class Funder:
                 signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, len(plan.outputs))
-            coin_store.bind_outpoints(session, [c.outpoint for c in plan.inputs], signed.txid)
+            coin_store.bind_coins(session, plan.inputs, signed.txid)
             coin_store.add_own_coins(session, plan.outputs)
 
         await self._database.write(write)

@@ -46,7 +46,8 @@ class Refunds:
     async def refund(self, wanted: Sequence[tuple[Swap, tuple[Outpoint, ...]]]) -> None:
         """Sign one transaction for all these outputs but those a refund of ours already takes.
 
-        The caller has just read chain, mempool and invoice of every one of these swaps.
+        The caller has just read chain, mempool and invoice of every one of these swaps. Raises
+        `NotEnoughCoins`, and `CoinsGone` when it is to be planned anew.
         """
         async with self._inventory.spending:
             everything = [o for _, outpoints in wanted for o in outpoints]
@@ -124,8 +125,8 @@ class Refunds:
                 signed_height=tip.height,
             )
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], first, assets)
-            spent = [i.outpoint for i in inputs] + [c.outpoint for c in plan.topped_up]
-            coin_store.bind_outpoints(session, spent, signed.txid)
+            coin_store.bind_outpoints(session, [i.outpoint for i in inputs], signed.txid)
+            coin_store.bind_coins(session, plan.topped_up, signed.txid)
             coin_store.add_own_coins(session, plan.payouts)
 
         reach("refund.planned")

@@ -37,6 +37,7 @@ from lnliquid.seller.reconcile import (
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.coins import CoinsGone
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 
@@ -357,6 +358,6 @@ class Watcher:
         for wanted_now in (whole, leftovers):
             try:
                 await self._refunds.refund(wanted_now)
-            except (BackendRejected, wallet.NotEnoughCoins) as error:
+            except (BackendRejected, wallet.NotEnoughCoins, CoinsGone) as error:
                 for swap, _ in wanted_now:
                     self._put_aside.add(swap, str(error))

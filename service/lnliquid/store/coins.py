@@ -24,6 +24,10 @@ from lnliquid.store.tables import (
 from lnliquid.swap import Coin, Outpoint, Pending
 
 
+class CoinsGone(Exception):
+    """A coin was to be bound that may not be spent any more: nothing of the write is there."""
+
+
 @dataclass(frozen=True, slots=True)
 class SeenCoin:
     """A wallet output as the chain shows it now, with what spends it."""
@@ -97,8 +101,24 @@ def _total(column: int) -> ColumnElement[int]:
     return func.coalesce(func.sum(col(column)), 0)
 
 
+def bind_coins(tx: Transaction, coins: Iterable[Coin], owner_txid: str) -> None:
+    """Give coins of the wallet, which were available when they were chosen, to a transaction.
+
+    Raises `CoinsGone` when one is not any more: while the transaction was planned its own may
+    have been given up, or a reorg have come, and what is built on it would never be.
+    """
+    wanted = {c.outpoint for c in coins}
+    rows = tx.scalars(
+        select(CoinRow).where(_spendable(), col(CoinRow.txid).in_({o.txid for o in wanted}))
+    )
+    gone = wanted - {Outpoint(row.txid, row.vout) for row in rows}
+    if gone:
+        raise CoinsGone(f"{min(gone)} is gone or spoken for")
+    bind_outpoints(tx, wanted, owner_txid)
+
+
 def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: str) -> None:
-    """Give coins to a transaction of ours.
+    """Give outpoints to a transaction of ours, whether the wallet has them or not.
 
     The UNIQUE index refuses a coin that another live transaction has (money rule 2).
     """
