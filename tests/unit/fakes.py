@@ -40,6 +40,8 @@ class FakeChain:
         self.found: dict[bytes, tuple[HistoryItem, ...]] = {}
         self.refused: set[bytes] = set()
         self.broken: BackendError | None = None
+        self.unsent: dict[bytes, BackendError] = {}
+        """What becomes of a broadcast of these bytes."""
         self.calls: list[str] = []
 
     def _called(self, name: str) -> None:
@@ -78,8 +80,10 @@ class FakeChain:
         return {txid: self.raws[txid] for txid in txids if txid in self.raws}
 
     async def broadcast(self, raw: bytes) -> None:
-        """Accepted, without effect."""
+        """Accepted, without effect, unless the test says otherwise of these bytes."""
         self._called("broadcast")
+        if raw in self.unsent:
+            raise self.unsent[raw]
 
     async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
         """No estimate."""

@@ -1,10 +1,12 @@
 """`seller.own_txs`: our transactions are looked at, sent again, given up, whatever is refused."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lnliquid.errors import BackendRejected
 from lnliquid.liquid import tx
 from lnliquid.liquid.wallet import FundingPlan
 from lnliquid.ports import HistoryItem
@@ -12,11 +14,22 @@ from lnliquid.seller.observe import REORG_BLOCKS
 from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import Purpose, TxState
+from lnliquid.swap import InvoiceMark
 
-from .builders import ASSET, StillClock, make_swap, plan_funding, wallet_coin
+from .builders import (
+    ASSET,
+    LOCK_HEIGHT,
+    StillClock,
+    make_request,
+    new_swap,
+    plan_funding,
+    put_coins,
+    wallet_coin,
+)
 from .fakes import FakeChain
 
 FINAL_CONFS = 2
@@ -34,26 +47,69 @@ class World:
         """Start the daemon, again: what was in memory is gone."""
         self.own_txs = OwnTxs(self.database, self.chain, FINAL_CONFS)
 
-    async def store(self, number: int) -> FundingPlan:
-        """A funding of one swap by two coins of its own, as after T2."""
+    async def store(self, number: int, on: FundingPlan | None = None) -> FundingPlan:
+        """T1 and T2 of a swap, with two coins of its own or `on` the change of another funding."""
         coins = [
             wallet_coin(10 * number + 1, 60_000, ASSET),
             wallet_coin(10 * number + 2, 90_000),
         ]
-        plan = plan_funding([make_swap(number)], coins)
-        signed = plan.signed
-        await self.database.write(
-            lambda session: own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=Purpose.FUNDING,
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=100,
-            )
-        )
+        if on is None:
+            await self.database.write(lambda s: put_coins(s, coins))
+        inputs = on.change if on else coins
+        new = new_swap(make_request(number))
+        swap, _ = await self.database.write(lambda s: swap_store.create(s, new))
+        plan = plan_funding([swap], inputs)
+
+        def write(session: Transaction) -> None:
+            self._add(session, plan)
+            coin_store.bind_coins(session, inputs, plan.signed.txid)
+            coin_store.add_own_coins(session, plan.change)
+            funded = swap_store.FundedSwap(swap.swap_id, LOCK_HEIGHT, *plan.vouts[swap.swap_id])
+            swap_store.bind_funding(session, plan.signed.txid, [funded])
+
+        await self.database.write(write)
         return plan
+
+    async def replace(self, plan: FundingPlan) -> FundingPlan:
+        """What a bump does, as far as the transactions go."""
+        newer = plan_funding(plan.swaps, plan.inputs, rate=200)
+
+        def write(session: Transaction) -> None:
+            self._add(session, newer, replaces=plan.signed.txid)
+            own_tx_store.point_to(session, plan.signed.txid, newer.signed.txid)
+
+        await self.database.write(write)
+        return newer
+
+    def _add(self, session: Transaction, plan: FundingPlan, replaces: str | None = None) -> None:
+        own_tx_store.add(
+            session,
+            txid=plan.signed.txid,
+            raw=plan.signed.raw,
+            purpose=Purpose.FUNDING,
+            fee_sats=plan.signed.fee_sats,
+            vsize=plan.signed.vsize,
+            signed_height=100,
+            replaces=replaces,
+        )
+
+    async def abandon(self, plan: FundingPlan) -> None:
+        """It alone, as before whatever spends from it was stored."""
+        txid = plan.signed.txid
+        await self.database.write(lambda s: own_tx_store.set_state(s, txid, TxState.ABANDONED))
+
+    def reject(self, *plans: FundingPlan) -> None:
+        """The node has not the coins that these spend."""
+        for plan in plans:
+            self.chain.unsent[plan.signed.raw] = BackendRejected("electrum", "missing inputs")
+
+    async def state_of(self, plan: FundingPlan) -> TxState:
+        """Of a transaction of ours."""
+        return (await self.states())[plan.signed.txid][0]
+
+    async def waiting(self) -> int:
+        """Swaps that wait for a funding."""
+        return len(await self.database.read(lambda s: swap_store.waiting(s, 9)))
 
     def show(self, plan: FundingPlan, height: int | None) -> None:
         """The chain has it, in a block or in the mempool."""
@@ -123,3 +179,57 @@ async def test_the_mark_of_one_that_was_refused_goes_once_it_is_read(world: Worl
     world.chain.calls.clear()
     await world.check(blocks=1)
     assert world.chain.calls == ["tip"]
+
+
+async def test_what_spends_from_one_that_was_given_up_is_given_up(world: World) -> None:
+    """Nothing will ever spend its inputs, so no rival can tell; its swap is funded anew."""
+    parent = await world.store(1)
+
+    child = await world.store(2, on=parent)
+    world.reject(child)
+    world.show(parent, None)
+    assert await world.check() == set()
+    assert await world.state_of(child) is TxState.SIGNED
+    await world.abandon(parent)
+    assert await world.check(blocks=1) == {child.swaps[0].swap_id}
+    assert await world.state_of(child) is TxState.ABANDONED
+    assert await world.waiting() == 1
+
+
+async def test_what_spends_from_one_that_lost_is_given_up_once_that_is_buried(
+    world: World,
+) -> None:
+    """Until then a reorg may turn it round."""
+    parent = await world.store(1)
+    child = await world.store(2, on=parent)
+    newer = await world.replace(parent)
+    world.reject(child)
+    world.show(newer, world.chain.height)
+    assert await world.check() == set()
+    assert await world.state_of(child) is TxState.SIGNED
+    assert await world.check(blocks=FINAL_CONFS - 1) == {child.swaps[0].swap_id}
+    assert await world.state_of(child) is TxState.ABANDONED
+    assert await world.state_of(newer) is TxState.CONFIRMED
+
+
+async def test_what_may_be_paid_is_not_given_up(world: World) -> None:
+    """Not before the invoice of its swap is gone."""
+    parent = await world.store(1)
+    child = await world.store(2, on=parent)
+    [swap] = child.swaps
+
+    async def mark(invoice: InvoiceMark) -> None:
+        def write(session: Transaction) -> None:
+            stored = swap_store.get(session, swap.swap_id)
+            assert stored is not None
+            swap_store.save(session, stored, replace(stored, invoice_mark=invoice))
+
+        await world.database.write(write)
+
+    await world.abandon(parent)
+    world.reject(child)
+    await mark(InvoiceMark.ASKED)
+    assert await world.check() == set()
+    assert await world.state_of(child) is TxState.SIGNED
+    await mark(InvoiceMark.NONE)
+    assert await world.check() == {swap.swap_id}

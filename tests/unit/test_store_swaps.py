@@ -72,7 +72,9 @@ async def load(database: Database, swap_id: str) -> Swap:
     return swap
 
 
-def store_funding(session: Transaction, txid: str, signed_height: int = 100) -> None:
+def store_funding(
+    session: Transaction, txid: str, signed_height: int = 100, replaces: str | None = None
+) -> None:
     """Keep a funding transaction of ours."""
     own_txs.add(
         session,
@@ -82,6 +84,7 @@ def store_funding(session: Transaction, txid: str, signed_height: int = 100) -> 
         fee_sats=49,
         vsize=483,
         signed_height=signed_height,
+        replaces=replaces,
     )
 
 

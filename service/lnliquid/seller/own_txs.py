@@ -2,7 +2,8 @@
 
 From the commit that stored it on, a transaction's bytes are sent until it confirms; a reorg that
 takes it out of the chain makes it be sent again. It is given up only when something else spends one
-of its inputs, buried, as the chain shows at that moment.
+of its inputs, buried, as the chain shows at that moment, or when its inputs can never be, because
+they are of one of ours that was given up, or that lost against one it replaced or was replaced by.
 """
 
 from collections.abc import Sequence
@@ -198,7 +199,8 @@ class OwnTxs:
             return set()
         except BackendRejected as error:
             reason = error.message
-        rival = await self._rival(row, tip)
+        inputs = {i.outpoint for i in tx.parse(row.raw).inputs}
+        rival = await self._lost_parent(inputs, tip) or await self._rival(row.txid, inputs, tip)
         if rival is None:
             # A reason that can pass (fee floor, chain limit, missing parent): later, same bytes.
             log.warning("not accepted yet", txid=row.txid, reason=reason)
@@ -211,9 +213,14 @@ class OwnTxs:
         log.warning("given up", txid=row.txid, rival=rival, swaps=len(let_go))
         return let_go
 
-    async def _rival(self, row: OwnTxRow, tip: Tip) -> str | None:
+    async def _lost_parent(self, inputs: set[Outpoint], tip: Tip) -> str | None:
+        """One of ours that these are of and that can never be, so that nothing ever spends them."""
+        parents = {o.txid for o in inputs}
+        buried_at = tip.height - self._final_confs + 1
+        return await self._database.read(lambda s: own_tx_store.lost(s, parents, buried_at))
+
+    async def _rival(self, own_txid: str, inputs: set[Outpoint], tip: Tip) -> str | None:
         """Another transaction that spends one of its inputs, buried, read from the chain now."""
-        inputs = {i.outpoint for i in tx.parse(row.raw).inputs}
         try:
             parents = await self._chain.transactions(sorted({o.txid for o in inputs}))
             scripts = {
@@ -226,7 +233,7 @@ class OwnTxs:
                 item.txid
                 for history in found.values()
                 for item in history
-                if item.txid != row.txid
+                if item.txid != own_txid
                 and item.height is not None
                 and tip.height - item.height + 1 >= self._final_confs
             }
@@ -234,7 +241,7 @@ class OwnTxs:
             if await self._chain.tip() != tip:
                 return None
         except BackendError as error:
-            log.warning("cannot look for a rival", txid=row.txid, reason=error.message)
+            log.warning("cannot look for a rival", txid=own_txid, reason=error.message)
             return None
         for txid, raw in rivals.items():
             if any(i.outpoint in inputs for i in tx.parse(raw).inputs):

@@ -117,6 +117,37 @@ def replaced_by(tx: Transaction, txid: str) -> list[OwnTxRow]:
     return older
 
 
+def lost(tx: Transaction, txids: AbstractSet[str], buried_at: int) -> str | None:
+    """One of these that is ours and that no block will ever hold; None when there is none.
+
+    It was given up, or another one of those that replaced each other is in a block of height
+    `buried_at` or below.
+    """
+    for row in tx.scalars(select(OwnTxRow).where(col(OwnTxRow.txid).in_(txids))):
+        if row.state == TxState.ABANDONED:
+            return row.txid
+        if row.state == TxState.REPLACED and any(
+            other.state == TxState.CONFIRMED
+            and other.height is not None
+            and other.height <= buried_at
+            for other in _rivals(tx, row.txid)
+        ):
+            return row.txid
+    return None
+
+
+def _rivals(tx: Transaction, txid: str) -> list[OwnTxRow]:
+    """All that replaced each other with this one, older and newer: one of them can confirm."""
+    older = replaced_by(tx, txid)
+    found = older[-1:]
+    todo = [older[-1].txid if older else txid]
+    while todo:
+        newer = tx.scalars(select(OwnTxRow).where(col(OwnTxRow.replaces) == todo.pop())).all()
+        found += newer
+        todo += [row.txid for row in newer]
+    return found
+
+
 def point_to(tx: Transaction, old_txid: str, new_txid: str) -> None:
     """Let `new_txid` stand in the place of `old_txid`: its inputs and its swaps."""
     set_state(tx, old_txid, TxState.REPLACED)
