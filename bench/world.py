@@ -111,7 +111,7 @@ class ChainClient:
             for script in scripts
         }
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """See `ports.Chain`."""
         found = {}
         for txid in txids:

@@ -55,8 +55,13 @@ class Chain(Protocol):
         """Full history of each script, confirmed first, then mempool."""
         ...
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
-        """Raw transactions, each checked to hash to its txid. Unknown ones are left out."""
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
+        """Raw transactions, each checked to hash to its txid.
+
+        Left out are those that the backend does not know, and those that it does not give as it
+        should: one of them must not hide the others. Who concludes anything from absence wants it
+        `strict`: then the latter raise `BackendRejected`.
+        """
         ...
 
     async def broadcast(self, raw: bytes) -> None:

@@ -197,7 +197,7 @@ class SimChain:
         self._moves_on("histories answered")
         return result
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """See `ports.Chain`."""
         await self._call("transactions")
         found: dict[str, bytes] = {}

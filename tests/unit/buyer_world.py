@@ -108,7 +108,7 @@ class ChainView:
             for script in scripts
         }
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """Raw transactions of a history."""
         return {txid: self.chain.raw_tx(txid)[0] for txid in txids}
 

@@ -74,7 +74,7 @@ class FakeChain:
             raise BackendRejected("electrum", "history too large", 1)
         return {script: self.found.get(script, ()) for script in scripts}
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """Those that are known."""
         self._called("transactions")
         return {txid: self.raws[txid] for txid in txids if txid in self.raws}

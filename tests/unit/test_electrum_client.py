@@ -41,7 +41,7 @@ def transaction(number: int, script_bytes: int = 22) -> tuple[str, bytes]:
 
 
 class Refusal(Exception):
-    """An electrs error: its text is all there is."""
+    """An error as it is sent: of electrs its text is all there is."""
 
 
 class FakeServer:
@@ -147,7 +147,7 @@ class FakeServer:
                         request["method"], request.get("params", [])
                     )
                 except Refusal as refusal:
-                    reply["error"] = str(refusal)
+                    reply["error"] = refusal.args[0]
                 writer.write(json.dumps(reply).encode() + b"\n")
                 await writer.drain()
         except ConnectionError:
@@ -158,9 +158,9 @@ class FakeServer:
 
 
 class Refusing(FakeServer):
-    """Refuses one method, with the text in `reason`."""
+    """Refuses one method, with the text or the error object in `reason`."""
 
-    def __init__(self, method: str, reason: str) -> None:
+    def __init__(self, method: str, reason: object) -> None:
         super().__init__()
         self.method, self.reason = method, reason
 
@@ -507,17 +507,18 @@ async def test_transactions_are_checked_cached_and_left_out_when_unknown() -> No
         assert server.count("blockchain.transaction.get") == 2
 
 
-async def test_a_transaction_that_does_not_hash_to_its_txid_is_refused() -> None:
-    """Other bytes under a txid are never passed on."""
+async def test_a_transaction_that_does_not_hash_to_its_txid_is_not_passed_on() -> None:
+    """The others come all the same; where absence would be believed it is an error."""
     server = FakeServer()
     txid, _ = transaction(1)
-    server.raws[txid] = transaction(2)[1]
-    server.raws[TXID_A] = b"no transaction"
+    good, raw = transaction(3)
+    server.raws = {txid: transaction(2)[1], TXID_A: b"no transaction", good: raw}
     async with connected(server) as chain:
+        assert await chain.transactions([txid, TXID_A, good]) == {good: raw}
         with pytest.raises(BackendRejected, match=txid):
-            await chain.transactions([txid])
+            await chain.transactions([good, txid], strict=True)
         with pytest.raises(BackendRejected, match="malformed"):
-            await chain.transactions([TXID_A])
+            await chain.transactions([TXID_A, good], strict=True)
 
 
 async def test_large_transactions_come_whole() -> None:
@@ -528,10 +529,19 @@ async def test_large_transactions_come_whole() -> None:
         assert await chain.transactions(list(server.raws)) == server.raws
 
 
-async def test_any_other_refusal_of_a_transaction_is_an_error() -> None:
-    """Only "no such transaction" may be taken for absence."""
+async def test_any_other_refusal_of_a_transaction_is_an_error_where_absence_counts() -> None:
+    """Only "no such transaction" may be taken for absence; elsewhere the one is left out."""
     async with connected(Refusing("blockchain.transaction.get", "daemon is away")) as chain:
+        assert await chain.transactions([TXID_A]) == {}
         with pytest.raises(BackendRejected, match="daemon is away"):
+            await chain.transactions([TXID_A], strict=True)
+
+
+async def test_a_server_that_is_busy_gives_no_transaction_and_is_unavailable() -> None:
+    """That is no answer about one transaction: none is left out for it."""
+    busy = {"code": -102, "message": "server busy"}
+    async with connected(Refusing("blockchain.transaction.get", busy)) as chain:
+        with pytest.raises(BackendUnavailable, match="busy"):
             await chain.transactions([TXID_A])
 
 

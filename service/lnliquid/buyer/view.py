@@ -51,7 +51,7 @@ async def _read(chain: Chain, swap: SwapReply, tip: Tip) -> HtlcView:
     script_pubkey = htlc.output_script(swap.witness_script)
     history = (await chain.histories([script_pubkey]))[script_pubkey]
     heights = {item.txid: item.height for item in history}
-    raws = await chain.transactions(list(heights))
+    raws = await chain.transactions(list(heights), strict=True)
     spenders = {}
     for txid, raw in raws.items():
         if txid == swap.funding_txid:

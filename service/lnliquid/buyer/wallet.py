@@ -19,7 +19,7 @@ async def read_coins(chain: Chain, keys: WalletKeys, index_count: int) -> list[C
         return []
     histories = await chain.histories(list(index_of))
     heights = {item.txid: item.height for items in histories.values() for item in items}
-    raws = await chain.transactions(list(heights))
+    raws = await chain.transactions(list(heights), strict=True)
     parsed = [tx.parse(raw) for raw in raws.values()]
     spent = {spend.outpoint for transaction in parsed for spend in transaction.inputs}
     coins = []

@@ -298,7 +298,7 @@ class ElectrumChain:
 
     # -- transactions ---------------------------------------------------------------------------
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """See `ports.Chain`."""
         method = "blockchain.transaction.get"
         found = {txid: raw for txid in txids if (raw := self._cache.get(txid)) is not None}
@@ -307,8 +307,14 @@ class ElectrumChain:
         for txid, answer in zip(missing, answers, strict=True):
             if is_refusal(answer, NOT_FOUND):
                 continue
-            raise_refusal(method, answer)
-            raw = read_transaction(txid, answer)
+            try:
+                raise_refusal(method, answer)
+                raw = read_transaction(txid, answer)
+            except BackendRejected as error:
+                if strict:
+                    raise
+                self._log.warning("electrum_not_given", txid=txid, reason=error.message)
+                continue
             self._cache.put(txid, raw)
             found[txid] = raw
             await asyncio.sleep(0)  # hashing a large transaction takes some 10 ms

@@ -131,9 +131,9 @@ class ObservedChain:
         """See `ports.Chain`."""
         return await self.record.call(self._chain.histories(scripts))
 
-    async def transactions(self, txids: Sequence[str]) -> dict[str, bytes]:
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
         """See `ports.Chain`."""
-        return await self.record.call(self._chain.transactions(txids))
+        return await self.record.call(self._chain.transactions(txids, strict=strict))
 
     async def broadcast(self, raw: bytes) -> None:
         """See `ports.Chain`."""

@@ -149,7 +149,7 @@ class Funder:
         if not txids:
             return swaps
         known = await self._database.read(lambda session: own_tx_store.known(session, txids))
-        seen = await self._chain.transactions(sorted(txids - known))
+        seen = await self._chain.transactions(sorted(txids - known), strict=True)
         funded = [s for s in swaps if told[s.swap_id] & seen.keys()]
         if funded:
             log.error(

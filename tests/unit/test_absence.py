@@ -1,0 +1,78 @@
+"""What is not given is not taken for what is not there, where that would matter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lnliquid.buyer.view import look_at_htlc
+from lnliquid.buyer.wallet import read_coins
+from lnliquid.errors import BackendRejected
+from lnliquid.liquid import htlc
+from lnliquid.liquid.keys import RECEIVE
+from lnliquid.ports import HistoryItem
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.journal import RescueJournal, line_of
+from lnliquid.seller.notices import Notices
+from lnliquid.settings import Settings
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database
+
+from .builders import (
+    BUYER,
+    SELLER,
+    StillClock,
+    make_request,
+    new_swap,
+    settings_values,
+    stock,
+    txid_of,
+)
+from .fakes import FakeChain
+from .test_buyer_verify import good
+
+
+class OddChain(FakeChain):
+    """A chain whose server has an odd answer for every transaction that is not set."""
+
+    async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
+        """As the client tells of such an answer."""
+        if strict and any(txid not in self.raws for txid in txids):
+            raise BackendRejected("electrum", "daemon is away")
+        return await super().transactions(txids)
+
+
+async def test_no_swap_is_funded_while_an_earlier_funding_is_in_doubt(tmp_path: Path) -> None:
+    """The database may be an older copy, and the funding that the journal names be locked."""
+    settings = Settings(**settings_values(tmp_path))
+    database = Database(settings.database, StillClock())
+    await stock(database)
+    new = new_swap(make_request(0))
+    swap, _ = await database.write(lambda s: swap_store.create(s, new))
+    RescueJournal(settings.rescue_journal_path).append([line_of(swap, "aa" * 32, 500, (0, 1))])
+    chain, rescue = OddChain(), RescueJournal(settings.rescue_journal_path)
+    inventory = Inventory(database, chain, SELLER)
+    funder = Funder(database, chain, inventory, rescue, SELLER, settings, Notices())
+    with pytest.raises(BackendRejected):
+        await funder.fund_waiting()
+    assert len(await database.read(lambda s: swap_store.waiting(s, 9))) == 1
+    database.close()
+
+
+async def test_the_buyer_does_not_take_a_spend_that_is_not_given_for_none() -> None:
+    """Else it would pay for what is spent already."""
+    swap, chain = good().swap, OddChain()
+    script = htlc.output_script(swap.witness_script)
+    chain.found[script] = (HistoryItem(swap.funding_txid, 7), HistoryItem(txid_of(1), 8))
+    with pytest.raises(BackendRejected):
+        await look_at_htlc(chain, swap)
+
+
+async def test_the_buyer_does_not_spend_coins_whose_spend_is_not_given() -> None:
+    """A history that is not whole may hide it."""
+    chain = OddChain()
+    script = htlc.p2wpkh_script(BUYER.wallet_key(RECEIVE, 0).key_hash)
+    chain.found[script] = (HistoryItem(txid_of(1), 8),)
+    with pytest.raises(BackendRejected):
+        await read_coins(chain, BUYER, 1)
