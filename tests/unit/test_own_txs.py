@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.errors import BackendRejected
+from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.liquid import tx
 from lnliquid.liquid.wallet import FundingPlan
 from lnliquid.ports import HistoryItem
@@ -233,3 +233,17 @@ async def test_what_may_be_paid_is_not_given_up(world: World) -> None:
     assert await world.state_of(child) is TxState.SIGNED
     await mark(InvoiceMark.NONE)
     assert await world.check() == {swap.swap_id}
+
+
+async def test_a_broadcast_without_an_answer_holds_up_no_other(world: World) -> None:
+    """Each is tried again at every look; only without a connection there is no use in going on."""
+    first, second = await world.store(1), await world.store(2)
+    world.chain.unsent[first.signed.raw] = BackendTimeout("electrum", "no answer to a broadcast")
+    for _ in range(2):
+        world.chain.calls.clear()
+        assert await world.check(blocks=1) == set()
+        assert world.chain.calls.count("broadcast") == 2
+    assert [await world.state_of(plan) for plan in (first, second)] == [TxState.SIGNED] * 2
+    world.chain.unsent[first.signed.raw] = BackendUnavailable("electrum", "not connected")
+    with pytest.raises(BackendUnavailable):
+        await world.check()

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import structlog
 
-from lnliquid.errors import BackendError, BackendRejected
+from lnliquid.errors import BackendError, BackendRejected, BackendTimeout
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.observe import REORG_BLOCKS, histories
@@ -69,7 +69,8 @@ class OwnTxs:
 
         One that was there under this very tip is not asked for again.
 
-        Raises `BackendError` when the chain cannot be read; one refused broadcast does not.
+        Raises `BackendError` when the chain cannot be read, or there is no connection to send
+        by. A broadcast that is refused or not answered in time does not end it.
         """
 
         def look(session: Transaction) -> tuple[int, set[str], list[OwnTxRow]]:
@@ -196,6 +197,10 @@ class OwnTxs:
         try:
             await self._chain.broadcast(row.raw)
             log.info("sent again", txid=row.txid, purpose=Purpose(row.purpose).name)
+            return set()
+        except BackendTimeout as error:
+            # Not the whole server, as far as is known: the others must not wait for this one.
+            log.warning("not sent yet", txid=row.txid, reason=error.message)
             return set()
         except BackendRejected as error:
             reason = error.message
