@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from lnliquid.liquid import tx
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.own_txs import _give_back_change
 from lnliquid.settings import Settings
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import TxState
 from lnliquid.swap import Tip
@@ -87,6 +90,24 @@ async def test_a_stuck_funding_is_replaced(world: World) -> None:
     """By one that pays more for the same outputs."""
     await world.bump()
     assert await world.states() == [TxState.SIGNED, TxState.REPLACED]
+
+
+async def test_one_is_replaced_again_after_it_had_confirmed_and_was_lost(world: World) -> None:
+    """The same fee gives the same replacement, which is kept already: it stands in again."""
+    await world.bump()
+    rows = {o.state: o for o in (await world.database.read(survey)).own_txs}
+    older, newer = rows[TxState.REPLACED], rows[TxState.SIGNED]
+
+    def older_confirms_after_all(session: Transaction) -> None:
+        own_tx_store.point_to(session, newer.txid, older.txid)
+        _give_back_change(session, newer.txid, tx.parse(older.raw))
+
+    await world.database.write(older_confirms_after_all)
+    await world.bump()
+    states = {o.txid: o.state for o in (await world.database.read(survey)).own_txs}
+    assert states == {older.txid: TxState.REPLACED, newer.txid: TxState.SIGNED}
+    [swap] = await world.database.read(lambda s: swap_store.funded_by(s, newer.txid))
+    assert swap.funding_txid == newer.txid
 
 
 async def test_what_is_built_on_meanwhile_is_not_replaced(world: World) -> None:

@@ -16,7 +16,16 @@ def add(
     tx: Transaction, *, txid: str, raw: bytes, purpose: Purpose, fee_sats: int, vsize: int,
     signed_height: int, replaces: str | None = None,
 ) -> None:  # fmt: skip
-    """Keep the bytes of a transaction of ours; from the commit on only these are sent."""
+    """Keep the bytes of a transaction of ours; from the commit on only these are sent.
+
+    One that is kept already is so because it was replaced by the very one that it replaces now: the
+    older one confirmed, and a reorg took it out again. Its bytes stay as they are.
+    """
+    known = tx.get(OwnTxRow, txid, populate_existing=True)
+    if known is not None:
+        known.signed_height = signed_height
+        tx.flush()
+        return
     tx.add(
         OwnTxRow(
             txid=txid,
