@@ -272,6 +272,8 @@ async def world(
         "network": REGTEST.name,
         "asset_id": ASSET,
         "price_msat_per_asset_unit": 300_000_000,
+        "min_swap_amount": 1,
+        "allow_sales_below_cost": True,
         "database": folder / "seller.sqlite",
         "mnemonic_file": folder / "unused",
         "electrum_url": "tcp://127.0.0.1:1",

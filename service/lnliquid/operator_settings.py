@@ -21,7 +21,15 @@ from lnliquid.liquid.keys import read_mnemonic
 from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources
-from lnliquid.terms import CLAIM_VSIZE, Budget, Timelocks, fee_sats, timelock_budget
+from lnliquid.terms import (
+    CLAIM_VSIZE,
+    SINGLE_FUNDING_VSIZE,
+    Budget,
+    Timelocks,
+    fee_sats,
+    timelock_budget,
+    total_price_msat,
+)
 
 EXIT_REFUSED, EXIT_UNREACHABLE = 2, 3
 
@@ -124,6 +132,11 @@ def edges(settings: Settings) -> list[Edge]:
     spare_secs = budget.available_secs - budget.needed_secs
     spare_blocks = spare_secs // s.liquid_block_secs
     rate = s.fee_subsidy_sats * 1000 // CLAIM_VSIZE
+    by_amount = [Edge("max_swap_amount", s.max_swap_amount, least=s.least_swap_amount)]
+    if s.min_swap_amount is None or not s.allow_sales_below_cost:
+        by_amount.append(Edge("min_swap_amount", s.least_swap_amount, least=s.cost_covering_amount))
+        price_sats = _price_msat(s, s.min_swap_amount or s.max_swap_amount) // 1000
+        rate = min(rate, (price_sats - s.fee_subsidy_sats) * 1000 // SINGLE_FUNDING_VSIZE)
     return [
         Edge("refund_delta_blocks", s.refund_delta_blocks, least=_least_delta(s.timelocks, budget)),
         Edge("invoice_expiry_secs", s.invoice_expiry_secs, most=s.invoice_expiry_secs + spare_secs),
@@ -144,6 +157,7 @@ def edges(settings: Settings) -> list[Edge]:
         Edge("fee_cap_sats_per_kvb", s.fee_cap_sats_per_kvb, most=rate),
         Edge("funding_confs", s.funding_confs, most=s.max_min_funding_confs),
         Edge("invoice_cltv_blocks", s.invoice_cltv_blocks, most=s.max_ln_cltv_blocks),
+        *by_amount,
     ]
 
 
@@ -247,6 +261,11 @@ def _as_values(
         "exit_code": code,
     }
     if settings is not None:
+        values["least_swap"] = {
+            "amount": settings.least_swap_amount,
+            "price_msat": _price_msat(settings, settings.least_swap_amount),
+            "cost_sats": settings.lbtc_per_swap_sats,
+        }
         budget = timelock_budget(settings.timelocks)
         values["timelock_budget"] = {
             "parts_secs": dict(budget.parts),
@@ -260,6 +279,10 @@ def _as_values(
     if answers:
         values["nodes"] = {a.name: {"ok": a.ok, "answer": a.text} for a in answers}
     return values
+
+
+def _price_msat(settings: Settings, amount: int) -> int:
+    return total_price_msat(amount, settings.price_msat_per_asset_unit, settings.asset_precision)
 
 
 def _plain(value: Any) -> Any:
@@ -297,6 +320,11 @@ def _show(
         table.add_row(*row, *([knob.meaning] if wide else []))
     console.print(table)
     if settings is not None:
+        terminal.show(
+            f"\nThe smallest swap is {settings.least_swap_amount:,} of the smallest unit, for "
+            f"{view.sats(_price_msat(settings, settings.least_swap_amount))} sat; "
+            f"a swap can cost {settings.lbtc_per_swap_sats:,} sat of L-BTC."
+        )
         _show_budget(settings)
     for problem in problems:
         terminal.say(f"refused: {problem}", style="red")

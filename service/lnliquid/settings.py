@@ -27,7 +27,9 @@ from lnliquid.terms import (
     SINGLE_FUNDING_VSIZE,
     Timelocks,
     fee_sats,
+    least_amount,
     timelock_budget,
+    total_price_msat,
 )
 
 ENV_PREFIX = "LNLIQUID_"
@@ -57,9 +59,20 @@ class Settings(BaseSettings):
     fee_subsidy_sats: int = Field(
         500, ge=100, le=100_000, description="L-BTC locked for the buyer's claim fee, sat"
     )
-    min_swap_amount: Amount = Field(1, description="smallest amount of a swap, smallest unit")
+    min_swap_amount: int | None = Field(
+        None,
+        gt=0,
+        le=MAX_AMOUNT,
+        description="smallest amount of a swap, smallest unit "
+        "(none given: the least whose price covers the L-BTC that a swap can cost)",
+    )
     max_swap_amount: Amount = Field(
         MAX_AMOUNT // 10, description="largest amount of a swap, smallest unit"
+    )
+    allow_sales_below_cost: bool = Field(
+        False,
+        description="needed for a min_swap_amount at which whoever buys can take more L-BTC than "
+        "the price",
     )
 
     database: Path = Field(description="SQLite file; made at first start, mode 0600")
@@ -180,11 +193,7 @@ class Settings(BaseSettings):
             problems.append(
                 "asset_id is L-BTC itself, which pays fees and subsidies and cannot be sold too"
             )
-        if self.min_swap_amount > self.max_swap_amount:
-            problems.append(
-                f"min_swap_amount = {self.min_swap_amount} is above "
-                f"max_swap_amount = {self.max_swap_amount}"
-            )
+        problems += self._unsafe_amounts()
         if self.fee_floor_sats_per_kvb > self.fee_cap_sats_per_kvb:
             problems.append("fee_floor_sats_per_kvb is above fee_cap_sats_per_kvb")
         if self.funding_confs > self.max_min_funding_confs:
@@ -200,6 +209,48 @@ class Settings(BaseSettings):
         if problems:
             raise ValueError("\n".join(problems))
         return self
+
+    def _unsafe_amounts(self) -> list[str]:
+        """What is wrong with the smallest and the largest amount."""
+        cost, least, given = (
+            self.lbtc_per_swap_sats,
+            self.cost_covering_amount,
+            self.min_swap_amount,
+        )
+        if given is None and least > self.max_swap_amount:
+            return [
+                f"max_swap_amount = {self.max_swap_amount} is below {least}, the least amount "
+                f"whose price covers the {cost} sat of L-BTC that a swap can cost; raise "
+                "max_swap_amount or the price"
+            ]
+        if given is None:
+            return []
+        problems = []
+        if given > self.max_swap_amount:
+            problems.append(
+                f"min_swap_amount = {given} is above max_swap_amount = {self.max_swap_amount}"
+            )
+        if given < least and not self.allow_sales_below_cost:
+            price = total_price_msat(given, self.price_msat_per_asset_unit, self.asset_precision)
+            problems.append(
+                f"min_swap_amount = {given} sells below cost: its price is {price // 1000} sat, "
+                f"and a swap can cost {cost} sat of L-BTC; the least amount that covers this is "
+                f"{least}, which is also taken when min_swap_amount is left out; "
+                "allow_sales_below_cost = true allows it all the same"
+            )
+        return problems
+
+    @property
+    def cost_covering_amount(self) -> int:
+        """The least amount whose price covers the L-BTC that is reserved for a swap."""
+        return least_amount(
+            self.lbtc_per_swap_sats, self.price_msat_per_asset_unit, self.asset_precision
+        )
+
+    @property
+    def least_swap_amount(self) -> int:
+        """The smallest amount that is offered and taken."""
+        return self.min_swap_amount or self.cost_covering_amount
 
     @property
     def operator_address(self) -> str:

@@ -48,6 +48,13 @@ def total_price_msat(amount: int, price_msat_per_asset_unit: int, asset_precisio
     return max(1000, (msat + 999) // 1000 * 1000)
 
 
+def least_amount(cost_sats: int, price_msat_per_asset_unit: int, asset_precision: int) -> int:
+    """The least amount whose `total_price_msat` is not below this cost, in smallest units."""
+    unit: int = 10**asset_precision
+    # The price is rounded up, so it reaches the last sat of the cost just above the sat before.
+    return max(0, cost_sats - 1) * 1000 * unit // price_msat_per_asset_unit + 1
+
+
 @dataclass(frozen=True)
 class Timelocks:
     """What decides how long each side has. Blocks of Liquid unless `ln` is in the name."""

@@ -150,11 +150,13 @@ def new_swap(request: Request, **changes: Any) -> NewSwap:
 
 
 def settings_values(folder: Path, **changes: Any) -> dict[str, Any]:
-    """Values that make safe settings: those that have no default."""
+    """Values that make safe settings: those that have no default, and leave to sell crumbs."""
     values: dict[str, Any] = {
         "network": "liquid-regtest",
         "asset_id": ASSET,
         "price_msat_per_asset_unit": 300_000_000,
+        "min_swap_amount": 1,
+        "allow_sales_below_cost": True,
         "database": folder / "seller.sqlite",
         "mnemonic_file": folder / "mnemonic",
         "electrum_url": "tcp://127.0.0.1:50001",

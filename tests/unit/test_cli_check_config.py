@@ -65,11 +65,13 @@ def test_the_budget_is_told_in_numbers_that_add_up(config: Path) -> None:
     assert budget["needed_secs"] == timelock_budget(settings.timelocks).needed_secs
 
 
-def test_the_edges_are_those_of_the_daemon(tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [None, 373_001])
+def test_the_edges_are_those_of_the_daemon(tmp_path: Path, least: int | None) -> None:
     """Each knob at its edge is taken, and one step behind it is refused."""
-    settings = Settings(**settings_values(tmp_path))
+    safe = {"min_swap_amount": least, "allow_sales_below_cost": False}
+    settings = Settings(**settings_values(tmp_path, **safe))
     found = edges(settings)
-    assert len(found) == 9
+    assert len(found) == 11
     for edge in found:
         edge_value, step = (edge.least, -1) if edge.least is not None else (edge.most, 1)
         assert edge_value is not None
@@ -77,9 +79,22 @@ def test_the_edges_are_those_of_the_daemon(tmp_path: Path) -> None:
         low = next((rule.ge for rule in bounds if hasattr(rule, "ge")), None)
         high = next((rule.le for rule in bounds if hasattr(rule, "le")), None)
         if (low is None or low <= edge_value) and (high is None or edge_value <= high):
-            Settings(**settings_values(tmp_path, **{edge.name: edge_value}))
+            Settings(**settings_values(tmp_path, **safe | {edge.name: edge_value}))
         with pytest.raises(ValueError, match=r"."):
-            Settings(**settings_values(tmp_path, **{edge.name: edge_value + step}))
+            Settings(**settings_values(tmp_path, **safe | {edge.name: edge_value + step}))
+
+
+def test_the_smallest_swap_is_told_with_its_price_and_what_it_can_cost(config: Path) -> None:
+    """Also where no knob gives it, and in the text."""
+    write_toml(config.parent, min_swap_amount=None, allow_sales_below_cost=None)
+    _, told = check("--config", str(config))
+    assert told["settings"]["min_swap_amount"]["value"] is None
+    assert told["least_swap"] == {"amount": 373_001, "price_msat": 1_120_000, "cost_sats": 1_120}
+    assert told["refused_when"]["min_swap_amount"] == {
+        "now": 373_001, "below": 373_001, "above": None,
+    }  # fmt: skip
+    text = CliRunner().invoke(command_line(), ["check-config", "--config", str(config)]).stdout
+    assert "The smallest swap is 373,001 of the smallest unit, for 1,120 sat;" in text
 
 
 def test_settings_that_are_refused_are_shown_with_every_reason(config: Path) -> None:

@@ -215,6 +215,18 @@ async def test_a_price_at_the_cap_is_agreed(world: World) -> None:
     assert (await world.seller().create_swap(request)).total_price_msat == PRICE_MSAT
 
 
+async def test_no_swap_takes_more_lbtc_than_its_price(world: World) -> None:
+    """With the default least amount a buyer cannot gain by taking the subsidy, whatever it asks."""
+    seller = world.seller(min_swap_amount=None, allow_sales_below_cost=False)
+    await stock(world.database, asset=1_000_000)
+    least = (await seller.offer(ASSET)).min_swap_amount
+    for amount in (1, least - 1):
+        with pytest.raises(InvalidRequest, match=f"between {least} and"):
+            await seller.create_swap(make_request(asset_amount=amount))
+    swap = await seller.create_swap(make_request(asset_amount=least, max_total_price_msat=10**9))
+    assert swap.total_price_msat >= 1000 * (swap.subsidy_sats + swap.fee_share_sats)
+
+
 def pause(session: Transaction) -> None:
     """What the operator's Pause stores."""
     coin_store.set_cursor(session, PAUSED, 1)

@@ -158,6 +158,33 @@ def test_values_that_are_unsafe_together(
         load_settings(write_toml(tmp_path, **changes))
 
 
+BELOW_COST = (
+    "min_swap_amount = 373000 sells below cost: its price is 1119 sat, and a swap can cost 1120 "
+    "sat of L-BTC; the least amount that covers this is 373001"
+)
+
+
+def test_no_sale_is_below_cost_unless_it_is_allowed(tmp_path: Path) -> None:
+    """Left out, the least amount covers subsidy and fee share; given, it must, or be allowed."""
+    safe = {"allow_sales_below_cost": None}
+    settings = load_settings(write_toml(tmp_path, min_swap_amount=None, **safe))
+    assert (settings.min_swap_amount, settings.least_swap_amount) == (None, 373_001)
+    assert load_settings(write_toml(tmp_path, min_swap_amount=373_001, **safe)).least_swap_amount
+    assert BELOW_COST in problems(tmp_path, min_swap_amount=373_000, **safe)
+    allowed = write_toml(tmp_path, min_swap_amount=1, allow_sales_below_cost=True)
+    assert load_settings(allowed).least_swap_amount == 1
+
+
+def test_a_largest_amount_below_the_cost_is_refused(tmp_path: Path) -> None:
+    """Nothing could be sold: the message names both amounts and what a swap can cost."""
+    changes = {"min_swap_amount": None, "allow_sales_below_cost": None}
+    told = problems(tmp_path, max_swap_amount=373_000, **changes)
+    assert told.startswith("max_swap_amount = 373000 is below 373001, the least amount whose price")
+    assert "covers the 1120 sat of L-BTC" in told
+    exact = load_settings(write_toml(tmp_path, max_swap_amount=373_001, **changes))
+    assert exact.least_swap_amount == exact.max_swap_amount
+
+
 def test_all_unsafe_combinations_are_told_at_once(tmp_path: Path) -> None:
     """One start shows the whole list."""
     told = problems(tmp_path, listen="0.0.0.0:1", refund_delta_blocks=1, funding_confs=7)

@@ -14,6 +14,7 @@ from lnliquid.terms import (
     blocks_to_pay_and_claim,
     fee_sats,
     invoice_lifetime_secs,
+    least_amount,
     timelock_budget,
     total_price_msat,
 )
@@ -70,6 +71,16 @@ def test_a_price_is_never_below_the_exact_one(amount: int, price: int, precision
     msat = total_price_msat(amount, price, precision)
     assert msat % 1000 == 0
     assert 0 <= msat * 10**precision - amount * price < 1001 * 10**precision or msat == 1000
+
+
+@given(st.integers(1, 10**9), st.integers(1, 10**15), st.integers(0, 8))
+def test_the_least_amount_is_the_first_whose_price_covers_the_cost(
+    cost: int, price: int, precision: int
+) -> None:
+    """At it the price is not below the cost, and one smallest unit less costs the buyer less."""
+    least = least_amount(cost, price, precision)
+    assert total_price_msat(least, price, precision) >= cost * 1000
+    assert least == 1 or total_price_msat(least - 1, price, precision) < cost * 1000
 
 
 def test_a_budget_that_fits_exactly_is_safe_and_one_block_less_is_not() -> None:

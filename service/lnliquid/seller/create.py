@@ -71,7 +71,7 @@ class Seller:
             asset_id=asset_id,
             asset_precision=s.asset_precision,
             price_msat_per_asset_unit=s.price_msat_per_asset_unit,
-            min_swap_amount=s.min_swap_amount,
+            min_swap_amount=s.least_swap_amount,
             max_swap_amount=s.max_swap_amount,
             available_amount=max(0, available),
             fee_subsidy_sats=s.fee_subsidy_sats,
@@ -232,11 +232,11 @@ class Seller:
             key_hash = p2wpkh_key_hash(request.buyer_claim_address, self._keys.network)
         except AddressError as error:
             violations.append(FieldViolation("buyer_claim_address", str(error)))
-        if not s.min_swap_amount <= request.asset_amount <= s.max_swap_amount:
+        if not s.least_swap_amount <= request.asset_amount <= s.max_swap_amount:
             violations.append(
                 FieldViolation(
                     "asset_amount",
-                    f"must be between {s.min_swap_amount} and {s.max_swap_amount} here",
+                    f"must be between {s.least_swap_amount} and {s.max_swap_amount} here",
                 )
             )
         if request.min_funding_confs > s.max_min_funding_confs:

@@ -309,7 +309,7 @@ class Funder:
             coins,
             asset_id=s.asset_id,
             lanes=s.lanes,
-            least_asset=s.min_swap_amount,
+            least_asset=s.least_swap_amount,
             least_lbtc_sats=LANE_SWAPS * s.lbtc_per_swap_sats,
             keys=self._keys,
             next_change=next_change,

@@ -58,7 +58,7 @@ class Operator:
             s = self._settings
             result = []
             for asset, locked, least in (
-                (s.asset_id, locked_asset, s.min_swap_amount),
+                (s.asset_id, locked_asset, s.least_swap_amount),
                 (self._policy_asset, locked_lbtc, LANE_SWAPS * s.lbtc_per_swap_sats),
             ):
                 values = sorted((c.value for c in coins if c.asset_id == asset), reverse=True)
