@@ -304,14 +304,16 @@ def plan_refund(
         ]
 
     extra = iter(top_up)
+    total = sum(i.value for i in inputs)
     topped_up: list[Coin] = []
     while True:
         fee = fee_sats(tx.predict_vsize(spends, outputs(1)), rate_sats_per_kvb)
         if lbtc - fee >= tx.DUST_SATS or (payouts and lbtc == fee):
             break
-        coin = next(extra, None)
+        coin = next((c for c in extra if total + c.value < MAX_AMOUNT), None)
         if coin is None:
             raise NotEnoughCoins(policy_asset, fee + tx.DUST_SATS, lbtc)
+        total += coin.value
         spends.append(
             tx.wallet_spend(coin.outpoint, coin.value, keys.wallet_key(coin.branch, coin.index))
         )

@@ -19,11 +19,15 @@ from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose
 from lnliquid.swap import Coin, Outpoint, Swap
+from lnliquid.terms import MAX_AMOUNT
 
 log = structlog.get_logger()
 
 MAX_INPUTS = 600
 """HTLC outputs in one refund: 600 weigh about 56 kvB, well within a standard transaction."""
+MAX_TOTAL = MAX_AMOUNT // 2
+"""Units of all assets in a refund of several swaps. A transaction of `MAX_AMOUNT` is invalid, and
+coins that top the fee up want room."""
 
 
 class Refunds:
@@ -56,13 +60,14 @@ class Refunds:
             )
             inputs: list[wallet.RefundInput] = []
             owners: set[str] = set()
-            lock_height = 0
+            lock_height = total = 0
             for swap, outpoints in wanted:
-                fresh = [o for o in outpoints if o not in taken]
-                if len(inputs) + len(fresh) > MAX_INPUTS:
+                fresh = [self._input(swap, o) for o in outpoints if o not in taken]
+                total += sum(i.value for i in fresh)
+                if inputs and (len(inputs) + len(fresh) > MAX_INPUTS or total > MAX_TOTAL):
                     break  # the next round takes the others
-                for outpoint in fresh:
-                    inputs.append(self._input(swap, outpoint))
+                if fresh:
+                    inputs += fresh
                     owners.add(swap.swap_id)
                     lock_height = max(lock_height, swap.refund_lock_height or 0)
             if not inputs:
