@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.chains import Chains
-from lnliquid.liquid.keys import CHANGE
+from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.liquid.wallet import MustWait, NotEnoughCoins, select_coins
 from lnliquid.swap import Coin, Outpoint, Pending
 from lnliquid.terms import MAX_AMOUNT, MAX_SWAPS_PER_FUNDING, fee_sats
@@ -213,11 +213,32 @@ def test_only_as_many_swaps_are_funded_as_the_coins_pay_for() -> None:
     assert plan.swaps == tuple(swaps[:2])
 
 
-def test_coins_that_are_more_than_a_transaction_may_hold_wait() -> None:
-    """All assets of a transaction together count against 21 million whole units."""
-    coins = [wallet_coin(1, MAX_AMOUNT - 5_000, ASSET), wallet_coin(2, 10_000)]
-    with pytest.raises(MustWait):
-        plan_funding([make_swap()], coins)
+@pytest.mark.parametrize("pending", [0, 3])
+@pytest.mark.parametrize(
+    ("coins", "amount"),
+    [
+        ([wallet_coin(91, MAX_AMOUNT - 5_000, ASSET), wallet_coin(92, 10_000)], 50_000),
+        (
+            [
+                wallet_coin(91, 100_000),
+                *(Coin(Outpoint(txid_of(92), n), ASSET, 1, RECEIVE, 92, 10) for n in range(1_500)),
+            ],
+            1_500,
+        ),
+        ([wallet_coin(91, 50_000, ASSET), wallet_coin(92, 540)], 50_000),
+    ],
+    ids=["too large", "too many", "too little L-BTC"],
+)
+def test_coins_that_no_transaction_could_use_are_not_enough(
+    coins: list[Coin], amount: int, pending: int
+) -> None:
+    """However many blocks come: nothing is to be waited for, whatever else is unconfirmed.
+
+    All assets of a transaction together count against 21 million whole units, its inputs against
+    400,000 weight, and its fee is known only with its size.
+    """
+    with pytest.raises(NotEnoughCoins):
+        planner(coins, chain_of(pending)).plan([make_swap(asset_amount=amount)])
 
 
 def planner(coins: list[Coin], pending: list[Pending]) -> wallet.FundingPlanner:

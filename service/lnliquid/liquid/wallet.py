@@ -4,7 +4,7 @@ No I/O: what is read from the chain and kept in the store is the seller's busine
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.chains import Chains
@@ -16,8 +16,8 @@ from lnliquid.terms import MAX_AMOUNT, fee_sats
 class NotEnoughCoins(Exception):
     """The coins at hand do not cover the plan; `asset_id` says of which asset."""
 
-    def __init__(self, asset_id: str, wanted: int, had: int) -> None:
-        super().__init__(f"{wanted} of {asset_id} are needed and the coins hold {had}")
+    def __init__(self, asset_id: str, wanted: int, had: int, but: str = "") -> None:
+        super().__init__(f"{wanted} of {asset_id} are needed and the coins hold {had}{but}")
         self.asset_id = asset_id
 
 
@@ -109,7 +109,7 @@ class FundingPlanner:
         """Fund as many of `swaps`, which sell one asset, as one transaction may, oldest first.
 
         Raises `MustWait` when a block is needed first, `NotEnoughCoins` when not even the first
-        swap can be paid for.
+        swap can be paid for, and no block would change that.
         """
         if any(s.asset_id == self._policy_asset for s in swaps):
             raise ValueError("L-BTC pays for the funding and cannot be what it sells")
@@ -133,7 +133,31 @@ class FundingPlanner:
             least = wanted or swap.subsidy_sats + fee_sats(_LEAST_FUNDING_VSIZE, self._rate)
             if held < least:
                 return NotEnoughCoins(asset, least, held)
+        if not self._could_fund(swap):
+            held = sum(c.value for c in self._coins if c.asset_id == swap.asset_id)
+            return NotEnoughCoins(
+                swap.asset_id,
+                swap.asset_amount,
+                held,
+                ", but no single transaction can pay for the swap from them and the L-BTC",
+            )
         return MustWait("the coins are in chains of unconfirmed transactions that are full")
+
+    def _could_fund(self, swap: Swap) -> bool:
+        """Would these coins do if all of them were confirmed?
+
+        Not when they are too many for one transaction, or one of them is too large, or the L-BTC is
+        short by a few sat. To wait for blocks would be to wait for ever then.
+        """
+        planner = FundingPlanner(
+            [replace(c, height=c.height or 0) for c in self._coins],
+            Chains(),
+            keys=self._keys,
+            refund_lock_height=self._refund_lock_height,
+            change_indexes=self._change_indexes,
+            rate_sats_per_kvb=self._rate,
+        )
+        return planner._choose([swap]) is not None
 
     def _pairs(self, swaps: Sequence[Swap]) -> list[tx.Output]:
         pairs = []

@@ -48,6 +48,10 @@ async def fee_rate(chain: Chain, settings: Settings) -> int:
     return min(cap, max(floor, estimate or floor))
 
 
+def _needs_no_less(swap: Swap, other: Swap) -> bool:
+    return swap.asset_amount >= other.asset_amount and swap.subsidy_sats >= other.subsidy_sats
+
+
 class Funder:
     """Turns reservations into funding transactions, and keeps the lanes even when idle."""
 
@@ -70,12 +74,18 @@ class Funder:
         self._settings = settings
         self._notices = notices
         self._meters = meters or Meters()
+        self._retry: asyncio.TimerHandle | None = None
         self._wanted = asyncio.Event()
         self._wanted.set()  # swaps may be waiting from before a restart
 
     def wake(self) -> None:
         """Swaps are waiting, or a block came that may let them through."""
         self._wanted.set()
+
+    def _retry_later(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()  # else every retry that fails would leave a timer more
+        self._retry = asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
 
     async def run(self) -> None:
         """Fund until cancelled. A round that fails is tried again; the swaps stay reserved."""
@@ -100,10 +110,10 @@ class Funder:
                 self.wake()
             except (BackendError, StoreFailure, JournalFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
-                asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+                self._retry_later()
             except Exception:  # reservations wait: keep trying and keep saying so
                 log.exception("funding failed")
-                asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+                self._retry_later()
 
     async def _gather(self) -> None:
         """Let requests that are on their way to T1 get there, so that they share a transaction.
@@ -172,8 +182,6 @@ class Funder:
         swaps = await self._unfunded(swaps)
         if not swaps:
             return None
-        # One asset a transaction keeps plan and change simple; the next round takes the others.
-        batch = [s for s in swaps if s.asset_id == swaps[0].asset_id]
         tip = await self._chain.tip()
         lock_height = tip.height + self._settings.refund_delta_blocks
         planner = wallet.FundingPlanner(
@@ -184,10 +192,8 @@ class Funder:
             change_indexes=range(next_change, next_change + 2),
             rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
         )
-        try:
-            plan = await asyncio.to_thread(planner.plan, batch)
-        except wallet.NotEnoughCoins as error:
-            await self._cannot_fund(batch[0], error)
+        plan = await self._plan(planner, swaps)
+        if plan is None:
             return None
         reach("fund.planned")
         txid = plan.signed.txid
@@ -226,17 +232,41 @@ class Funder:
         reach("fund.stored")
         return plan
 
-    async def _cannot_fund(self, swap: Swap, error: Exception) -> None:
-        """Coins that were there at T1 are gone: wait for others a while, then give the swap up."""
-        log.warning("a swap cannot be funded", **swap.ids, reason=str(error))
-        asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+    async def _plan(
+        self, planner: wallet.FundingPlanner, swaps: list[Swap]
+    ) -> wallet.FundingPlan | None:
+        """A plan for the oldest swaps that can be funded; None when none can.
 
-        def fail(session: Transaction) -> bool:
-            late = session.now - swap.created_at > self._settings.create_slack_secs
-            return late and swap_store.fail_waiting(session, swap, "the inventory is gone")
+        One that cannot keeps nobody waiting behind it but those that need as much.
+        """
+        while swaps:
+            first = swaps[0]
+            # One asset a transaction keeps plan and change simple; the next round takes the others.
+            batch = [s for s in swaps if s.asset_id == first.asset_id]
+            try:
+                return await asyncio.to_thread(planner.plan, batch)
+            except wallet.NotEnoughCoins as error:
+                unfundable = [s for s in batch if _needs_no_less(s, first)]
+                await self._cannot_fund(unfundable, error)
+                swaps = [s for s in swaps if s not in unfundable]
+        return None
 
-        if self._inventory.synced and await self._database.write(fail):
-            self._notices.swaps_changed([swap.swap_id])
+    async def _cannot_fund(self, swaps: list[Swap], error: Exception) -> None:
+        """The coins do not do, as they did at T1: wait for others a while, then give up."""
+        log.warning("a swap cannot be funded", **swaps[0].ids, swaps=len(swaps), reason=str(error))
+        self._retry_later()
+
+        def fail(session: Transaction) -> list[str]:
+            deadline = session.now - self._settings.create_slack_secs
+            return [
+                s.swap_id
+                for s in swaps
+                if s.created_at < deadline
+                and swap_store.fail_waiting(session, s, "the inventory cannot pay for it")
+            ]
+
+        if self._inventory.synced:
+            self._notices.swaps_changed(await self._database.write(fail))
 
     async def _send(self, raw: bytes, txid: str) -> bool:
         """First broadcast. The watcher sends the same bytes again until they confirm."""
