@@ -1,11 +1,12 @@
 """`store.coins`: what may be spent, what may be promised, and one owner per coin."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import event
 
 from lnliquid.errors import StoreFailure
 from lnliquid.liquid.keys import CHANGE, RECEIVE
@@ -217,6 +218,39 @@ async def test_the_store_follows_what_the_chain_shows_of_an_address(database: Da
         )
         assert rows == [(c.outpoint.txid, c.height, c.spent_txid, c.spent_height) for c in seen]
     assert await available(database) == [99]
+
+
+async def statements(database: Database, seen: Sequence[SeenCoin]) -> tuple[int, int]:
+    """How many statements one read of an address makes the writer run, and how many change rows."""
+    told: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        told.append(statement.split()[0])
+
+    def write(session: Transaction) -> None:
+        event.listen(session.connection(), "before_cursor_execute", note)
+        store.replace_script_coins(session, RECEIVE, 1, seen)
+        session.flush()
+        event.remove(session.connection(), "before_cursor_execute", note)
+
+    await database.write(write)
+    return len(told), len(told) - told.count("SELECT")
+
+
+async def test_an_address_full_of_dust_costs_the_writer_little(database: Database) -> None:
+    """A read that shows nothing new writes nothing; one that does takes a handful of statements.
+
+    Everybody else's writes wait for this one, and whoever knows an address can send dust to it.
+    """
+    dust = [SeenCoin(Outpoint(txid_of(1 + n), 0), ASSET, 1, None, None, None) for n in range(1_000)]
+    confirmed = [replace(coin, height=10) for coin in dust]
+    spent = [replace(coin, spent_txid=RIVAL, spent_height=11) for coin in confirmed]
+    for seen in (dust, confirmed, spent, [], dust[:1], confirmed[:999]):
+        count, writes = await statements(database, seen)
+        assert 0 < writes <= count <= 6
+        assert await statements(database, seen) == (1, 0)
+        rows = await database.read(lambda s: s.query(CoinRow).count())
+        assert rows == len(seen)
 
 
 @pytest.mark.parametrize("state", list(TxState))

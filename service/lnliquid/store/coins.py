@@ -7,8 +7,9 @@ reserved for swaps that no coin is bound to yet.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, select, update
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
@@ -158,39 +159,70 @@ def replace_script_coins(
     Coins that the chain does not show are dropped; outputs of our own living transactions stay, as
     unconfirmed, because those transactions are sent until they confirm.
     """
-    keep = {(c.outpoint.txid, c.outpoint.vout) for c in seen}
-    stored = tx.scalars(
-        select(CoinRow).where(col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
-    ).all()
-    living = set(
+    # An address with thousands of coins is read anew with each one that comes, and everybody else's
+    # writes wait meanwhile: what is as it was costs one look, what changed one statement a kind.
+    shown = {(c.outpoint.txid, c.outpoint.vout): _told(c) for c in seen}
+    columns = (col(CoinRow.txid), col(CoinRow.vout), *(getattr(CoinRow, name) for name in _TOLD))
+    of_script = (col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
+    stored = {
+        (txid, vout): tuple(told)
+        for txid, vout, *told in tx.execute(select(*columns).where(*of_script))
+    }
+    gone = stored.keys() - shown.keys()
+    if gone:
+        living = _living(tx, {txid for txid, _ in gone})
+        shown |= {k: (*stored[k][:2], None, None, None) for k in gone if k[0] in living}
+        gone -= shown.keys()
+    changed = [key for key, told in shown.items() if key in stored and stored[key] != told]
+    new = [key for key in shown if key not in stored]
+    if not (gone or changed or new):
+        return
+    this = (col(CoinRow.txid) == bindparam("of_txid"), col(CoinRow.vout) == bindparam("of_vout"))
+    connection = tx.connection()
+    if gone:
+        connection.execute(delete(CoinRow).where(*this), [_key(key) for key in gone])
+    if changed:
+        values: dict[str, Any] = {name: bindparam(name) for name in _TOLD}
+        connection.execute(
+            update(CoinRow).where(*this).values(values),
+            [_key(key) | dict(zip(_TOLD, shown[key], strict=True)) for key in changed],
+        )
+    if new:
+        connection.execute(
+            insert(CoinRow),
+            [
+                {"txid": key[0], "vout": key[1], "branch": branch, "key_index": index}
+                | dict(zip(_TOLD, shown[key], strict=True))
+                for key in new
+            ],
+        )
+    for row in list(tx.identity_map.values()):
+        if isinstance(row, CoinRow):
+            tx.expunge(row)  # what the session had loaded may be of before
+
+
+_TOLD = ("asset_id", "value", "height", "spent_txid", "spent_height")
+"""What a coin's row tells beside its outpoint and its key."""
+
+
+def _told(coin: SeenCoin) -> tuple[Any, ...]:
+    return (coin.asset_id, coin.value, coin.height, coin.spent_txid, coin.spent_height)
+
+
+def _key(key: tuple[str, int]) -> dict[str, Any]:
+    return {"of_txid": key[0], "of_vout": key[1]}
+
+
+def _living(tx: Transaction, txids: set[str]) -> set[str]:
+    """Those of our transactions that are sent until they confirm, or have."""
+    return set(
         tx.scalars(
             select(col(OwnTxRow.txid)).where(
                 col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]),
-                col(OwnTxRow.txid).in_({r.txid for r in stored}),
+                col(OwnTxRow.txid).in_(txids),
             )
         )
     )
-    for row in stored:
-        if (row.txid, row.vout) in keep:
-            continue
-        if row.txid in living:
-            row.height = row.spent_txid = row.spent_height = None
-        else:
-            tx.delete(row)
-    for coin in seen:
-        tx.merge(
-            CoinRow(
-                txid=coin.outpoint.txid,
-                vout=coin.outpoint.vout,
-                asset_id=coin.asset_id,
-                value=coin.value,
-                branch=branch,
-                key_index=index,
-                height=coin.height,
-                spent_txid=coin.spent_txid,
-                spent_height=coin.spent_height,
-            )
-        )
 
 
 def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
