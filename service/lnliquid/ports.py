@@ -87,7 +87,10 @@ class InvoiceStatus(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Invoice:
-    """An invoice of our own node. `bolt11` and the rest are None when ABSENT."""
+    """An invoice of our own node. `bolt11` and the rest are None when ABSENT.
+
+    One that is not the daemon's may have no `bolt11`: it belongs to an offer (BOLT12).
+    """
 
     label: str
     status: InvoiceStatus

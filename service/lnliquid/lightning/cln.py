@@ -127,7 +127,9 @@ class CoreLightning:
             exists_code = rejected.code
         if exists_code is None:
             told = {"label": label, "status": "unpaid", "amount_msat": amount_msat}
-            invoice = _read("invoice", lambda: _invoice(told | result))
+            invoice = _read(
+                "invoice", lambda: _invoice(told | result | {"bolt11": result["bolt11"]})
+            )
         else:
             invoice = await self.invoice(label)
         payment_hash = hashlib.sha256(preimage).digest()
@@ -294,10 +296,11 @@ def _read(method: str, read: Callable[[], T]) -> T:
 
 def _invoice(entry: dict[str, Any]) -> Invoice:
     amount_msat, pay_index = entry.get("amount_msat"), entry.get("pay_index")
+    bolt11 = entry.get("bolt11")  # an invoice of an offer has `bolt12` in its place
     return Invoice(
         label=str(entry["label"]),
         status=InvoiceStatus(entry["status"]),
-        bolt11=str(entry["bolt11"]),
+        bolt11=None if bolt11 is None else str(bolt11),
         payment_hash=bytes.fromhex(entry["payment_hash"]),
         amount_msat=None if amount_msat is None else int(amount_msat),
         expires_at=int(entry["expires_at"]),
