@@ -141,18 +141,30 @@ class Top(App[None]):
         except Away as error:
             self._show_away(str(error))
             return
+        line = self._away_line()
+        if line is None:
+            return
         self.snapshot, self._away_since = snapshot, None
-        self.query_one("#away").remove_class("shown")
+        line.remove_class("shown")
         self.screen_stack[0].remove_class("stale")
         self.show()
 
+    def _away_line(self) -> Static | None:
+        """Where it is said that the daemon is away; None when the screen is already taken down."""
+        below = self.screen_stack[:1]  # a swap or the help may lie on it
+        return next(
+            (line for screen in below for line in screen.query("#away").results(Static)), None
+        )
+
     def _show_away(self, why: str) -> None:
+        line = self._away_line()
+        if line is None:
+            return
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
         secs = view.age(int(now - self._away_since))
         what = f"AS IT WAS {secs} AGO" if self.snapshot else f"WAITING SINCE {secs}"
-        line = self.query_one("#away", Static)
         line.update(Text(f"{what}, trying again: {why}", no_wrap=True, overflow="ellipsis"))
         line.add_class("shown")
         self.screen_stack[0].add_class("stale")
