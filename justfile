@@ -10,7 +10,7 @@ demo *args:
 
 # formatter, linter, types, schema, docs, then all tests (real nodes too, where they are on PATH)
 test: check
-    pytest tests -n 3
+    pytest tests -n 3 --dist worksteal
 
 # what continuous integration runs
 ci: test
@@ -27,11 +27,11 @@ check:
 
 # unit tests only
 unit *args:
-    pytest tests/unit -n 2 {{args}}
+    pytest tests/unit -n 2 --dist worksteal {{args}}
 
 # whole flows, on the embedded lab and on real nodes where they are on PATH
 e2e *args:
-    pytest tests/e2e -n 2 {{args}}
+    pytest tests/e2e -n 2 --dist worksteal {{args}}
 
 # the daemon's code through random schedules with faults and crashes
 sim *args:

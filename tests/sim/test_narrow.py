@@ -21,6 +21,7 @@ from .actions import fund, watch
 from .buyers import Deal, new_deal
 from .clockwork import SimLoop
 from .rules import Row
+from .simulation import rest
 from .world import World, captured_log
 
 SEED = 1
@@ -236,6 +237,24 @@ def test_an_invoice_is_made_however_often_lightning_refused_to() -> None:
         for _ in range(3):
             await look(world)
         assert row_of(world, deal)["bolt11"] is not None
+
+    play(story)
+
+
+def test_a_forgotten_refund_is_sent_again_before_a_block_comes() -> None:
+    """It was seen in the mempool under this very tip; the daemon looks again all the same."""
+
+    async def story(world: World, deal: Deal) -> None:
+        await until_funded(world, deal)
+        world.ground.mine(row_of(world, deal)["refund_lock_height"])
+        world.daemon.chain.resync()
+        for _ in range(3):
+            await look(world)
+        assert row_of(world, deal)["state"] == State.REFUNDED
+        [txid] = world.ground.chain.mempool_txids()
+        world.ground.forget(txid)
+        await rest(world)
+        assert world.ground.find(txid) is not None
 
     play(story)
 

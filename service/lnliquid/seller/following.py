@@ -56,6 +56,7 @@ class Following:
         self.facts: dict[str, tuple[ChainFacts, Tip]] = {}
         """What the chain held of each swap, and the tip under which that was read."""
         self._by_script: dict[bytes, str] = {}
+        self._vanished: set[str] = set()
 
     async def load(self, everything: bool) -> None:
         """Take in what is stored, all of it or what changed.
@@ -135,6 +136,10 @@ class Following:
         if not swaps:
             return
         facts, refused = await observe.read_facts(self._chain, swaps)
+        for swap in swaps:
+            if swap.swap_id in self.facts and swap.swap_id in facts:
+                before, _ = self.facts[swap.swap_id]
+                self._vanished |= observe.vanished(swap, before, facts[swap.swap_id])
         self.facts.update({swap_id: (found, tip) for swap_id, found in facts.items()})
         for swap in swaps:
             if swap.swap_id in refused:
@@ -143,6 +148,11 @@ class Following:
                 asyncio.get_running_loop().call_later(
                     delay, self._chain.mark_changed, [observe.output_script(swap)]
                 )
+
+    def take_vanished(self) -> set[str]:
+        """Transactions that swaps had and chain and mempool lost since; each told once."""
+        vanished, self._vanished = self._vanished, set()
+        return vanished
 
     async def _look_again(self, tip: Tip) -> None:
         """Read a few that have heard nothing though they wait for something: news can be lost.

@@ -144,6 +144,16 @@ def is_elsewhere(swap: Swap, facts: ChainFacts, heights: Mapping[str, int | None
     return any(txid in heights and heights[txid] != height for txid, height in known.items())
 
 
+def vanished(swap: Swap, before: ChainFacts, now: ChainFacts) -> set[str]:
+    """Transactions of this swap that were in chain or mempool before and are in neither now."""
+    return _shown(swap, before) - _shown(swap, now)
+
+
+def _shown(swap: Swap, facts: ChainFacts) -> set[str]:
+    spends = {s.txid for s in (facts.asset_spend, facts.subsidy_spend) if s is not None}
+    return spends | ({swap.funding_txid or ""} if facts.funding_seen else set())
+
+
 Read = Mapping[str, tuple[ChainFacts, Tip]]
 """Facts by swap id, each with the tip under which they were read."""
 

@@ -6,7 +6,7 @@ of its inputs, buried, as the chain shows at that moment, or when its inputs can
 they are of one of ours that was given up, or that lost against one it replaced or was replaced by.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -57,6 +57,11 @@ class OwnTxs:
         moved, self._moved = self._moved, {}
         return moved
 
+    def doubt(self, txids: Iterable[str]) -> None:
+        """These are not where they were found: to be asked for again, and sent again."""
+        for txid in txids:
+            self._seen.pop(txid, None)
+
     def unconfirmed(self, tip: Tip) -> set[str]:
         """Those that were found in no block under this tip, in the mempool or nowhere.
 
@@ -67,7 +72,7 @@ class OwnTxs:
     async def check(self, tip: Tip) -> set[str]:
         """Look at every transaction that may still change. Returns the ids of swaps let go.
 
-        One that was there under this very tip is not asked for again.
+        One that was there under this very tip is not asked for again, unless that is in doubt.
 
         Raises `BackendError` when the chain cannot be read, or there is no connection to send
         by. A broadcast that is refused or not answered in time does not end it.

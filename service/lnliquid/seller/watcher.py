@@ -130,7 +130,9 @@ class Watcher:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
         await self._correct_journal()
-        if reload_all or tip != self._tip:
+        vanished = self._following.take_vanished()
+        self._own_txs.doubt(vanished)
+        if reload_all or vanished or tip != self._tip:
             let_go = await self._own_txs.check(tip)
             if let_go:
                 self._following.forget(let_go)
