@@ -35,6 +35,13 @@ IMPATIENT = {
 """Settings with which three seconds without a block are too long."""
 
 
+async def until_told(daemon: SellerDaemon, words: str) -> None:
+    """Wait until the daemon's log has these words; it may have refused before it wrote them."""
+    await daemon.lab.wait_for(
+        lambda: words in log_of(daemon), timeout_secs=20, message=f"the log says: {words}"
+    )
+
+
 async def tip_back(daemon: SellerDaemon, say: Say) -> None:
     """A server that fell behind keeps new swaps away; open ones are where they were afterwards."""
     faults, buyer = Faults(daemon.lab), HandBuyer(daemon)
@@ -48,7 +55,7 @@ async def tip_back(daemon: SellerDaemon, say: Say) -> None:
         await faults.set("electrum", Fault.REFUSE)  # the next connection is to another server
         await faults.set("electrum", Fault.BEHIND)
         await is_refused(daemon)
-        require("tip went back" in log_of(daemon), "the log does not say that the tip went back")
+        await until_told(daemon, "tip went back")
         say("the server's tip went back; new swaps are refused with a hint when to retry")
         # What was not locked for sure must not be paid; what was paid is not forgotten.
         await until_state(daemon, unpaid.swap_id, CREATED)
@@ -85,7 +92,7 @@ async def stall(daemon: SellerDaemon, say: Say) -> None:
             await daemon.restart(IMPATIENT)
             open_one = await buyer.order()
         await is_refused(daemon)
-        require("has shown no block" in log_of(daemon), "the log does not say what is wrong")
+        await until_told(daemon, "has shown no block")
         say("no block came; new swaps are refused with a hint when to retry")
         await buyer.send(buyer.claim(open_one, await buyer.pay(open_one)))
         await until_state(daemon, open_one.swap_id, CLAIMED)
