@@ -64,6 +64,7 @@ class Seller:
     async def offer(self, asset_id: str) -> Offer:
         """The terms for this asset now. Raises `AssetNotOffered`."""
         self._require_offered(asset_id)
+        await self._readiness.problem()  # a buyer comes: look at the nodes, and at this tip
         s = self._settings
         available = await self._database.read(lambda tx: coin_store.reservable(tx, asset_id))
         return Offer(
