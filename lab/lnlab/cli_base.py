@@ -78,6 +78,8 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     try:
         return asyncio.run(until_asked())
+    except typer.Exit:  # the work has told what is wrong
+        raise
     except EXPECTED_ERRORS as error:
         fail(str(error))
     except asyncio.CancelledError:
