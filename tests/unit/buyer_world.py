@@ -344,3 +344,19 @@ async def purchase_until_unfinished(world: World) -> None:
     with pytest.raises(Unfinished, match="confirmations"):
         await purchase(world)
     patience(world)
+
+
+async def held(world: World) -> bytes:
+    """A purchase whose payment is under way and held; returns its payment hash."""
+
+    def hold(payment_hash: bytes) -> Payment:
+        world.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
+        return world.node.payments[payment_hash]
+
+    world.node.behave = hold
+    hurry(world)
+    with pytest.raises(Unfinished, match="the payment"):
+        await purchase(world)
+    patience(world)
+    [payment_hash] = world.node.payments
+    return payment_hash

@@ -33,10 +33,10 @@ from .buyer_world import (
     PayingNode,
     World,
     balance,
+    held,
     hurry,
     mine_when,
     paid_but_not_claimed,
-    patience,
     purchase,
     resumed,
     spends_of,
@@ -50,22 +50,6 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A world whose seller is up."""
     async with World(tmp_path).serving() as world:
         yield world
-
-
-async def held(world: World) -> bytes:
-    """A purchase whose payment is under way and held; returns its payment hash."""
-
-    def hold(payment_hash: bytes) -> Payment:
-        world.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
-        return world.node.payments[payment_hash]
-
-    world.node.behave = hold
-    hurry(world)
-    with pytest.raises(Unfinished):
-        await purchase(world)
-    patience(world)
-    [payment_hash] = world.node.payments
-    return payment_hash
 
 
 async def test_an_answer_about_another_swap_is_no_answer(world: World) -> None:

@@ -29,6 +29,7 @@ from .buyer_world import (
     Killed,
     World,
     balance,
+    held,
     hurry,
     mine_when,
     paid_but_not_claimed,
@@ -61,19 +62,7 @@ async def test_a_payment_of_unknown_outcome_is_looked_up_and_not_repeated(world:
 
 async def test_a_held_payment_is_waited_for_and_then_resumed(world: World) -> None:
     """A pending payment ends the process as unfinished; when it completes, resuming claims."""
-
-    def hold(payment_hash: bytes) -> Payment:
-        pending = Payment(PaymentStatus.PENDING)
-        world.node.payments[payment_hash] = pending
-        return pending
-
-    world.node.behave = hold
-    hurry(world)
-    with pytest.raises(Unfinished, match="the payment"):
-        await purchase(world)
-    [payment_hash] = world.node.payments
-    world.node.complete(payment_hash)
-    patience(world)
+    world.node.complete(await held(world))
     assert (await resumed(world)).claimed
     assert len(world.node.max_delays) == 1
 
