@@ -75,7 +75,7 @@ def _ended(
         return values | {"exit_code": 0}, 0
     if not isinstance(error, BuyerError | BackendError | SettingsError):
         code = faults.report(error)
-        return values | {"error": "internal error", "exit_code": code}, code
+        return values | {"error": "a fault of this program", "exit_code": code}, code
     if isinstance(error, VerdictNotClean):
         terminal.say_verdict(error.verdict)
     terminal.say(terminal.describe(error), style="red")
