@@ -23,7 +23,9 @@ from typing import Any
 
 from lnliquid.buyer.errors import BuyerError, DirectoryUnusable, SwapBusy, UnknownRequest
 
-_REQUEST_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What request ids and swap ids are, the only form of it that is stored."""
+
 _FORMAT = 1
 
 
@@ -222,7 +224,7 @@ class Journal:
         return problems
 
     def _path(self, request_id: str) -> Path:
-        if not _REQUEST_ID.fullmatch(request_id):
+        if not UUID.fullmatch(request_id):
             raise BuyerError(f"{request_id!r} is not a request id: a UUID in lower case is needed")
         return self._swaps / f"{request_id}.json"
 

@@ -1,6 +1,5 @@
 """The seller as the buyer sees it: gRPC calls, their failures as `BuyerError` kinds."""
 
-import re
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -10,12 +9,11 @@ from google.protobuf.message import Message
 from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
 from lnliquid.buyer.errors import SellerDeclined, SellerUnavailable
 from lnliquid.buyer.facts import SwapReply
-from lnliquid.buyer.journal import Order
+from lnliquid.buyer.journal import UUID, Order
 from lnliquid.swap import Offer, State
 
 Answer = TypeVar("Answer", bound=Message)
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 CHANNEL_OPTIONS = (
     # The defaults back off up to two minutes, far longer than a restart of the daemon takes.
@@ -76,7 +74,7 @@ class Seller:
             request_id=order.request_id,
         )
         answer = await self._call(lambda: self._stub.CreateSwap(request, timeout=self._create_secs))
-        if not _UUID.fullmatch(answer.swap.swap_id):
+        if not UUID.fullmatch(answer.swap.swap_id):
             raise SellerUnavailable(self.address, "what it calls the swap is no id")
         return swap_of(answer.swap)
 
