@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from alembic import command as imported_by_the_database
 
 from bench.world import WORDS, SystemClock, YesLightning, put_together
 from lnliquid.liquid.electrum import ElectrumChain
@@ -32,7 +31,6 @@ from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database
 
-assert imported_by_the_database
 CONNECT_SECS = 10
 CATCH_UP_SECS = 120
 

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
 from lnliquid.errors import SettingsError
-from lnliquid.store import tables
+from lnliquid.store import sqlite, tables
 from lnliquid.store.sqlite import Database
 
 from .builders import StillClock, count_rows, stock
@@ -127,6 +129,31 @@ async def test_opening_again_keeps_everything(tmp_path: Path) -> None:
             database.close()
     assert seen[0] == seen[1]
     assert seen[0]["coin"] == 2
+
+
+def test_the_file_of_each_migration_is_named_by_its_revision() -> None:
+    """What is known, and what is the newest, is read off the names, without loading Alembic."""
+    config = Config()
+    config.set_main_option("script_location", str(sqlite._migrations()))
+    scripts = ScriptDirectory.from_config(config)
+    assert {script.revision for script in scripts.walk_revisions()} == sqlite._known_revisions()
+    assert scripts.get_current_head() == max(sqlite._known_revisions())
+
+
+def test_a_database_of_an_older_program_is_brought_up_to_date(path: Path) -> None:
+    """A file that Alembic has not seen, or one that it noted nothing in, gets every migration."""
+    for left in ("alembic_version", "nothing"):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA foreign_keys = OFF")
+            for name in TABLES - {left}:
+                connection.execute(f"DROP TABLE {name}")
+            if left == "alembic_version":
+                connection.execute("DELETE FROM alembic_version")
+            connection.commit()
+        Database(path, StillClock()).close()
+        with closing(sqlite3.connect(path)) as connection:
+            rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            assert {name for (name,) in rows} >= TABLES
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Path) -> None:

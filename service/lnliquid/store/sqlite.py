@@ -14,19 +14,17 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.ports import Clock
-
-if TYPE_CHECKING:
-    from alembic.config import Config
 
 T = TypeVar("T")
 
@@ -229,32 +227,13 @@ def _engine(path: Path, begin: str) -> Engine:
     return engine
 
 
-# Alembic is loaded by who opens a database: it takes a quarter of a second, and each `lnliquid`
-# command would pay for it.
-
-
-def _alembic() -> "Config":
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(files("lnliquid.store") / "migrations"))
-    return config
-
-
-def _known_revisions() -> set[str]:
-    from alembic.script import ScriptDirectory
-
-    return {s.revision for s in ScriptDirectory.from_config(_alembic()).walk_revisions()}
-
-
 def _migrate(engine: Engine, path: Path) -> None:
-    from alembic import command
-    from alembic.util import CommandError
-
-    config, known = _alembic(), _known_revisions()
+    known = _known_revisions()
     try:
         with engine.connect() as connection:
             current = _current_revision(connection)
+        if current == max(known):
+            return
         if current is not None and current not in known:
             raise SettingsError(
                 (
@@ -263,19 +242,46 @@ def _migrate(engine: Engine, path: Path) -> None:
                     "a backup that belongs to this one",
                 )
             )
+        _upgrade(engine, path)
+    except SQLAlchemyError as error:
+        raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
+
+
+def _upgrade(engine: Engine, path: Path) -> None:
+    # Alembic takes a quarter of a second to load, and most starts have nothing to migrate.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_migrations()))
+    try:
         with engine.begin() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    except SQLAlchemyError as error:
-        raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
     except CommandError as error:
         raise SettingsError((f"database {path} cannot be migrated: {error}",)) from None
 
 
-def _current_revision(connection: Any) -> str | None:
-    from alembic.runtime.migration import MigrationContext
+def _migrations() -> Traversable:
+    return files("lnliquid.store") / "migrations"
 
-    return MigrationContext.configure(connection).get_current_revision()
+
+def _known_revisions() -> set[str]:
+    """Each migration's file is named by its revision: `0001_initial_tables.py`."""
+    names = (file.name for file in (_migrations() / "versions").iterdir())
+    return {name.partition("_")[0] for name in names if name.endswith(".py")}
+
+
+def _current_revision(connection: Connection) -> str | None:
+    """What Alembic noted in the file, None in one that it has not seen."""
+    noted = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
+    if connection.exec_driver_sql(noted).first() is None:
+        return None
+    revision: str | None = connection.exec_driver_sql(
+        "SELECT version_num FROM alembic_version"
+    ).scalar()
+    return revision
 
 
 def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
