@@ -27,6 +27,7 @@ from .builders import (
     SELLER,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     settings_values,
     stock,
@@ -44,7 +45,7 @@ class OperatorWorld:
     def __init__(self, folder: Path) -> None:
         self.clock = StillClock()
         self.settings = Settings(**settings_values(folder))
-        self.database = Database(self.settings.database, self.clock)
+        self.database = Database(migrated(self.settings.database), self.clock)
         self.chain, self.lightning = FakeChain(), FakeLightning()
         self.notices = Notices()
         self.meters = Meters()

@@ -24,6 +24,7 @@ from .builders import (
     SELLER,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     settings_values,
     stock,
@@ -46,7 +47,7 @@ class OddChain(FakeChain):
 async def test_no_swap_is_funded_while_an_earlier_funding_is_in_doubt(tmp_path: Path) -> None:
     """The database may be an older copy, and the funding that the journal names be locked."""
     settings = Settings(**settings_values(tmp_path))
-    database = Database(settings.database, StillClock())
+    database = Database(migrated(settings.database), StillClock())
     await stock(database)
     new = new_swap(make_request(0))
     swap, _ = await database.write(lambda s: swap_store.create(s, new))

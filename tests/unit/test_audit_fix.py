@@ -17,14 +17,14 @@ from lnliquid.store.sqlite import Database, Transaction, read_file
 from lnliquid.store.survey import StoreFacts, survey
 from lnliquid.store.tables import EventRow, OwnTxRow, Purpose, RequestRow, ReservationRow
 
-from .builders import StillClock, make_request, make_swap, new_swap, plan_funding, stock
+from .builders import StillClock, make_request, make_swap, migrated, new_swap, plan_funding, stock
 from .test_audit import DEPOSITS
 
 
 @pytest.fixture
 async def path(tmp_path: Path) -> Path:
     """A database with two waiting swaps, one failed, and a stored transaction of ours."""
-    database = Database(tmp_path / "seller.sqlite", StillClock())
+    database = Database(migrated(tmp_path / "seller.sqlite"), StillClock())
     await stock(database)
     signed = plan_funding([make_swap(9)], DEPOSITS).signed
 

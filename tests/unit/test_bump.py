@@ -25,6 +25,7 @@ from .builders import (
     SELLER,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     put_coins,
     settings_values,
@@ -51,7 +52,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         settings = Settings(**settings_values(folder, fee_cap_sats_per_kvb=1_000))
-        self.database = Database(settings.database, StillClock())
+        self.database = Database(migrated(settings.database), StillClock())
         self.chain, notices = BusyChain(), Notices()
         inventory = Inventory(self.database, self.chain, SELLER)
         rescue = RescueJournal(settings.rescue_journal_path)

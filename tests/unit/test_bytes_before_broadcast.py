@@ -29,6 +29,7 @@ from .builders import (
     SELLER,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     outpoints,
     put_coins,
@@ -79,7 +80,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         settings = Settings(**settings_values(folder, lanes=2))
-        self.database = Database(settings.database, StillClock())
+        self.database = Database(migrated(settings.database), StillClock())
         self.chain = WatchfulChain(settings.database, settings.rescue_journal_path)
         inventory = Inventory(self.database, self.chain, SELLER)
         inventory.synced = True

@@ -51,6 +51,7 @@ from .builders import (
     StillClock,
     count_rows,
     make_request,
+    migrated,
     settings_values,
     stock,
     txid_of,
@@ -122,7 +123,7 @@ class World:
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """Everything ready; 10,000 of the asset and 100,000 sat in the wallet."""
     settings = Settings(**settings_values(tmp_path, create_wait_secs=0))
-    database = Database(settings.database, StillClock())
+    database = Database(migrated(settings.database), StillClock())
     chain, notices = FakeChain(), Notices()
     inventory = Inventory(database, chain, SELLER)
     inventory.synced = True

@@ -33,6 +33,7 @@ from .builders import (
     StillClock,
     count_rows,
     make_request,
+    migrated,
     put_coins,
     settings_values,
     wallet_coin,
@@ -92,7 +93,7 @@ class World:
         self.settings = Settings(
             **settings_values(folder, create_wait_secs=60, poll_interval_secs=600)
         )
-        self.database = SteppingDatabase(self.settings.database, StillClock())
+        self.database = SteppingDatabase(migrated(self.settings.database), StillClock())
         self.chain, notices = SteppingChain(), Notices()
         inventory = Inventory(self.database, self.chain, SELLER)
         inventory.synced = True

@@ -33,6 +33,7 @@ from .builders import (
     StillClock,
     make_request,
     make_swap,
+    migrated,
     new_swap,
     settings_values,
     stock,
@@ -48,7 +49,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(**settings_values(folder, create_wait_secs=0))
-        self.database = Database(self.settings.database, StillClock())
+        self.database = Database(migrated(self.settings.database), StillClock())
         self.path = self.settings.rescue_journal_path
 
     async def sell(self, number: int) -> int:

@@ -25,6 +25,7 @@ from .builders import (
     LOCK_HEIGHT,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     plan_funding,
     put_coins,
@@ -39,7 +40,7 @@ class World:
     """A chain, and a store of transactions of ours."""
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database(folder / "seller.sqlite", StillClock())
+        self.database = Database(migrated(folder / "seller.sqlite"), StillClock())
         self.chain = FakeChain()
         self.start()
 

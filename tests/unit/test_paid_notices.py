@@ -10,7 +10,7 @@ from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database
 
-from .builders import SELLER, StillClock, make_swap, settings_values
+from .builders import SELLER, StillClock, make_swap, migrated, settings_values
 from .test_cln_client import FakeNode, client_of
 
 OFFER_PAID = {
@@ -33,7 +33,7 @@ class PayingNode(FakeNode):
 async def test_a_paid_offer_does_not_hold_up_later_payments(tmp_path: Path) -> None:
     """It has no `bolt11`; the stored index passes it, and the swap's payment wakes the watcher."""
     settings = Settings(**settings_values(tmp_path))
-    database, clock = Database(settings.database, StillClock()), StillClock()
+    database, clock = Database(migrated(settings.database), StillClock()), StillClock()
     woken, swap = asyncio.Event(), make_swap()
     async with client_of(PayingNode(), tmp_path) as node:
         invoices = Invoices(database, node, SELLER, settings, clock)

@@ -16,7 +16,7 @@ from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database, Transaction
 
-from .builders import SELLER, StillClock, settings_values
+from .builders import SELLER, StillClock, migrated, settings_values
 from .fakes import FakeChain, FakeLightning
 
 
@@ -25,7 +25,7 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(**settings_values(folder))
-        self.database = Database(self.settings.database, StillClock())
+        self.database = Database(migrated(self.settings.database), StillClock())
         self.rescue = RescueJournal(folder / "rescue" / "journal")
         self.lightning = FakeLightning()
         chain = FakeChain()

@@ -23,6 +23,7 @@ from .builders import (
     Judge,
     StillClock,
     make_swap,
+    migrated,
     outpoints,
     put_coins,
     settings_values,
@@ -67,7 +68,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         settings = Settings(**settings_values(folder))
-        self.database = Database(settings.database, StillClock())
+        self.database = Database(migrated(settings.database), StillClock())
         self.chain = JudgedChain()
         inventory = Inventory(self.database, self.chain, SELLER)
         self.refunds = Refunds(self.database, self.chain, inventory, SELLER, settings)

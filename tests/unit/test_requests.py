@@ -16,7 +16,7 @@ from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import State, Swap
 
-from .builders import StillClock, make_request, new_swap, stock
+from .builders import StillClock, make_request, migrated, new_swap, stock
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ class CountingDatabase(Database):
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[CountingDatabase]:
     """A fresh database."""
-    made = CountingDatabase(tmp_path / "seller.sqlite")
+    made = CountingDatabase(migrated(tmp_path / "seller.sqlite"))
     yield made
     made.close()
 

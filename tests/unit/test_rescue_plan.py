@@ -42,6 +42,7 @@ from .builders import (
     TIMELOCKS,
     StillClock,
     make_swap,
+    migrated,
     plan_funding,
     settings_values,
 )
@@ -129,7 +130,7 @@ class Lost:
         self.journal = RescueJournal(self.path)
         self.chain = Ledger()
         self.lightning = Invoices()
-        self.database = Database(self.settings.database, StillClock())
+        self.database = Database(migrated(self.settings.database), StillClock())
         plan = plan_funding(
             [make_swap(n, **UNFUNDED) for n in range(3)], [coin for coin, _ in STOCK]
         )

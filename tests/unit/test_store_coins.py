@@ -23,6 +23,7 @@ from .builders import (
     POLICY_ASSET,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     put_coins,
     stock,
@@ -36,7 +37,7 @@ OWN, RIVAL = txid_of(700), txid_of(701)
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """A fresh database."""
-    made = Database(tmp_path / "seller.sqlite", StillClock())
+    made = Database(migrated(tmp_path / "seller.sqlite"), StillClock())
     yield made
     made.close()
 

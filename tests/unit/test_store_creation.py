@@ -17,7 +17,7 @@ from lnliquid.store.creation import NewSwap
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Swap
 
-from .builders import StillClock, make_request, new_swap, stock, uuid_of
+from .builders import StillClock, make_request, migrated, new_swap, stock, uuid_of
 
 TABLES = ("swap", "request", "reservation", "event", "cursor")
 
@@ -91,7 +91,7 @@ def test_many_at_once_end_as_they_would_in_turn(
 
     async def compare() -> None:
         path = tmp_path_factory.mktemp("creation") / "seller.sqlite"
-        database = Database(path, StillClock())
+        database = Database(migrated(path), StillClock())
         try:
             await stock(database, asset=10_000, lbtc=lbtc)
             await database.write(lambda s: store.create(s, wanted(6, 2_000, 0)))
@@ -108,7 +108,7 @@ def test_many_at_once_end_as_they_would_in_turn(
 
 async def test_each_of_a_batch_gets_its_own_outcome(tmp_path: Path) -> None:
     """Two sold, one repeated, one in conflict, one too large, one too many."""
-    database = Database(tmp_path / "seller.sqlite", StillClock())
+    database = Database(migrated(tmp_path / "seller.sqlite"), StillClock())
     try:
         await stock(database, asset=10_000)
         news = [

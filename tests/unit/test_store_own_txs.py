@@ -13,7 +13,7 @@ from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import TxState
 from lnliquid.swap import Outpoint, State
 
-from .builders import StillClock, stock, txid_of
+from .builders import StillClock, migrated, stock, txid_of
 from .test_store_swaps import FUNDING, created, fund, load, store_funding
 
 
@@ -26,7 +26,7 @@ def clock() -> StillClock:
 @pytest.fixture
 def database(tmp_path: Path, clock: StillClock) -> Iterator[Database]:
     """A fresh database."""
-    made = Database(tmp_path / "seller.sqlite", clock)
+    made = Database(migrated(tmp_path / "seller.sqlite"), clock)
     yield made
     made.close()
 

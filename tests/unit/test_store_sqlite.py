@@ -16,7 +16,7 @@ from lnliquid.store import coins as store
 from lnliquid.store.sqlite import MAX_GROUP, Database, Transaction
 from lnliquid.store.tables import CursorRow
 
-from .builders import NOW, StillClock, count_rows
+from .builders import NOW, StillClock, count_rows, migrated
 from .fakes import DEADLINE_SECS, Gate
 
 
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 async def database(path: Path) -> AsyncIterator[Database]:
     """A fresh database."""
-    made = Database(path, StillClock())
+    made = Database(migrated(path), StillClock())
     yield made
     made.close()
 
@@ -139,7 +139,7 @@ async def test_all_writes_of_a_group_have_one_time(path: Path) -> None:
             self.at += 1
             return self.at
 
-    database = Database(path, Ticking())
+    database = Database(migrated(path), Ticking())
     try:
         times = await gathered(database, [lambda s: s.now] * 3)
         assert times[0] == times[1] == times[2]
@@ -285,7 +285,7 @@ async def test_a_broken_read_is_a_failure_of_the_store(database: Database) -> No
 
 async def test_closing_finishes_what_is_queued(path: Path) -> None:
     """And no call afterwards waits for ever."""
-    database = Database(path, StillClock())
+    database = Database(migrated(path), StillClock())
     writes = [asyncio.create_task(database.write(note(f"n{i}"))) for i in range(20)]
     await asyncio.sleep(0)
     database.close()

@@ -31,6 +31,7 @@ from .builders import (
     StillClock,
     count_rows,
     make_request,
+    migrated,
     new_swap,
     stock,
     txid_of,
@@ -49,7 +50,7 @@ def clock() -> StillClock:
 @pytest.fixture
 def database(tmp_path: Path, clock: StillClock) -> Iterator[Database]:
     """A fresh database."""
-    made = Database(tmp_path / "seller.sqlite", clock)
+    made = Database(migrated(tmp_path / "seller.sqlite"), clock)
     yield made
     made.close()
 

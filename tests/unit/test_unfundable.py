@@ -22,6 +22,7 @@ from .builders import (
     SELLER,
     StillClock,
     make_request,
+    migrated,
     new_swap,
     settings_values,
     stock,
@@ -38,7 +39,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(**settings_values(folder))
         self.clock = StillClock()
-        self.database = Database(self.settings.database, self.clock)
+        self.database = Database(migrated(self.settings.database), self.clock)
         inventory = Inventory(self.database, FakeChain(), SELLER)
         inventory.synced = True
         rescue = RescueJournal(self.settings.rescue_journal_path)
