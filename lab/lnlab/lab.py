@@ -23,6 +23,7 @@ from lnlab.lab_directory import (
     end_lab,
     prepare_directory,
     running_processes,
+    starting,
 )
 from lnlab.nodes import record
 from lnlab.nodes.children import check_alive, end, nudge, spawn
@@ -92,41 +93,42 @@ class Lab:
         WaitTimeoutError.
         """
         path = absolute(directory)
-        if resume:
-            check_nothing_runs(path)
-            if kind != record.stopped_kind(path):
-                raise LabDirectoryError(f"{path} holds no stopped lab with {kind} nodes")
-        else:
-            prepare_directory(path)
-        started: list[NodeProcess] = []
-        try:
-            if kind == "compose":
-                nodes = await ComposeNodes(path, tell).launch(resume=resume)
-            elif kind == "process":
-                ports = record.stopped_ports(path)
-                nodes = await ProcessNodes(path, started, ports).launch(resume=resume)
+        with starting(path):
+            if resume:
+                check_nothing_runs(path)
+                if kind != record.stopped_kind(path):
+                    raise LabDirectoryError(f"{path} holds no stopped lab with {kind} nodes")
             else:
-                nodes = await embedded.launch(path, started)
-            record.save(path, nodes)
-            lab = cls(path, nodes)
+                prepare_directory(path)
+            started: list[NodeProcess] = []
             try:
-                await lab.wait_until_caught_up()
-                if block_every_secs is not None:
-                    lab.start_miner(block_every_secs)
-                    started = list(lab.nodes.processes)
-                if proxies:
-                    await lab.start_proxies()
-                    started = list(lab.nodes.processes)
+                if kind == "compose":
+                    nodes = await ComposeNodes(path, tell).launch(resume=resume)
+                elif kind == "process":
+                    ports = record.stopped_ports(path)
+                    nodes = await ProcessNodes(path, started, ports).launch(resume=resume)
+                else:
+                    nodes = await embedded.launch(path, started)
+                record.save(path, nodes)
+                lab = cls(path, nodes)
+                try:
+                    await lab.wait_until_caught_up()
+                    if block_every_secs is not None:
+                        lab.start_miner(block_every_secs)
+                        started = list(lab.nodes.processes)
+                    if proxies:
+                        await lab.start_proxies()
+                        started = list(lab.nodes.processes)
+                except BaseException:
+                    await lab.close()
+                    raise
             except BaseException:
-                await lab.close()
+                end(started)
+                end_containers(path)
+                record.remove(path)
                 raise
-        except BaseException:
-            end(started)
-            end_containers(path)
-            record.remove(path)
-            raise
-        (path / record.STOPPED_NAME).unlink(missing_ok=True)
-        return lab
+            (path / record.STOPPED_NAME).unlink(missing_ok=True)
+            return lab
 
     @classmethod
     async def attach(cls, directory: Path | str) -> "Lab":

@@ -3,8 +3,11 @@
 Works on labs in any state, those of a starter that was killed included.
 """
 
+import fcntl
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lnlab.nodes import record
@@ -29,11 +32,12 @@ def absolute(directory: Path | str) -> Path:
     return Path(directory).resolve()
 
 
-def prepare_directory(directory: Path) -> None:
-    """Make ``directory`` an empty lab directory.
+@contextmanager
+def starting(directory: Path) -> Iterator[None]:
+    """Make ``directory`` and keep others from starting a lab in it as long as the context lasts.
 
-    Raises LabDirectoryError when a lab runs in it, when it holds something else, or when its path
-    is too long for the Lightning nodes' sockets.
+    Raises LabDirectoryError when another does so now, or when the path is too long for the
+    Lightning nodes' sockets. The lock is on the directory itself and ends with the process.
     """
     longest = directory / "seller" / "lightning-rpc"
     if (length := len(os.fsencode(longest))) > SOCKET_PATH_LIMIT_BYTES:
@@ -41,6 +45,26 @@ def prepare_directory(directory: Path) -> None:
             f"{directory} is too long a path: the socket {longest} would have {length} bytes, the "
             f"system takes {SOCKET_PATH_LIMIT_BYTES}. Choose a shorter directory"
         )
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LabDirectoryError(
+                f"another command starts a lab in {directory} right now: wait for it, or choose "
+                "another directory"
+            ) from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def prepare_directory(directory: Path) -> None:
+    """Make ``directory`` an empty lab directory.
+
+    Raises LabDirectoryError when a lab runs in it, or when it holds something else.
+    """
     check_nothing_runs(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(directory.iterdir()) and not (directory / MARKER).exists():

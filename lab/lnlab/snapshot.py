@@ -10,7 +10,7 @@ import shutil
 import stat
 from pathlib import Path
 
-from lnlab.lab_directory import MARKER, end_lab, prepare_directory, wipe
+from lnlab.lab_directory import MARKER, end_lab, prepare_directory, starting, wipe
 from lnlab.nodes import record
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -75,16 +75,17 @@ def load(directory: Path, name: str) -> str:
         have = ", ".join(names(directory)) or "none"
         raise SnapshotError(f"no snapshot {name!r} of the lab in {directory}; there are: {have}")
     end_lab(directory)
-    prepare_directory(directory)
-    # The record goes last: with it the lab counts as one that can go on.
-    shutil.copytree(
-        place,
-        directory,
-        symlinks=True,
-        dirs_exist_ok=True,
-        ignore=shutil.ignore_patterns(record.STOPPED_NAME),
-    )
-    shutil.copy2(place / record.STOPPED_NAME, directory / record.STOPPED_NAME)
+    with starting(directory):
+        prepare_directory(directory)
+        # The record goes last: with it the lab counts as one that can go on.
+        shutil.copytree(
+            place,
+            directory,
+            symlinks=True,
+            dirs_exist_ok=True,
+            ignore=shutil.ignore_patterns(record.STOPPED_NAME),
+        )
+        shutil.copy2(place / record.STOPPED_NAME, directory / record.STOPPED_NAME)
     return kind
 
 

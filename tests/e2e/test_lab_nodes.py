@@ -193,6 +193,22 @@ async def test_foreign_directory_is_left_alone(lab_directory: Path) -> None:
     assert keep.read_text() == "years of work"
 
 
+async def test_two_cannot_start_in_one_directory(lab_directory: Path) -> None:
+    """The second is refused and harms nothing, whenever it comes while the first one starts."""
+    first = asyncio.create_task(Lab.start(lab_directory))
+    await asyncio.sleep(0)  # it takes the directory
+    refused = 0
+    while not first.done():
+        with pytest.raises(LabDirectoryError, match=r"starts a lab|a lab is running"):
+            await Lab.start(lab_directory)
+        refused += 1
+        await asyncio.sleep(0.01)
+    lab = await first
+    assert refused > 3
+    assert (await lab.tip()).height > 0
+    await lab.stop()
+
+
 async def test_long_directory_is_refused_clearly(lab_directory: Path) -> None:
     """A path too long for unix sockets is refused before anything is made."""
     directory = lab_directory / ("x" * 90)
