@@ -19,6 +19,7 @@ from lnliquid.buyer.options import (
     JsonOption,
     LightningOption,
     NetworkOption,
+    OutageOption,
     SellerOption,
     option,
 )
@@ -120,6 +121,7 @@ def buy(
     pay_wait_secs: Annotated[
         int, option("pay-wait-secs", "How long your node looks for a route, s.", min=1)
     ] = BuyerSettings.pay_wait_secs,
+    outage_secs: OutageOption = BuyerSettings.outage_secs,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -153,6 +155,7 @@ def buy(
             electrum_url=electrum,
             lightning_rpc=lightning_rpc.expanduser(),
             pay_wait_secs=pay_wait_secs,
+            outage_secs=outage_secs,
         )
         journal = Journal(settings.directory)
         found = journal.find(name)
@@ -223,6 +226,7 @@ def resume(
     seller: Annotated[
         str, option("seller", "The seller's address, if it is not the stored one any more.")
     ] = "",
+    outage_secs: OutageOption = BuyerSettings.outage_secs,
     directory: DirOption = DEFAULT_DIR,
     as_json: JsonOption = False,
 ) -> None:
@@ -242,6 +246,7 @@ def resume(
                 seller=seller or record.seller,
                 electrum_url=electrum,
                 lightning_rpc=lightning_rpc.expanduser(),
+                outage_secs=outage_secs,
             )
 
         settings = [settings_for(record) for record in records]

@@ -35,4 +35,12 @@ DirOption = Annotated[
     Path, option("dir", "Your journal and mnemonic; made when missing. Back it up.")
 ]
 AssetOption = Annotated[str, option("asset", "Asset id, 64 hex digits.", callback=asset_id)]
+OutageOption = Annotated[
+    float,
+    option(
+        "outage-secs",
+        "Give up, to be resumed, when the seller or a backend is away for so long, s.",
+        min=1,
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

@@ -1,4 +1,4 @@
-"""Knobs of a buyer. The command line reads the first five from `LNLIQUID_BUYER_<NAME>` too."""
+"""Knobs of a buyer. The command line has options for some, and `LNLIQUID_BUYER_<NAME>` for each."""
 
 from dataclasses import dataclass
 from pathlib import Path
