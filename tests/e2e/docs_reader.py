@@ -51,17 +51,25 @@ class Reader:
     kept: list[str] = field(default_factory=list)
     answers: list[Answer] = field(default_factory=list)
 
-    def type(self, line: str, *, timeout_secs: float = 90.0) -> Answer:
-        """Run one line, answering yes to each question. Nothing is raised for its end."""
+    def here(self, line: str) -> str:
+        """The line with this reader's paths in place of the page's."""
         mine = line.replace("/tmp/lab", str(self.lab))
         mine = re.sub(r"^\./justw\b", "just", mine)
         for pattern, value in self.substitutes.items():
             if re.search(pattern, mine):
                 mine = re.sub(pattern, value(self).replace("\\", r"\\"), mine)
+        return mine
+
+    def type(self, line: str, *, timeout_secs: float = 90.0) -> Answer:
+        """Run one line, answering yes to each question. Nothing is raised for its end."""
+        mine = self.here(line)
         if KEPT.match(line):
             self.kept.append(mine)
         environment = dict(os.environ) | {
             "HOME": str(self.directory),
+            "LNLAB_DIR": str(
+                self.directory / ".lab"
+            ),  # `just` runs in the checkout, which is all's
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         keyboard, terminal = pty.openpty()
