@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
-from lnliquid import faults
+from lnliquid import faults, operator_watch
 from lnliquid.cli import command_line
 from lnliquid.operator_calls import span
 from lnliquid.operator_view import age, units, when
@@ -147,7 +147,15 @@ async def test_a_swap_that_is_final_awaits_nothing(world: OperatorWorld) -> None
     assert "the inventory is gone" in text
 
 
-async def test_watch_follows_a_swap_to_its_end_across_a_restart(world: OperatorWorld) -> None:
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watching looks again ten times as often."""
+    monkeypatch.setattr(operator_watch, "EVERY_SECS", operator_watch.EVERY_SECS / 10)
+
+
+async def test_watch_follows_a_swap_to_its_end_across_a_restart(
+    world: OperatorWorld, quick: None
+) -> None:
     """Every change once, as a line of JSON; a daemon that is away is waited for."""
     swap = await world.reserve(1)
     watching = asyncio.create_task(run(world, "swap", swap.swap_id, "--watch", "--json"))
@@ -167,7 +175,7 @@ async def test_watch_follows_a_swap_to_its_end_across_a_restart(world: OperatorW
     assert result.exit_code == 0
 
 
-async def test_watch_as_text_tells_each_event_once(world: OperatorWorld) -> None:
+async def test_watch_as_text_tells_each_event_once(world: OperatorWorld, quick: None) -> None:
     """With what is awaited; it ends with the swap."""
     swap = await world.reserve(1)
     watching = asyncio.create_task(run(world, "swap", swap.swap_id, "--watch"))
