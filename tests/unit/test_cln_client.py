@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from lnlab.nodes.embedded.lightning import LightningNetwork
+from lnlab.servers import close_server
 from lnlab.wait import wait_for
 from lnliquid.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.lightning.cln import SHORT_CALLS, CoreLightning
@@ -430,7 +431,7 @@ async def serving(node: FakeNode, folder: Path) -> AsyncIterator[Path]:
     try:
         yield path
     finally:
-        server.close()
+        await close_server(server)
         await server.wait_closed()
         await asyncio.gather(*connections, return_exceptions=True)
 

@@ -13,6 +13,7 @@ import pytest
 from embit.liquid.transaction import LTransaction, LTransactionInput, LTransactionOutput
 from embit.script import Script
 
+from lnlab.servers import close_server
 from lnlab.wait import wait_for
 from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.liquid.electrum import ElectrumChain
@@ -68,7 +69,7 @@ class FakeServer:
     async def close(self) -> None:
         """Stop listening and drop every client."""
         assert self._server is not None
-        self._server.close()
+        await close_server(self._server)
         self.drop_clients()
         await self._server.wait_closed()
         await wait_for(lambda: not self._writers)

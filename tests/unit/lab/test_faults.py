@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from lnlab.faults import Fault, FaultError, Proxy
+from lnlab.servers import close_server
 
 TIP = "blockchain.headers.subscribe"
 HISTORY = "blockchain.scripthash.get_history"
@@ -31,7 +32,7 @@ class FakeElectrum:
 
     async def close(self) -> None:
         """Stop."""
-        self.server.close()
+        await close_server(self.server)
         for writer in self.writers:
             writer.close()
         await self.server.wait_closed()
@@ -254,6 +255,8 @@ async def test_unix_socket(tmp_path: Path) -> None:
 
 
 async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(100):
-        writer.write(data)
-    writer.close()
+    try:
+        while data := await reader.read(100):
+            writer.write(data)
+    finally:
+        writer.close()

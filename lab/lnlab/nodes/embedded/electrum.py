@@ -27,6 +27,7 @@ from lnlab.nodes.embedded.electrum_calls import (
     status_hash,
 )
 from lnlab.nodes.embedded.rpc_methods import NodeMethods
+from lnlab.servers import close_server
 
 LINE_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -179,7 +180,7 @@ class ElectrumServer:
             self._pending.cancel()
         if self._server is None:
             return
-        self._server.close()
+        await close_server(self._server)
         tasks = list(self._connections.values())
         for task in tasks:
             task.cancel()

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lnlab.servers import close_server
+
 from .errors import INVALID_REQUEST, RpcError
 from .params import token
 
@@ -104,7 +106,7 @@ class RpcServer:
         if self._server is None:
             return
         server, self._server = self._server, None
-        server.close()
+        await close_server(server)
         self._path.unlink(missing_ok=True)
         connections = list(self._connections)
         for task in connections:
@@ -135,8 +137,8 @@ class RpcServer:
             self._connections.discard(task)
             for waiting in pending:
                 waiting.cancel()
+            writer.close()  # at once: this may be cancelled while it waits
             await asyncio.gather(*pending, return_exceptions=True)
-            writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
