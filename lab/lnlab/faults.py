@@ -13,6 +13,7 @@ import contextlib
 import json
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -22,6 +23,7 @@ from urllib.parse import urlsplit
 
 from lnlab.electrum_lines import LINE_LIMIT_BYTES, ElectrumLines, PlainBytes, SeenTips, Sight
 from lnlab.nodes import record
+from lnlab.servers import close_server
 
 CONTROL_SOCKET = "faults.sock"
 CHUNK_BYTES = 64 * 1024
@@ -58,6 +60,14 @@ NOTIFICATIONS = {Fault.DROP: 0, Fault.LAG: 0, Fault.BEHIND: 0, Fault.DUPLICATE: 
 SIGHTS = {Fault.LAG: Sight.OLD_TIP, Fault.BEHIND: Sight.BEHIND}
 
 
+def _bound(port: int) -> socket.socket:
+    """A socket on a loopback port, 0 for a free one. Connections are refused until it listens."""
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
 class FaultError(Exception):
     """A fault that cannot be set; the text says why."""
 
@@ -78,6 +88,8 @@ class Proxy:
         self._port = 0
         self._secs = 0.0
         self._server: asyncio.Server | None = None
+        self._kept: socket.socket | None = None
+        """Bound but not listening, while a TCP proxy refuses: nobody else gets the port."""
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._connections: set[asyncio.Task[None]] = set()
@@ -90,16 +102,20 @@ class Proxy:
                 self._connected, self._listen_path, limit=LINE_LIMIT_BYTES
             )
             return
+        bound, self._kept = self._kept or _bound(self._port), None
         self._server = await asyncio.start_server(
-            self._connected, "127.0.0.1", self._port, limit=LINE_LIMIT_BYTES
+            self._connected, sock=bound, limit=LINE_LIMIT_BYTES
         )
         self._port = self._server.sockets[0].getsockname()[1]
         self.endpoint = f"tcp://127.0.0.1:{self._port}"
 
     async def close(self) -> None:
         """Stop listening and close all connections."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         if self._server is not None:
-            self._server.close()
+            await close_server(self._server)
             await self._server.wait_closed()
             self._server = None
         connections = list(self._connections)
@@ -116,6 +132,8 @@ class Proxy:
         self.fault, self._secs = fault, secs
         if fault is Fault.REFUSE:
             await self.close()
+            if self._listen_path is None:
+                self._kept = _bound(self._port)
         elif self._server is None:
             await self.start()
         if fault is Fault.HANG:
@@ -153,6 +171,7 @@ class Proxy:
         finally:
             for way in ways:
                 way.cancel()
+            upstream_writer.close()  # at once: this may be cancelled while it waits
             await asyncio.gather(*ways, return_exceptions=True)
             await _closed(upstream_writer)
 

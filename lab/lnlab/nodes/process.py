@@ -5,10 +5,12 @@ are those that worked in practice on elementsd 23.3 and Core Lightning 26.06; th
 called ``liquid-regtest``, because lightningd knows no other Liquid regtest.
 """
 
+import itertools
+import os
 import secrets
 import shutil
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +31,22 @@ PROGRAMS = ("elementsd", "elements-cli", "electrs", "lightningd")
 
 RPC_USER = "lnlab"
 START_TIMEOUT_SECS = 60.0
+MOST_TRIES = 200
+
+
+FIRST_PORT, LAST_PORT = 10_000, 32_000
+"""Ports to choose from: below those that Linux gives to whoever does not mind (32768 and up), for
+between the choice here and the program that listens nobody else may get it by chance."""
+
+
+def _candidates() -> Iterator[int]:
+    """Each port in turn, in every process from another one on, so that two do not meet."""
+    span = LAST_PORT - FIRST_PORT
+    first = os.getpid() * 7_919
+    return (FIRST_PORT + (first + n) % span for n in itertools.count())
+
+
+_next_ports = _candidates()
 
 
 class MissingProgramError(Exception):
@@ -68,10 +86,15 @@ def _free_port(held: ExitStack, preferred: int) -> int:
     one = held.enter_context(socket.socket())
     # Like servers do: the last connections of an earlier one are no reason for another port.
     one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        one.bind(("127.0.0.1", preferred))
-    except OSError:
-        one.bind(("127.0.0.1", 0))
+    tries = itertools.islice(_next_ports, MOST_TRIES)
+    for port in itertools.chain([preferred] if preferred else [], tries, [0]):
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            if not port:
+                raise
+        else:
+            break
     return int(one.getsockname()[1])
 
 
