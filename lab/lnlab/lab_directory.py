@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from lnlab.nodes import record
@@ -32,13 +33,21 @@ def absolute(directory: Path | str) -> Path:
     return Path(directory).resolve()
 
 
+_starting: ContextVar[frozenset[Path]] = ContextVar("starting", default=frozenset())
+"""What this task holds: a lab is started within the start of a lab with its seller."""
+
+
 @contextmanager
 def starting(directory: Path) -> Iterator[None]:
     """Make ``directory`` and keep others from starting a lab in it as long as the context lasts.
 
     Raises LabDirectoryError when another does so now, or when the path is too long for the
-    Lightning nodes' sockets. The lock is on the directory itself and ends with the process.
+    Lightning nodes' sockets. The lock is on the directory itself and ends with the process; who
+    holds it may take it again.
     """
+    if directory in _starting.get():
+        yield
+        return
     longest = directory / "seller" / "lightning-rpc"
     if (length := len(os.fsencode(longest))) > SOCKET_PATH_LIMIT_BYTES:
         raise LabDirectoryError(
@@ -55,7 +64,11 @@ def starting(directory: Path) -> Iterator[None]:
                 f"another command starts a lab in {directory} right now: wait for it, or choose "
                 "another directory"
             ) from None
-        yield
+        held = _starting.set(_starting.get() | {directory})
+        try:
+            yield
+        finally:
+            _starting.reset(held)
     finally:
         os.close(lock)
 

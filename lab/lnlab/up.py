@@ -17,6 +17,7 @@ from lnlab.buyer import Buyer
 from lnlab.commands import as_lines, endpoint_rows, endpoints, show
 from lnlab.daemon import NAME, TICKER, SellerDaemon
 from lnlab.lab import Kind, Lab, LabDirectoryError, absolute, end_lab
+from lnlab.lab_directory import starting
 from lnlab.nodes import compose, record
 from lnlab.nodes.children import NodeDiedError
 from lnlab.nodes.record import NoLabError, write_json
@@ -108,37 +109,38 @@ async def bring_up(
 
     Raises LabDirectoryError when a lab with other nodes runs there.
     """
-    running = None if fresh else await _attached(path, kind)
-    if running is not None:
-        daemon = await _seller(running, options) if options.with_seller else None
-        return running, daemon
-    resume = not fresh and record.stopped_kind(path) == kind
-    verb = "going on with" if resume else "starting"
+    with starting(path):
+        running = None if fresh else await _attached(path, kind)
+        if running is not None:
+            daemon = await _seller(running, options) if options.with_seller else None
+            return running, daemon
+        resume = not fresh and record.stopped_kind(path) == kind
+        verb = "going on with" if resume else "starting"
 
-    def tell(line: str) -> None:
-        console.print(line, style="dim", markup=False)
+        def tell(line: str) -> None:
+            console.print(line, style="dim", markup=False)
 
-    with console.status(f"{verb} {kind} nodes in {path} …") as progress:
-        lab = await Lab.start(
-            path,
-            kind=kind,
-            block_every_secs=options.block_every_secs,
-            proxies=options.proxies,
-            resume=resume,
-            tell=tell,
-        )
-        try:
-            daemon = None
-            if options.with_seller:
-                progress.update("starting the seller daemon with an inventory …")
-                daemon = await _seller(lab, options)
-                tell(f"{NAME}: ready ({daemon.where})")
-            write_json(path / OPTIONS_FILE, asdict(options))
-        except BaseException:
-            await lab.close()
-            end_lab(path, can_go_on=resume)
-            raise
-    return lab, daemon
+        with console.status(f"{verb} {kind} nodes in {path} …") as progress:
+            lab = await Lab.start(
+                path,
+                kind=kind,
+                block_every_secs=options.block_every_secs,
+                proxies=options.proxies,
+                resume=resume,
+                tell=tell,
+            )
+            try:
+                daemon = None
+                if options.with_seller:
+                    progress.update("starting the seller daemon with an inventory …")
+                    daemon = await _seller(lab, options)
+                    tell(f"{NAME}: ready ({daemon.where})")
+                write_json(path / OPTIONS_FILE, asdict(options))
+            except BaseException:
+                await lab.close()
+                end_lab(path, can_go_on=resume)
+                raise
+        return lab, daemon
 
 
 async def _attached(path: Path, kind: Kind) -> Lab | None:

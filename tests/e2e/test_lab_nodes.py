@@ -209,6 +209,22 @@ async def test_two_cannot_start_in_one_directory(lab_directory: Path) -> None:
     await lab.stop()
 
 
+async def test_up_twice_at_once_gives_one_lab(lab_directory: Path) -> None:
+    """With one seller; the second `lnlab up` says that another is at it, and harms nothing."""
+    up = (sys.executable, "-m", "lnlab", "up", "--dir", str(lab_directory))
+    both = [
+        await asyncio.create_subprocess_exec(*up, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    told = [(await one.communicate())[1].decode() for one in both]
+    codes = [one.returncode for one in both]
+    assert sorted(code == 0 for code in codes) == [False, True], told
+    [refusal] = [text for text, code in zip(told, codes, strict=True) if code != 0]
+    assert "another command starts a lab" in " ".join(refusal.split()), refusal
+    status = answer("status", "--dir", str(lab_directory))
+    assert status["ok"] is True
+
+
 async def test_long_directory_is_refused_clearly(lab_directory: Path) -> None:
     """A path too long for unix sockets is refused before anything is made."""
     directory = lab_directory / ("x" * 90)
