@@ -9,9 +9,11 @@ from textual.widgets import Static
 
 from lnliquid.swap import State
 from lnliquid.top.app import Closable, Top
+from lnliquid.top.feed import Away, Feed
 from lnliquid.top.panels import rounded
 from lnliquid.top.swaps import SwapsTable
 
+from .builders import uuid_of
 from .operator_world import OperatorWorld, until
 
 SIZES = [(80, 24), (120, 40)]
@@ -117,6 +119,15 @@ async def test_the_order_goes_round(world: OperatorWorld) -> None:
         await pilot.press("s", "s", "s")
         await until(lambda: len(rows(app)) == 5, "the new swap is shown")
         assert [int(row[-2:]) for row in rows(app)] == [4, 3, 2, 1, 0]
+
+
+async def test_a_look_after_hanging_up_is_no_fault(world: OperatorWorld) -> None:
+    """The view was quit while it looked."""
+    feed = Feed(world.address)
+    await feed.close()
+    for look in (feed.snapshot(), feed.inspect(uuid_of(1))):
+        with pytest.raises(Away, match="closed"):
+            await look
 
 
 async def test_a_swap_is_found_by_a_part_of_its_id(world: OperatorWorld) -> None:

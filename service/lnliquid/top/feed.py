@@ -67,6 +67,8 @@ class Feed:
             )
         except grpc.aio.AioRpcError as error:
             raise self._away(error) from None
+        except grpc.aio.UsageError:  # hung up between the two calls, or before them
+            raise Away("the view is closed") from None
         return Snapshot(status, tuple(reply.swaps))
 
     async def inspect(self, swap_id: str) -> pb.InspectSwapResponse:
@@ -77,6 +79,8 @@ class Feed:
             )
         except grpc.aio.AioRpcError as error:
             raise self._away(error) from None
+        except grpc.aio.UsageError:
+            raise Away("the view is closed") from None
 
     def _away(self, error: grpc.aio.AioRpcError) -> Away:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
