@@ -1,5 +1,6 @@
 """Buying up to the payment, and dying on the way: real chain, real gRPC, whatever goes wrong."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from lnliquid.buyer.errors import (
     SwapBusy,
     VerdictNotClean,
 )
+from lnliquid.buyer.work import Progress
 from lnliquid.errors import BackendUnavailable
 from lnliquid.liquid import tx
 from lnliquid.liquid.htlc import p2wpkh_script
@@ -147,6 +149,29 @@ async def test_short_outages_do_not_add_up(world: World) -> None:
         world.seller.funded_after_reads = 15
         world.seller.refusals = [None, *[(grpc.StatusCode.UNAVAILABLE, "busy"), None] * 20]
         assert (await buyer.buy(world.order(), offer=offer)).claimed
+
+
+async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: World) -> None:
+    """`trying_for` ends an order at once; a claim is tried for the half minute of the default."""
+    world.settings = world.settings.trying_for(0)
+    assert world.settings.trying_for(100).outage_secs == 100
+    world.seller.refusals = [(grpc.StatusCode.UNAVAILABLE, "busy")]
+    with pytest.raises(SellerUnavailable):
+        await purchase(world)
+
+    def outage(progress: Progress) -> None:
+        """Of the Electrum server, from the payment on, until somebody waits for it to end."""
+        if progress.step == "paid":
+            world.view.fails = world.outage()
+        elif progress.step == "wait":
+            asyncio.get_running_loop().call_later(0.05, end)
+
+    def end() -> None:
+        world.view.fails = None
+
+    world.on_progress = outage
+    assert (await purchase(world)).claimed
+    assert "wait" in [progress.step for progress in world.progress]
 
 
 async def test_key_indexes_differ_after_a_crash(world: World) -> None:

@@ -13,6 +13,7 @@ from lnliquid.buyer.facts import Verdict
 from lnliquid.buyer.journal import Journal, Order, Record, Step
 from lnliquid.buyer.options import (
     DEFAULT_DIR,
+    OUTAGE_SECS,
     AssetOption,
     DirOption,
     ElectrumOption,
@@ -121,7 +122,7 @@ def buy(
     pay_wait_secs: Annotated[
         int, option("pay-wait-secs", "How long your node looks for a route, s.", min=1)
     ] = BuyerSettings.pay_wait_secs,
-    outage_secs: OutageOption = BuyerSettings.outage_secs,
+    outage_secs: OutageOption = OUTAGE_SECS,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -155,8 +156,7 @@ def buy(
             electrum_url=electrum,
             lightning_rpc=lightning_rpc.expanduser(),
             pay_wait_secs=pay_wait_secs,
-            outage_secs=outage_secs,
-        )
+        ).trying_for(outage_secs)
         journal = Journal(settings.directory)
         found = journal.find(name)
         stored = found.order if found else None
@@ -226,7 +226,7 @@ def resume(
     seller: Annotated[
         str, option("seller", "The seller's address, if it is not the stored one any more.")
     ] = "",
-    outage_secs: OutageOption = BuyerSettings.outage_secs,
+    outage_secs: OutageOption = OUTAGE_SECS,
     directory: DirOption = DEFAULT_DIR,
     as_json: JsonOption = False,
 ) -> None:
@@ -246,8 +246,7 @@ def resume(
                 seller=seller or record.seller,
                 electrum_url=electrum,
                 lightning_rpc=lightning_rpc.expanduser(),
-                outage_secs=outage_secs,
-            )
+            ).trying_for(outage_secs)
 
         settings = [settings_for(record) for record in records]
 

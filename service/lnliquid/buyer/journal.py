@@ -56,6 +56,11 @@ class Step(Enum):
         """True when there is nothing left for the program to do."""
         return self in (Step.DONE, Step.REFUSED, Step.DECLINED, Step.LOST)
 
+    @property
+    def may_be_paid(self) -> bool:
+        """True when money may be on its way or gone, and the asset not in the wallet yet."""
+        return self in (Step.PAYING, Step.PAID, Step.CLAIMING)
+
 
 @dataclass(frozen=True, slots=True)
 class Order:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from lnliquid.buyer.settings import BuyerSettings
+
 DEFAULT_DIR = Path("~/.lnliquid-buyer")
 _ENV = "LNLIQUID_BUYER_"
 
@@ -36,11 +38,12 @@ DirOption = Annotated[
 ]
 AssetOption = Annotated[str, option("asset", "Asset id, 64 hex digits.", callback=asset_id)]
 OutageOption = Annotated[
-    float,
+    int,
     option(
         "outage-secs",
-        "Give up, to be resumed, when the seller or a backend is away for so long, s.",
+        "Give up, to be resumed, when seller or backend is away for so long, s; paid: 30 or more.",
         min=1,
     ),
 ]
+OUTAGE_SECS = int(BuyerSettings.outage_secs)
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]

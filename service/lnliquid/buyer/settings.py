@@ -1,7 +1,8 @@
-"""Knobs of a buyer. The command line has options for some, and `LNLIQUID_BUYER_<NAME>` for each."""
+"""Knobs of a buyer. The command line has options and environment variables for some of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from lnliquid.errors import SettingsError
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, REGTEST, Network
@@ -33,6 +34,8 @@ class BuyerSettings:
     """Pause between two looks at chain, seller or payment."""
     outage_secs: float = 30
     """Give up (to be resumed) when a backend or the seller cannot be reached for this long."""
+    unpaid_outage_secs: float | None = None
+    """The same while nothing is paid, where giving up costs nothing. None: `outage_secs`."""
     wait_secs: float = 3_600
     """Give up (to be resumed) when blocks or a held payment take longer than this."""
     call_secs: float = 10
@@ -54,3 +57,11 @@ class BuyerSettings:
         if self.lightning_block_secs is not None:
             return self.lightning_block_secs
         return self.liquid_block_secs if self.chain is REGTEST else 600
+
+    def trying_for(self, outage_secs: float) -> Self:
+        """The same with this patience in an outage, but for no less than the default once paid.
+
+        Giving up costs nothing before, and may cost the asset afterwards.
+        """
+        paid = max(outage_secs, type(self).outage_secs)
+        return replace(self, unpaid_outage_secs=outage_secs, outage_secs=paid)

@@ -75,8 +75,8 @@ class Work:
     async def until(self, what: str, probe: Callable[[], Awaitable[Found | None]]) -> Found:
         """Repeat `probe` until it finds something. `what` completes "still waiting for …".
 
-        A backend or seller that is away is asked again for `outage_secs`, then its error is raised;
-        after `wait_secs` in all `Unfinished` is.
+        A backend or seller that is away is asked again for `outage_secs`, or `unpaid_outage_secs`
+        while nothing is paid, then its error is raised; after `wait_secs` in all `Unfinished` is.
         """
         loop = asyncio.get_running_loop()
         ends = loop.time() + self.settings.wait_secs
@@ -86,7 +86,7 @@ class Work:
                 found = await probe()
             except (SellerUnavailable, BackendUnavailable, BackendTimeout) as error:
                 if outage_ends is None:
-                    outage_ends = loop.time() + self.settings.outage_secs
+                    outage_ends = loop.time() + self._outage_secs()
                     self.say("wait", f"{error}; trying again")
                 if loop.time() >= outage_ends:
                     raise
@@ -97,3 +97,9 @@ class Work:
             if loop.time() >= ends:
                 raise Unfinished(self.request_id, f"still waiting for {what}")
             await asyncio.sleep(self.settings.poll_secs)
+
+    def _outage_secs(self) -> float:
+        unpaid = self.settings.unpaid_outage_secs
+        if unpaid is None or self.record.step.may_be_paid:
+            return self.settings.outage_secs
+        return unpaid
