@@ -174,6 +174,15 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Path) -> 
     assert path.read_bytes() == before
 
 
+def test_a_database_with_two_revisions_is_refused(path: Path) -> None:
+    """Somebody merged two by hand; which tables are in it cannot be said."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.commit()
+    with pytest.raises(SettingsError, match="0001, 9999"):
+        Database(path, StillClock())
+
+
 def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     """A mistyped path must not cost the operator a file."""
     path = tmp_path / "notes.txt"

@@ -278,10 +278,9 @@ def _current_revision(connection: Connection) -> str | None:
     noted = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
     if connection.exec_driver_sql(noted).first() is None:
         return None
-    revision: str | None = connection.exec_driver_sql(
-        "SELECT version_num FROM alembic_version"
-    ).scalar()
-    return revision
+    revisions = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars()
+    # More than one is no work of ours; together they are none that is known.
+    return ", ".join(sorted(revisions)) or None
 
 
 def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
