@@ -39,7 +39,8 @@ COMMANDS = {
 
 GARBAGE_THRESHOLD = 100_000
 """Objects made until Python looks for cycles that are garbage. By its default of 700 it does so a
-hundred times while modules are loaded, which finds none and is a sixth of the daemon's start."""
+hundred times while modules are loaded, which finds none and is a sixth of the daemon's start.
+`serve` sets the default again when all is loaded."""
 
 
 def command_line(name: str | None = None) -> typer.Typer:

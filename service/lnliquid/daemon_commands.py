@@ -1,6 +1,7 @@
 """The operator's commands around the daemon's start: `serve`, `init`, `address`."""
 
 import asyncio
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,9 @@ from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemoni
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
 from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings
+
+PYTHONS_THRESHOLDS = (700, 10, 10)
+"""When CPython 3.11 looks for garbage, by default."""
 
 
 def register(cli: typer.Typer) -> None:
@@ -42,6 +46,10 @@ def serve(config: ConfigOption = None) -> None:
         # The whole daemon is three times as much to load as the other commands here are.
         from lnliquid import app
 
+        # What is loaded stays. From here on garbage is looked for as often as Python does by
+        # itself: a daemon runs for months.
+        gc.freeze()
+        gc.set_threshold(*PYTHONS_THRESHOLDS)
         raise typer.Exit(asyncio.run(app.serve(settings)))
 
 
