@@ -51,8 +51,9 @@ def reader() -> Iterator[Reader]:
         reader = Reader(Path(directory) / "home", Path(directory) / "lab")
         reader.directory.mkdir()
         yield reader
-        if reader.lab.exists():
-            end_lab(reader.lab)
+        for lab in (reader.lab, reader.directory / ".lab"):
+            if lab.exists():
+                end_lab(lab)
 
 
 def gives_up(reader: Reader, line: str) -> None:

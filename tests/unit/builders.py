@@ -78,6 +78,7 @@ def migrated(path: Path) -> Path:
 
     They run once a process: they take ten times what opening takes, and hundreds of tests open one.
     """
+    assert not path.exists(), "a restart opens what is there"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_empty_database())
     return path
