@@ -171,10 +171,20 @@ async def test_block_timer(lab_directory: Path) -> None:
     assert not any(map(is_alive, processes))
 
 
-async def test_start_that_is_cancelled_leaves_nothing(lab_directory: Path) -> None:
+async def test_start_that_is_cancelled_leaves_nothing(
+    lab_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Cancelling a start, as Ctrl-C does, ends what had been started."""
+    up = asyncio.Event()
+
+    async def wait_for_ever(_: Lab) -> None:
+        up.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Lab, "wait_until_caught_up", wait_for_ever)
     start = asyncio.create_task(Lab.start(lab_directory))
-    await wait_for((lab_directory / "nodes.json").exists, message="nodes are up")
+    async with asyncio.timeout(20):
+        await up.wait()
     processes = running_processes(lab_directory)
     assert processes
     start.cancel()
