@@ -67,9 +67,8 @@ class Reader:
             self.kept.append(mine)
         environment = dict(os.environ) | {
             "HOME": str(self.directory),
-            "LNLAB_DIR": str(
-                self.directory / ".lab"
-            ),  # `just` runs in the checkout, which is all's
+            # `just` runs in the checkout, where another test may have a lab at the same time.
+            "LNLAB_DIR": str(self.directory / ".lab"),
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         }
         keyboard, terminal = pty.openpty()

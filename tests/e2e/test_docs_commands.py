@@ -172,12 +172,9 @@ class Served:
 
     def start(self, line: str) -> None:
         """Start it and wait until it takes new swaps."""
+        served = f"exec {self._reader.here(line)} 2>serve.log"
         self._process = subprocess.Popen(
-            [
-                "bash",
-                "-c",
-                "\n".join([*self._reader.kept, f"exec {self._reader.here(line)} 2>serve.log"]),
-            ],
+            ["bash", "-c", "\n".join([*self._reader.kept, served])],
             cwd=self._reader.directory,
         )
         ready = line.replace("serve", "health", 1) + " --ready"
