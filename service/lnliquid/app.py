@@ -30,6 +30,7 @@ from lnliquid.seller.meters import Meters
 from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
@@ -131,12 +132,23 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     inventory = Inventory(database, chain, keys)
     rescue = RescueJournal(settings.rescue_journal_path)
     await older_copy.check(database, rescue, keys, settings)
-    funder = Funder(database, chain, inventory, rescue, keys, settings, notices, meters)
-    refunds = Refunds(database, chain, inventory, keys, settings)
-    bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)
+    outbox = Outbox(database, chain)
+    funder = Funder(database, chain, inventory, outbox, rescue, keys, settings, notices, meters)
+    refunds = Refunds(database, chain, inventory, outbox, keys, settings)
+    bumper = Bumper(database, chain, inventory, outbox, rescue, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, clock)
     watcher = Watcher(
-        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices, rescue
+        database,
+        chain,
+        invoices,
+        inventory,
+        outbox,
+        refunds,
+        funder,
+        bumper,
+        settings,
+        notices,
+        rescue,
     )
     readiness = Readiness(database, chain, lightning, inventory, settings, rescue)
     seller = Seller(database, readiness, funder, keys, settings, notices, meters)

@@ -27,6 +27,7 @@ from lnliquid.seller.rescue_lines import JournalFacts, JournalMismatch, read_jou
 from lnliquid.seller.rescue_reading import RescuePicture, read_rescue
 from lnliquid.settings import Settings, load_settings
 from lnliquid.store import rebuild
+from lnliquid.store import swaps as swap_store
 from lnliquid.store.process import MachineClock, only_process, opened
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.survey import StoreFacts, survey
@@ -165,7 +166,7 @@ def apply(session: Transaction, plan: RescuePlan, picture: RescuePicture) -> Non
         rebuild.put_own_tx(session, own, picture.tip.height)
     for swap in plan.swaps:
         rebuild.put_swap(session, swap)
-    rebuild.let_go_displaced(session)
+    swap_store.let_go(session)
     rebuild.put_coins(session, picture.coins.items())
     for name, least in plan.cursors.items():
         rebuild.raise_cursor(session, name, least)

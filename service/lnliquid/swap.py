@@ -168,7 +168,10 @@ class Swap:
     spend_txid: str | None = None
     """Transaction that spends the asset output, as last seen."""
     paid_unclaimed: bool = False
-    """Paid, or perhaps paid (`LOST`), not claimed, past the lock height: needs the operator."""
+    """Paid, or perhaps paid (`LOST`), and not claimed: needs the operator.
+
+    That is past its lock height, or when its funding was abandoned.
+    """
     finished: bool = False
     """Every output's spend is buried (money rule 6): watching has ended."""
     forced_refund_reason: str | None = None

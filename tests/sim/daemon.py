@@ -17,6 +17,7 @@ from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
 from lnliquid.seller.watcher import Watcher
@@ -118,12 +119,13 @@ class Daemon:
         self._sides = sides
         self.inventory = Inventory(self.database, self.chain, keys)
         rescue = RescueJournal(settings.rescue_journal_path)
+        outbox = Outbox(self.database, self.chain)
         self.funder = Funder(
-            self.database, self.chain, self.inventory, rescue, keys, settings, self.notices
+            self.database, self.chain, self.inventory, outbox, rescue, keys, settings, self.notices
         )
-        refunds = Refunds(self.database, self.chain, self.inventory, keys, settings)
+        refunds = Refunds(self.database, self.chain, self.inventory, outbox, keys, settings)
         bumper = Bumper(
-            self.database, self.chain, self.inventory, rescue, keys, settings, self.notices
+            self.database, self.chain, self.inventory, outbox, rescue, keys, settings, self.notices
         )
         self.invoices = Invoices(self.database, self.lightning, keys, settings, sides.clock)
         self.watcher = Watcher(
@@ -131,6 +133,7 @@ class Daemon:
             self.chain,
             self.invoices,
             self.inventory,
+            outbox,
             refunds,
             self.funder,
             bumper,

@@ -3,7 +3,7 @@
 import sqlite3
 
 from lnliquid.seller.reconcile import MIN_INVOICE_SECS
-from lnliquid.store.tables import Purpose, TxState
+from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
 from lnliquid.swap import InvoiceMark, State
 from lnliquid.terms import invoice_lifetime_secs
 
@@ -83,7 +83,7 @@ class Truth:
 
     def _coins_are_true(self) -> None:
         """The stored unspent coins are those that the chain shows (rule 7 from the store)."""
-        given_up = (int(TxState.SIGNED), int(TxState.CONFIRMED))
+        given_up = tuple(map(int, LIVING))
         own = {r["txid"]: r["state"] in given_up for r in self._rules.ask("SELECT * FROM own_tx")}
         stored = {
             (r["txid"], r["vout"]): (r["asset_id"], r["value"])
@@ -127,7 +127,7 @@ class Truth:
                     f"lock height {row['refund_lock_height']}, {self._rules.confirmations(row)}"
                 )
         for own in self._rules.ask("SELECT * FROM own_tx ORDER BY rowid"):
-            if own["state"] == TxState.SIGNED or self._ground.confirmations(own["txid"]) < 3:
+            if own["state"] in PENDING or self._ground.confirmations(own["txid"]) < 3:
                 spends = [f"{i.outpoint[0][:8]}:{i.outpoint[1]}" for i in parsed(own["raw"]).inputs]
                 lines.append(
                     f"{Purpose(own['purpose']).name} {own['txid'][:8]}, "

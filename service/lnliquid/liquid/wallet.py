@@ -84,7 +84,8 @@ class FundingPlanner:
     """Plans one funding transaction from the coins and the unconfirmed chains of this moment.
 
     Outputs: the pair (asset, subsidy) of each swap in order, asset change, L-BTC change, fee.
-    `change_indexes` are two fresh indexes of the change branch.
+    `change_indexes` are two fresh indexes of the change branch; `later` are coins that may not be
+    spent yet, and are worth waiting for.
     """
 
     def __init__(
@@ -96,8 +97,10 @@ class FundingPlanner:
         refund_lock_height: int,
         change_indexes: Sequence[int],
         rate_sats_per_kvb: int,
+        later: Sequence[Coin] = (),
     ) -> None:
         self._coins = coins
+        self._in_time = [*coins, *later]
         self._chains = chains
         self._keys = keys
         self._policy_asset = keys.network.policy_asset
@@ -129,18 +132,20 @@ class FundingPlanner:
 
     def _why_not(self, swap: Swap) -> Exception:
         for asset, wanted in ((swap.asset_id, swap.asset_amount), (self._policy_asset, 0)):
-            held = sum(c.value for c in self._coins if c.asset_id == asset)
+            held = sum(c.value for c in self._in_time if c.asset_id == asset)
             least = wanted or swap.subsidy_sats + fee_sats(_LEAST_FUNDING_VSIZE, self._rate)
             if held < least:
                 return NotEnoughCoins(asset, least, held)
         if not self._could_fund(swap):
-            held = sum(c.value for c in self._coins if c.asset_id == swap.asset_id)
+            held = sum(c.value for c in self._in_time if c.asset_id == swap.asset_id)
             return NotEnoughCoins(
                 swap.asset_id,
                 swap.asset_amount,
                 held,
                 ", but no single transaction can pay for the swap from them and the L-BTC",
             )
+        if self._in_time != self._coins:
+            return MustWait("coins are not buried yet, or in transactions that no node has taken")
         return MustWait("the coins are in chains of unconfirmed transactions that are full")
 
     def _could_fund(self, swap: Swap) -> bool:
@@ -150,7 +155,7 @@ class FundingPlanner:
         short by a few sat. To wait for blocks would be to wait for ever then.
         """
         planner = FundingPlanner(
-            [replace(c, height=c.height or 0) for c in self._coins],
+            [replace(c, height=c.height or 0) for c in self._in_time],
             Chains(),
             keys=self._keys,
             refund_lock_height=self._refund_lock_height,
@@ -204,7 +209,10 @@ class FundingPlanner:
         while True:
             # The fee depends on the inputs, and the inputs on the fee: it only ever grows here.
             lbtc = [c for c in usable if c.asset_id == self._policy_asset]
-            lbtc_coins = select_coins(lbtc, subsidies + fee)
+            # With change, if that can be had: it is what pays when the fee must be raised.
+            lbtc_coins = select_coins(lbtc, subsidies + fee + tx.DUST_SATS) or select_coins(
+                lbtc, subsidies + fee
+            )
             if lbtc_coins is None:
                 return None
             inputs = (*asset_coins, *lbtc_coins)
@@ -293,6 +301,8 @@ class RefundPlan:
     signed: tx.Signed
     payouts: tuple[Coin, ...]
     topped_up: tuple[Coin, ...]
+    indexes: tuple[int, int]
+    """First of the change indexes that are spoken for, and how many."""
 
 
 def plan_refund(
@@ -352,4 +362,4 @@ def plan_refund(
         Coin(Outpoint(signed.txid, n), asset, value, CHANGE, index, None)
         for n, (index, asset, value) in enumerate(pays)
     )
-    return RefundPlan(signed, coins, tuple(topped_up))
+    return RefundPlan(signed, coins, tuple(topped_up), (change_indexes[0], len(change_indexes)))

@@ -17,7 +17,7 @@ from lnliquid.seller.books import AssetReport, StoreBooks
 from lnliquid.seller.money import ChainPicture, Money
 from lnliquid.seller.observe import output_script
 from lnliquid.store.survey import StoreFacts
-from lnliquid.store.tables import Purpose
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import Outpoint, State, Swap, Tip
 
 
@@ -138,6 +138,8 @@ def _swaps(
 def _funding(swap: Swap, money: Money, policy_asset: str) -> Iterator[Difference]:
     txid = swap.funding_txid or ""
     own = money.stored.get(txid)
+    if own is not None and own.state is TxState.ABANDONED and swap.state is State.CREATED:
+        return  # it was paid or can be: nothing is locked, and nothing may be locked again
     if own is None or own.purpose is not Purpose.FUNDING or not own.is_living:
         what = "not stored" if own is None else f"{own.purpose.name}, {own.state.name}"
         yield Difference("funding", f"swap {swap.swap_id} is funded by {txid}: {what}")

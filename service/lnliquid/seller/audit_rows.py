@@ -95,9 +95,13 @@ def bindings(store: StoreFacts, money: Money) -> Iterator[Difference]:
         if own is None or not own.is_living:
             what = "not stored" if own is None else own.state.name
             yield Difference("binding", f"{len(owned[txid])} outputs are bound to {txid}: {what}")
+    families: dict[str, set[Outpoint]] = defaultdict(set)
+    for own in store.own_txs:
+        families[own.family] |= {i.outpoint for i in money.parsed[own.txid].inputs}
     for own in store.own_txs:
         inputs = {i.outpoint for i in money.parsed[own.txid].inputs}
-        if own.is_living and inputs != owned[own.txid]:
+        # What an older version spends stays bound too: that one may confirm after all.
+        if own.is_living and not inputs <= owned[own.txid] <= families[own.family]:
             odd = ", ".join(str(o) for o in sorted(inputs ^ owned[own.txid], key=str))
             yield Difference(
                 "binding", f"inputs of {own.txid} and what is bound to it differ: {odd}"
@@ -125,6 +129,6 @@ def _wrong_state(own: OwnTx, money: Money) -> str | None:
         if seen is None:
             return "the chain does not have it"
         return None if seen.height == own.height else f"{own.height} is stored, {seen.height} is so"
-    if seen is None or (own.state is TxState.SIGNED and seen.height is None):
+    if seen is None or (own.is_living and seen.height is None):
         return None
     return "the mempool has it" if seen.height is None else f"it is in block {seen.height}"

@@ -1,50 +1,62 @@
-"""Fee bumping: a transaction of ours that stays unconfirmed is replaced by one that pays more.
+"""Fee bumping: a package of ours that stays unconfirmed is replaced by one that pays more.
 
-The replacement (BIP125) spends the same inputs and makes the same outputs, but for the L-BTC that
-returns to the wallet, which pays. Should the older one confirm after all, the swaps are pointed
-back to it: both lock the same outputs under the same scripts.
+A package is a transaction with all of ours that build on it. Its root is replaced (BIP125) by one
+that spends the same inputs and makes the same outputs, but for the L-BTC that returns to the
+wallet, which pays. What was built on it is signed again on the new outputs: an older version of a
+child needs an older version of its parent, so of each family one version at most can confirm.
 """
 
+import asyncio
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 import structlog
 
 from lnliquid.errors import BackendError
-from lnliquid.liquid import tx
-from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller import journal
+from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
-from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import witness_script
+from lnliquid.seller.outbox import Outbox
+from lnliquid.seller.package import Graph, Member
+from lnliquid.seller.refund_gate import RefundGate
+from lnliquid.seller.replacement import (
+    INCREMENT_SATS_PER_KVB,
+    CannotPay,
+    Material,
+    Replacement,
+    sign_again,
+)
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.coins import CoinsGone
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.store.tables import OwnTxRow, Purpose
-from lnliquid.swap import Coin, Outpoint, Swap, Tip
-from lnliquid.terms import fee_sats
+from lnliquid.store.tables import Purpose, TxState
+from lnliquid.swap import Coin, InvoiceMark, Outpoint, State, Swap, Tip
 
 log = structlog.get_logger()
 
 RATE_FACTOR = 1.5
-INCREMENT_SATS_PER_KVB = 100
-"""A replacement pays for its own relay on top of what the older one paid (BIP125 rule 4)."""
+MAX_RAISES = 8
+"""Times that a root which the node refuses for its fee is raised at once."""
 
 
 class Bumper:
-    """Replaces fundings and refunds that wait too long for a block."""
+    """Replaces fundings, lanes and refunds that wait too long for a block."""
 
     def __init__(
         self,
         database: Database,
         chain: Chain,
         inventory: Inventory,
+        outbox: Outbox,
         rescue: RescueJournal,
         keys: Keychain,
         settings: Settings,
@@ -53,146 +65,242 @@ class Bumper:
         self._database = database
         self._chain = chain
         self._inventory = inventory
+        self._outbox = outbox
         self._rescue = rescue
         self._keys = keys
         self._settings = settings
         self._notices = notices
 
-    async def bump_stuck(self, tip: Tip, unconfirmed: AbstractSet[str]) -> None:
-        """Replace every transaction that is stuck, nothing is built on, and can pay more.
+    async def bump_stuck(self, tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate) -> None:
+        """Raise the packages of all that is stuck, or that a node refused for its fee.
 
         `unconfirmed` are those that were found in no block under this tip. What could not be read
         may be in one, whatever is stored of it, and its replacement would never come to be.
         """
         limit = tip.height - self._settings.bump_after_blocks
+        known = set(unconfirmed)
+        for _ in range(MAX_RAISES):
+            underpaid, self._outbox.underpaid = self._outbox.underpaid, set()
+            async with self._inventory.spending:
+                graph = await self._graph()
+                stuck = [
+                    m.txid
+                    for m in graph.members.values()
+                    if m.txid in known and (m.signed_height <= limit or m.txid in underpaid)
+                ]
+                for root in graph.roots(stuck):
+                    known |= await self._raise(graph, root, tip, known, gate)
+            if not self._outbox.underpaid & known:
+                return
 
-        def look(session: Transaction) -> list[OwnTxRow]:
-            chains = Chains(coin_store.pending_own_txs(session))
-            return [
-                row
-                for row in own_tx_store.stuck(session, limit)
-                if row.txid in unconfirmed and not chains.has_child(row.txid)
+    async def _graph(self) -> Graph:
+        def look(session: Transaction) -> tuple[list[Member], dict[str, str]]:
+            members = [
+                Member(
+                    row.txid,
+                    Purpose(row.purpose),
+                    TxState(row.state),
+                    row.raw,
+                    row.fee_sats,
+                    row.vsize,
+                    row.signed_height,
+                )
+                for row in own_tx_store.pending(session)
             ]
+            above = {i.outpoint.txid for m in members for i in m.parsed.inputs}
+            return members, own_tx_store.standing_for(session, above)
 
-        for row in await self._database.read(look):
-            rate = await self._next_rate(row)
-            if rate is not None:
-                async with self._inventory.spending:
-                    await self._replace(row, rate, tip)
+        return Graph(*await self._database.read(look))
 
-    async def _next_rate(self, row: OwnTxRow) -> int | None:
-        paid = -(-row.fee_sats * 1000 // row.vsize)
-        least = paid + INCREMENT_SATS_PER_KVB
+    async def _raise(
+        self,
+        graph: Graph,
+        root: Member,
+        tip: Tip,
+        unconfirmed: AbstractSet[str],
+        gate: RefundGate,
+    ) -> set[str]:
+        """Replace the package of `root`, or what of it can be. Returns the new versions' txids."""
+        try:
+            versions = await self._replace(graph, root, tip, unconfirmed, gate)
+        except CannotPay as error:
+            log.warning("fee cannot be raised", txid=root.txid, reason=str(error))
+            raised: set[str] = set()
+            for child in graph.children(root.txid):  # it pays for its parent too
+                raised |= await self._raise(graph, child, tip, unconfirmed, gate)
+            return raised
+        except (BackendError, TipMoved, CoinsGone, JournalFailure) as error:
+            log.info("fee bump is delayed", txid=root.txid, reason=str(error))
+            return set()
+        for version in versions:
+            await self._outbox.first_send(version.signed.txid, version.signed.raw)
+        return {version.signed.txid for version in versions}
+
+    async def _replace(
+        self,
+        graph: Graph,
+        root: Member,
+        tip: Tip,
+        unconfirmed: AbstractSet[str],
+        gate: RefundGate,
+    ) -> list[Replacement]:
+        package = graph.package(root.txid)
+        await self._require_replaceable(package, tip, unconfirmed, gate)
+        cap = self._settings.fee_cap_sats_per_kvb
+        least = root.rate + INCREMENT_SATS_PER_KVB
+        if least > cap:
+            raise CannotPay(f"it pays {root.rate} sat/kvB, the fee cap")
         estimate = await fee_rate(self._chain, self._settings)
-        wanted = max(estimate, int(paid * RATE_FACTOR), least)
-        rate = min(wanted, self._settings.fee_cap_sats_per_kvb)
-        if rate < least:
-            log.warning("stuck at the fee cap", txid=row.txid, rate_sats_per_kvb=paid)
-            return None
-        return rate
+        rate = min(cap, max(estimate, int(root.rate * RATE_FACTOR), least))
+        evicted = sum(m.fee_sats for m in package if m.state is TxState.ACCEPTED)
+        made: dict[str, Replacement] = {}
+        used: set[Outpoint] = set()
 
-    async def _replace(self, row: OwnTxRow, rate: int, tip: Tip) -> None:
-        old = tx.parse(row.raw)
-        if await self._database.read(lambda s: coin_store.live_children(s, row.txid)):
-            return  # a funding was built on its change while the lock was waited for
+        def as_it_stands(outpoint: Outpoint) -> Outpoint:
+            now = graph.as_it_stands(outpoint)
+            new = made.get(now.txid)
+            return Outpoint(new.signed.txid, now.vout) if new is not None else now
 
-        def look(session: Transaction) -> tuple[list[Swap], list[Coin], dict[Outpoint, Coin]]:
+        for member in package:
+            material = await self._material(member, as_it_stands, made, used)
+            version = sign_again(
+                member,
+                material,
+                as_it_stands,
+                self._keys,
+                rate_sats_per_kvb=max(rate, min(cap, member.rate)),
+                evicted_sats=evicted if member is root else 0,
+                cap_sats_per_kvb=cap,
+            )
+            made[member.txid] = version
+            used |= {c.outpoint for c in version.topped_up}
+        await self._store(list(made.values()), tip)
+        return list(made.values())
+
+    async def _require_replaceable(
+        self, package: list[Member], tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
+    ) -> None:
+        """Raises `CannotPay` when one of these must stay as it is."""
+        for member in package:
+            if member.txid not in unconfirmed:
+                raise CannotPay("nothing is known of where it is now")
+            if member.purpose is Purpose.DEPOSIT:
+                raise CannotPay("it waits for a deposit that left the chain")
+            swaps = await self._swaps(member)
+            if member.purpose is Purpose.FUNDING and any(
+                s.state is not State.CREATED or s.invoice_mark is not InvoiceMark.NONE
+                for s in swaps
+            ):
+                raise CannotPay("a buyer was shown this funding")
+            if member.purpose is Purpose.REFUND:
+                await self._require_passed(member, swaps, tip, gate)
+
+    async def _require_passed(
+        self, member: Member, swaps: list[Swap], tip: Tip, gate: RefundGate
+    ) -> None:
+        """Money rule 4 holds for a replacement as for the first refund."""
+        versions = await self._database.read(
+            lambda s: own_tx_store.versions(s, own_tx_store.family_of(s, member.txid))
+        )
+        ours = {row.txid for row in versions}
+        passed = {
+            outpoint for item in await gate.open(swaps, tip, ours) for outpoint in item.outpoints
+        }
+        htlcs = {o for s in swaps for o in (s.asset_outpoint, s.subsidy_outpoint)}
+        wanted = {i.outpoint for i in member.parsed.inputs} & htlcs
+        if not wanted <= passed:
+            raise CannotPay("the gate of its refund is closed: a buyer may have claimed or paid")
+
+    async def _swaps(self, member: Member) -> list[Swap]:
+        if member.purpose is Purpose.FUNDING:
+            return await self._database.read(lambda s: swap_store.funded_by(s, member.txid))
+        if member.purpose is not Purpose.REFUND:
+            return []
+        inputs = {i.outpoint for i in member.parsed.inputs}
+        found = await self._database.read(
+            lambda s: swap_store.with_outputs_in(s, {o.txid for o in inputs})
+        )
+        return [s for s in found if inputs & {s.asset_outpoint, s.subsidy_outpoint}]
+
+    async def _material(
+        self,
+        member: Member,
+        as_it_stands: Callable[[Outpoint], Outpoint],
+        made: dict[str, Replacement],
+        used: set[Outpoint],
+    ) -> Material:
+        stands = {as_it_stands(i.outpoint): i.outpoint for i in member.parsed.inputs}
+        wanted = {outpoint.txid for outpoint in stands}
+
+        def look(session: Transaction) -> tuple[list[Coin], list[Coin], list[Coin]]:
+            moved = [now for now, before in stands.items() if now != before]
+            if coin_store.bound_outpoints(session, moved):
+                raise CannotPay("something else spends what it was built on by now")
+            top_up = [
+                c
+                for c in coin_store.available_coins(session)
+                if c.asset_id == self._keys.network.policy_asset and c.height is not None
+            ]
             return (
-                swap_store.with_outputs_in(session, {o.outpoint.txid for o in old.inputs})
-                if row.purpose == Purpose.REFUND
-                else swap_store.funded_by(session, row.txid),
-                coin_store.coins_of(session, {row.txid}),
-                {
-                    c.outpoint: c
-                    for c in coin_store.coins_of(session, {o.outpoint.txid for o in old.inputs})
-                },
+                coin_store.coins_of(session, wanted),
+                coin_store.coins_of(session, {member.txid}),
+                [c for c in top_up if c.outpoint not in used],
             )
 
-        swaps, change, wallet_inputs = await self._database.read(look)
+        inputs, change, top_up = await self._database.read(look)
+        inputs += [c for version in made.values() for c in version.change]
+        return Material({c.outpoint: c for c in inputs}, change, await self._swaps(member), top_up)
+
+    async def _journal(self, versions: list[Replacement]) -> None:
         next_change = await self._database.read(
             lambda session: coin_store.cursor(session, NEXT_INDEX[CHANGE])
         )
-        try:
-            spends = [self._spend(i.outpoint, swaps, wallet_inputs) for i in old.inputs]
-        except LookupError as error:
-            # A deposit that it spends left the chain: a higher fee would not help.
-            log.warning("stuck on a coin that is gone", txid=row.txid, reason=str(error))
-            return
-        payer = next(
-            (c for c in reversed(change) if c.asset_id == self._keys.network.policy_asset), None
-        )
-        fee = fee_sats(old.vsize, rate)
-        if payer is None or payer.value - (fee - old.fee_sats) < tx.DUST_SATS:
-            log.warning("stuck, and it has no change that could pay more", txid=row.txid)
-            return
-        outputs = [
-            tx.Output(o.script_pubkey, o.asset_id or "", o.value or 0)
-            for o in old.outputs
-            if not o.is_fee
-        ]
-        vout = payer.outpoint.vout
-        outputs[vout] = replace(outputs[vout], value=payer.value - (fee - old.fee_sats))
-        signed = tx.sign(
-            spends,
-            outputs,
-            policy_asset=self._keys.network.policy_asset,
-            fee=fee,
-            lock_time=old.lock_time,
-        )
-        new_change = [
-            replace(
-                c,
-                outpoint=Outpoint(signed.txid, c.outpoint.vout),
-                value=outputs[c.outpoint.vout].value,
-            )
-            for c in change
-        ]
-        if row.purpose == Purpose.FUNDING:
-            line = journal.tx_line(
-                signed.txid, signed.raw, next_change_index=next_change, replaces=row.txid
-            )
-            funded = [replace(s, funding_txid=signed.txid) for s in swaps]
-            self._rescue.append([line, *journal.lines_of(funded)])
-
-        def write(session: Transaction) -> None:
-            own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=Purpose(row.purpose),
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=tip.height,
-                replaces=row.txid,
-            )
-            own_tx_store.point_to(session, row.txid, signed.txid)
-            coin_store.drop_coins_of(session, row.txid)
-            coin_store.add_own_coins(session, new_change)
-
-        await self._database.write(write)
-        log.info(
-            "fee bumped", txid=signed.txid, replaces=row.txid, fee_sats=fee, purpose=row.purpose
-        )
-        self._notices.swaps_changed(s.swap_id for s in swaps)
-        try:
-            await self._chain.broadcast(signed.raw)
-        except BackendError as error:
-            log.warning("not sent yet", txid=signed.txid, reason=str(error))
-
-    def _spend(
-        self, outpoint: Outpoint, swaps: list[Swap], wallet_inputs: dict[Outpoint, Coin]
-    ) -> tx.Spend:
-        coin = wallet_inputs.get(outpoint)
-        if coin is not None:
-            key = self._keys.wallet_key(coin.branch, coin.index)
-            return tx.wallet_spend(outpoint, coin.value, key)
-        for swap in swaps:
-            if outpoint in (swap.asset_outpoint, swap.subsidy_outpoint):
-                is_asset = outpoint == swap.asset_outpoint
-                return tx.refund_spend(
-                    outpoint,
-                    swap.asset_amount if is_asset else swap.subsidy_sats,
-                    self._keys.refund_key(swap.key_index),
-                    witness_script(swap),
+        lines: list[str] = []
+        for version in versions:
+            if version.member.purpose is Purpose.FUNDING:
+                txid, raw = version.signed.txid, version.signed.raw
+                swaps = await self._swaps(version.member)
+                lines.append(
+                    journal.tx_line(
+                        txid, raw, next_change_index=next_change, replaces=version.member.txid
+                    )
                 )
-        raise LookupError(f"nothing is known of the input {outpoint}")
+                lines += journal.lines_of([replace(s, funding_txid=txid) for s in swaps])
+        if lines:
+            await asyncio.to_thread(self._rescue.append, lines)
+
+    async def _store(self, versions: list[Replacement], tip: Tip) -> None:
+        """T2 for the whole package: all of its new versions, or none."""
+        await self._journal(versions)
+
+        def write(session: Transaction) -> set[str]:
+            swap_ids: set[str] = set()
+            for version in versions:
+                old, signed = version.member.txid, version.signed
+                own_tx_store.add(
+                    session,
+                    txid=signed.txid,
+                    raw=signed.raw,
+                    purpose=version.member.purpose,
+                    fee_sats=signed.fee_sats,
+                    vsize=signed.vsize,
+                    signed_height=tip.height,
+                    replaces=old,
+                )
+                swap_ids |= {s.swap_id for s in swap_store.funded_by(session, old)}
+                own_tx_store.point_to(session, old, signed.txid)
+                coin_store.bind_coins(session, version.topped_up, signed.txid)
+                coin_store.bind_outpoints(session, version.outpoints, signed.txid)
+                values = {c.outpoint.vout: c.value for c in version.change}
+                coin_store.move_coins(session, old, signed.txid, values)
+            return swap_ids
+
+        self._notices.swaps_changed(await self._database.write(write))
+        for version in versions:
+            log.info(
+                "fee bumped",
+                txid=version.signed.txid,
+                replaces=version.member.txid,
+                fee_sats=version.signed.fee_sats,
+                purpose=version.member.purpose.name,
+            )

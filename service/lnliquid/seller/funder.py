@@ -20,6 +20,7 @@ from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
@@ -60,6 +61,7 @@ class Funder:
         database: Database,
         chain: Chain,
         inventory: Inventory,
+        outbox: Outbox,
         rescue: RescueJournal,
         keys: Keychain,
         settings: Settings,
@@ -69,6 +71,7 @@ class Funder:
         self._database = database
         self._chain = chain
         self._inventory = inventory
+        self._outbox = outbox
         self._rescue = rescue
         self._keys = keys
         self._settings = settings
@@ -143,7 +146,7 @@ class Funder:
             vsize=plan.signed.vsize,
         )
         self._notices.swaps_changed(s.swap_id for s in plan.swaps)
-        if await self._send(plan.signed.raw, plan.signed.txid):
+        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
             reach("fund.sent")
         return len(plan.swaps)
 
@@ -170,15 +173,16 @@ class Funder:
         return [s for s in swaps if s not in funded]
 
     async def _plan_and_store(self) -> wallet.FundingPlan | None:
-        def look(session: Transaction) -> tuple[list[Swap], list[Coin], Chains, int]:
+        def look(session: Transaction) -> tuple[list[Swap], list[Coin], list[Coin], Chains, int]:
             return (
                 swap_store.waiting(session, MAX_SWAPS_PER_FUNDING),
                 coin_store.available_coins(session),
+                coin_store.unsure_coins(session),
                 Chains(coin_store.pending_own_txs(session)),
                 coin_store.cursor(session, NEXT_INDEX[CHANGE]),
             )
 
-        swaps, coins, chains, next_change = await self._database.read(look)
+        swaps, coins, later, chains, next_change = await self._database.read(look)
         swaps = await self._unfunded(swaps)
         if not swaps:
             return None
@@ -191,6 +195,7 @@ class Funder:
             refund_lock_height=lock_height,
             change_indexes=range(next_change, next_change + 2),
             rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
+            later=later,
         )
         plan = await self._plan(planner, swaps)
         if plan is None:
@@ -204,31 +209,16 @@ class Funder:
         await asyncio.to_thread(self._rescue.append, lines)
         reach("fund.journaled")
 
-        def write(session: Transaction) -> None:
-            """T2: bytes, coins and swaps in one commit, before anything is sent (rule 1)."""
-            signed = plan.signed
-            own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=Purpose.FUNDING,
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=tip.height,
-            )
-            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, 2)
-            coin_store.bind_coins(session, plan.inputs, signed.txid)
-            coin_store.add_own_coins(session, plan.change)
-            swap_store.bind_funding(
-                session,
-                signed.txid,
-                [
-                    swap_store.FundedSwap(s.swap_id, lock_height, *plan.vouts[s.swap_id])
-                    for s in plan.swaps
-                ],
-            )
-
-        await self._database.write(write)
+        funded = [
+            swap_store.FundedSwap(s.swap_id, lock_height, *plan.vouts[s.swap_id])
+            for s in plan.swaps
+        ]
+        to_store = ToStore(
+            plan.signed, Purpose.FUNDING, plan.inputs, plan.change, indexes=(next_change, 2)
+        )
+        await self._outbox.store(
+            to_store, tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
+        )
         reach("fund.stored")
         return plan
 
@@ -268,15 +258,6 @@ class Funder:
         if self._inventory.synced:
             self._notices.swaps_changed(await self._database.write(fail))
 
-    async def _send(self, raw: bytes, txid: str) -> bool:
-        """First broadcast. The watcher sends the same bytes again until they confirm."""
-        try:
-            await self._chain.broadcast(raw)
-        except BackendError as error:
-            log.warning("not sent yet", txid=txid, reason=str(error))
-            return False
-        return True
-
     async def even_lanes(self) -> bool:
         """Split or merge coins when nothing waits and nothing is unconfirmed. True if it did."""
         if self._settings.lanes == 1 or not self._inventory.synced:
@@ -292,7 +273,7 @@ class Funder:
             lanes=len(plan.outputs),
             fee_sats=plan.signed.fee_sats,
         )
-        await self._send(plan.signed.raw, plan.signed.txid)
+        await self._outbox.first_send(plan.signed.txid, plan.signed.raw)
         return True
 
     async def trim_journal(self) -> None:
@@ -348,20 +329,12 @@ class Funder:
         if plan is None:
             return None
 
-        def write(session: Transaction) -> None:
-            signed = plan.signed
-            own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=Purpose.LANES,
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=tip.height,
-            )
-            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], next_change, len(plan.outputs))
-            coin_store.bind_coins(session, plan.inputs, signed.txid)
-            coin_store.add_own_coins(session, plan.outputs)
-
-        await self._database.write(write)
+        to_store = ToStore(
+            plan.signed,
+            Purpose.LANES,
+            plan.inputs,
+            plan.outputs,
+            indexes=(next_change, len(plan.outputs)),
+        )
+        await self._outbox.store(to_store, tip.height)
         return plan

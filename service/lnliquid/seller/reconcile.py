@@ -105,8 +105,10 @@ def reconcile(
         state=state,
         spend_txid=facts.asset_spend.txid if facts.asset_spend else None,
         paid_unclaimed=after.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
-        and state is State.FUNDED
-        and is_open,
+        # Back in CREATED it stays what it was: its funding may have been abandoned.
+        and (
+            (state is State.FUNDED and is_open) or (state is State.CREATED and swap.paid_unclaimed)
+        ),
         finished=_is_buried(facts.asset_spend, tip, policy)
         and _is_buried(facts.subsidy_spend, tip, policy),
     )

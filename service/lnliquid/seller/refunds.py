@@ -1,4 +1,4 @@
-"""Signing refunds: the last gate before the seller takes coins back, and the batch itself."""
+"""Signing refunds: what passed the gate, batched, stored and sent."""
 
 import asyncio
 from collections.abc import Sequence
@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError
 from lnliquid.liquid import wallet
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.observe import witness_script
+from lnliquid.seller.outbox import Outbox, ToStore
+from lnliquid.seller.refund_gate import Passed
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose
 from lnliquid.swap import Coin, Outpoint, Swap
@@ -38,46 +38,45 @@ class Refunds:
         database: Database,
         chain: Chain,
         inventory: Inventory,
+        outbox: Outbox,
         keys: Keychain,
         settings: Settings,
     ) -> None:
         self._database = database
         self._chain = chain
         self._inventory = inventory
+        self._outbox = outbox
         self._keys = keys
         self._settings = settings
 
-    async def refund(self, wanted: Sequence[tuple[Swap, tuple[Outpoint, ...]]]) -> None:
+    async def refund(self, passed: Sequence[Passed]) -> None:
         """Sign one transaction for all these outputs but those a refund of ours already takes.
 
-        The caller has just read chain, mempool and invoice of every one of these swaps. Raises
-        `NotEnoughCoins`, and `CoinsGone` when it is to be planned anew.
+        Raises `NotEnoughCoins`, and `CoinsGone` when it is to be planned anew.
         """
         async with self._inventory.spending:
-            everything = [o for _, outpoints in wanted for o in outpoints]
+            everything = [o for p in passed for o in p.outpoints]
             taken = await self._database.read(
                 lambda session: coin_store.bound_outpoints(session, everything)
             )
             inputs: list[wallet.RefundInput] = []
             owners: set[str] = set()
             lock_height = total = 0
-            for swap, outpoints in wanted:
-                fresh = [self._input(swap, o) for o in outpoints if o not in taken]
+            for item in passed:
+                fresh = [self._input(item.swap, o) for o in item.outpoints if o not in taken]
                 total += sum(i.value for i in fresh)
                 if inputs and (len(inputs) + len(fresh) > MAX_INPUTS or total > MAX_TOTAL):
                     break  # the next round takes the others
                 if fresh:
                     inputs += fresh
-                    owners.add(swap.swap_id)
-                    lock_height = max(lock_height, swap.refund_lock_height or 0)
+                    owners.add(item.swap.swap_id)
+                    lock_height = max(lock_height, item.swap.refund_lock_height or 0)
             if not inputs:
                 return
-            raw = await self._plan_and_store(inputs, owners, lock_height)
-        try:
-            await self._chain.broadcast(raw)
+            plan = await self._plan(inputs, lock_height)
+            await self._store(plan, inputs, len(owners), lock_height, passed[0].tip.height)
+        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
             reach("refund.sent")
-        except BackendError as error:
-            log.warning("refund not sent yet", reason=error.message)
 
     def _input(self, swap: Swap, outpoint: Outpoint) -> wallet.RefundInput:
         is_asset = outpoint == swap.asset_outpoint
@@ -89,12 +88,7 @@ class Refunds:
             witness_script(swap),
         )
 
-    async def _plan_and_store(
-        self,
-        inputs: list[wallet.RefundInput],
-        owners: set[str],
-        lock_height: int,
-    ) -> bytes:
+    async def _plan(self, inputs: list[wallet.RefundInput], lock_height: int) -> wallet.RefundPlan:
         policy_asset = self._keys.network.policy_asset
         assets = len({i.asset_id for i in inputs if i.asset_id != policy_asset}) + 1
 
@@ -106,8 +100,7 @@ class Refunds:
             )
 
         first, top_up = await self._database.read(look)
-        tip = await self._chain.tip()
-        plan = await asyncio.to_thread(
+        return await asyncio.to_thread(
             wallet.plan_refund,
             inputs,
             keys=self._keys,
@@ -118,30 +111,29 @@ class Refunds:
             top_up=top_up,
         )
 
-        def write(session: Transaction) -> None:
-            signed = plan.signed
-            own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=Purpose.REFUND,
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=tip.height,
-            )
-            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], first, assets)
-            coin_store.bind_outpoints(session, [i.outpoint for i in inputs], signed.txid)
-            coin_store.bind_coins(session, plan.topped_up, signed.txid)
-            coin_store.add_own_coins(session, plan.payouts)
-
+    async def _store(
+        self,
+        plan: wallet.RefundPlan,
+        inputs: Sequence[wallet.RefundInput],
+        swaps: int,
+        lock_height: int,
+        height: int,
+    ) -> None:
         reach("refund.planned")
-        await self._database.write(write)
+        to_store = ToStore(
+            plan.signed,
+            Purpose.REFUND,
+            coins=plan.topped_up,
+            change=plan.payouts,
+            indexes=plan.indexes,
+            outpoints=tuple(i.outpoint for i in inputs),
+        )
+        await self._outbox.store(to_store, height)
         reach("refund.stored")
         log.info(
             "refund signed",
             txid=plan.signed.txid,
-            swaps=len(owners),
+            swaps=swaps,
             fee_sats=plan.signed.fee_sats,
             lock_height=lock_height,
         )
-        return plan.signed.raw

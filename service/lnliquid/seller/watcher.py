@@ -7,7 +7,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import structlog
@@ -15,6 +15,7 @@ import structlog
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
+from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
@@ -23,6 +24,7 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.own_txs import OwnTxs
 from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import (
@@ -34,8 +36,10 @@ from lnliquid.seller.reconcile import (
     Refund,
     reconcile,
 )
+from lnliquid.seller.refund_gate import RefundGate
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.coins import CoinsGone
 from lnliquid.store.sqlite import Database, Transaction
@@ -44,6 +48,8 @@ from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 log = structlog.get_logger()
 
 LIGHTNING_CALLS = 8
+MAX_REFUNDS = 300
+"""Swaps refunded in one round: as many as one transaction takes."""
 ACT_AT_ONCE = 64
 """Actions between two looks at the chain, so that a slow Lightning node delays no other work."""
 
@@ -57,6 +63,7 @@ class Watcher:
         chain: Chain,
         invoices: Invoices,
         inventory: Inventory,
+        outbox: Outbox,
         refunds: Refunds,
         funder: Funder,
         bumper: Bumper,
@@ -74,7 +81,8 @@ class Watcher:
         self._settings = settings
         self._notices = notices
         self._rescue = rescue
-        self._own_txs = OwnTxs(database, chain, settings.final_confs)
+        self._outbox = outbox
+        self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._may_send)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self._put_aside = PutAside(notices.wake_watcher)
         self._following = Following(
@@ -86,6 +94,8 @@ class Watcher:
             on_load=self._note_outcome,
             on_forget=self._forgotten,
         )
+        self._gate = RefundGate(chain, self._following, invoices, self._policy)
+        self._refunds_at_once = MAX_REFUNDS
         self.swaps = self._following.swaps
         """What is watched, as stored."""
         self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
@@ -131,15 +141,15 @@ class Watcher:
         await self._advance(list(self.swaps.values()), tip)
         await self._correct_journal()
         vanished = self._following.take_vanished()
-        self._own_txs.doubt(vanished)
-        if reload_all or vanished or tip != self._tip:
-            let_go = await self._own_txs.check(tip)
-            if let_go:
-                self._following.forget(let_go)
-                self._notices.swaps_changed(let_go)
+        self._own_txs.mark_stale(vanished)
+        if reload_all or vanished or tip != self._tip or self._outbox.underpaid:
+            changed = await self._own_txs.check(tip)
+            if changed:
+                self._following.forget(changed)
+                self._notices.swaps_changed(changed)
             self._following.read_what_moved(self._own_txs.take_moved())
-            if tip != self._tip:
-                await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip))
+            if tip != self._tip or self._outbox.underpaid:
+                await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip), self._gate)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
         self._notices.caught_up.set()
@@ -151,35 +161,45 @@ class Watcher:
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
-        for _ in range(MAX_REREADS):
-            await self._invoices.refresh(self.swaps.values(), tip)
-            decisions = self._limited(await self._decide(swaps, tip))
-            await self._save(decisions)
-            acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
-            if not acting:
-                return
-            again = await self._act(acting, tip)
-            swaps = [swap for i, swap in self.swaps.items() if i in again]
+        try:
+            for _ in range(MAX_REREADS):
+                await self._invoices.refresh(self.swaps.values(), tip)
+                decisions = await self._decide(swaps, tip)
+                await self._save(decisions)
+                acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
+                if not acting:
+                    return
+                again = await self._act(acting, tip)
+                swaps = [swap for i, swap in self.swaps.items() if i in again]
+        except TipMoved:
+            # Reading took longer than a block: what is read for refunds must become less.
+            self._refunds_at_once = max(1, self._refunds_at_once // 2)
+            raise
 
     def _limited(self, decisions: Sequence[Decision]) -> list[Decision]:
-        """Leave the actions beyond a round's measure, and their marks, for the next round."""
+        """Leave the actions beyond a round's measure, and their marks, for the next round.
+
+        Refunds that are due longest come first.
+        """
+        left = {Refund: self._refunds_at_once, MakeInvoice: ACT_AT_ONCE, DropInvoice: ACT_AT_ONCE}
         limited = []
-        calls = 0
-        for decision in decisions:
+        for decision in sorted(decisions, key=lambda d: d.swap.refund_lock_height or 0):
             kept = decision
-            if isinstance(decision.action, MakeInvoice | DropInvoice):
-                calls += 1
-                if calls > ACT_AT_ONCE:
+            if decision.action is not None:
+                kind = type(decision.action)
+                left[kind] -= 1
+                if left[kind] < 0:
                     self._notices.wake_watcher()
                     mark = self.swaps[decision.swap.swap_id].invoice_mark
                     unmarked = replace(decision.swap, invoice_mark=mark)
                     kept = replace(decision, action=None, swap=unmarked)
-            limited.append(kept)
+            if kept.action or kept.swap != self.swaps[kept.swap.swap_id]:
+                limited.append(kept)
         return limited
 
     async def _decide(self, swaps: Sequence[Swap], tip: Tip) -> list[Decision]:
         """Decisions that change or do something, each on facts read under this very tip."""
-        decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
+        decisions = await self._judged(swaps, tip)
         old = [
             self.swaps[d.swap.swap_id]
             for d in decisions
@@ -189,8 +209,21 @@ class Watcher:
             await self._following.read_facts(old, tip)
             if await self._chain.tip() != tip:
                 raise TipMoved
-            decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
+            decisions = await self._judged([self.swaps[d.swap.swap_id] for d in decisions], tip)
         return decisions
+
+    async def _judged(self, swaps: Sequence[Swap], tip: Tip) -> list[Decision]:
+        decisions = [d for d in (self._judge(s, tip) for s in swaps) if d is not None]
+        wanted = [o for d in decisions if isinstance(d.action, Refund) for o in d.action.outpoints]
+        if wanted:  # a refund that is signed and not seen yet must not keep the others waiting
+            taken = await self._database.read(lambda s: coin_store.bound_outpoints(s, wanted))
+            decisions = [
+                replace(d, action=None)
+                if isinstance(d.action, Refund) and taken.issuperset(d.action.outpoints)
+                else d
+                for d in decisions
+            ]
+        return self._limited(decisions)
 
     def _judge(self, swap: Swap, tip: Tip) -> Decision | None:
         if swap.swap_id not in self._following.facts:
@@ -343,23 +376,25 @@ class Watcher:
         log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
-        """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
-        await self._following.read_facts(swaps, tip)
-        await self._invoices.read({s.swap_id for s in swaps})
-        if await self._chain.tip() != tip:
-            raise TipMoved
-        whole: list[tuple[Swap, tuple[Outpoint, ...]]] = []
-        leftovers: list[tuple[Swap, tuple[Outpoint, ...]]] = []
-        for swap in swaps:
-            decision = self._judge(swap, tip)
-            if decision is None or not isinstance(decision.action, Refund):
-                continue
-            wanted = (swap, decision.action.outpoints)
-            # Apart, so that a buyer who spends its own leftover undoes nobody's refund.
-            (whole if swap.state is State.FUNDED else leftovers).append(wanted)
-        for wanted_now in (whole, leftovers):
+        """Refund what passes the gate: most in one transaction, what a buyer may spend apart."""
+        passed = await self._gate.open(swaps, tip)
+        together = [p for p in passed if not p.is_alone]
+        for batch in ([together] if together else []) + [[p] for p in passed if p.is_alone]:
             try:
-                await self._refunds.refund(wanted_now)
+                await self._refunds.refund(batch)
             except (BackendRejected, wallet.NotEnoughCoins, CoinsGone) as error:
-                for swap, _ in wanted_now:
-                    self._put_aside.add(swap, str(error))
+                for item in batch:
+                    self._put_aside.add(item.swap, str(error))
+        self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)
+
+    def _may_send(self, outpoints: Iterable[Outpoint]) -> bool:
+        """False while another than the seller is known to spend one of these HTLC outputs."""
+        wanted = set(outpoints)
+        return not any(
+            outpoint in wanted and spend is not None and spend.kind is not SpendKind.REFUND
+            for swap_id, (facts, _) in self._following.facts.items()
+            for outpoint, spend in (
+                (self.swaps[swap_id].asset_outpoint, facts.asset_spend),
+                (self.swaps[swap_id].subsidy_outpoint, facts.subsidy_spend),
+            )
+        )

@@ -1,12 +1,12 @@
 """The wallet's coins and what of them is spoken for.
 
-A coin is *available* when no transaction is known to spend it and no live transaction of ours has
-it as an input. What can be reserved is the sum of the available coins less the amounts already
-reserved for swaps that no coin is bound to yet.
+A coin is *spendable* when no transaction is known to spend it, no live transaction of ours has it
+as an input, and it is sure to stay. What can be reserved is the sum of the spendable coins, and of
+those that just were signed, less what is reserved for swaps that no coin is bound to yet.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, or_, select, update
@@ -14,6 +14,8 @@ from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
+    LIVING,
+    PENDING,
     CoinRow,
     CursorRow,
     OutpointRow,
@@ -49,25 +51,46 @@ def _bound() -> ColumnElement[bool]:
     )
 
 
-def _spendable() -> ColumnElement[bool]:
-    """Unspent, not bound, and sure enough: confirmed, or change of a live transaction of ours.
+BURIED_HEIGHT = "buried_height"
+"""Cursor: what is in a block of this height or below has `final_confs` confirmations."""
 
-    An unconfirmed deposit may be replaced by its sender, and a refund of ours may lose against a
-    claim; what is built on such a coin would die with it.
+_NODE_HAS = (TxState.ACCEPTED, TxState.CONFIRMED)
+
+
+def _spendable(of_ours: Collection[TxState] = _NODE_HAS) -> ColumnElement[bool]:
+    """Unspent, not bound, and sure to stay: buried, or made by a transaction of ours.
+
+    A deposit may be undone by its sender until it is buried; what is built on it would die with it.
+    A refund of ours may lose against a claim until it is in a block. Fundings and lanes count in
+    the states `of_ours`: nothing is built on what the node has not taken.
     """
-    sure = exists().where(
+    of_purpose = col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.LANES)])
+    ours = exists().where(
         col(OwnTxRow.txid) == col(CoinRow.txid),
-        col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.LANES)]),
-        col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]),
+        (of_purpose & col(OwnTxRow.state).in_(of_ours))
+        | ((col(OwnTxRow.purpose) == Purpose.REFUND) & (col(OwnTxRow.state) == TxState.CONFIRMED)),
     )
-    return col(CoinRow.spent_txid).is_(None) & ~_bound() & (col(CoinRow.height).is_not(None) | sure)
+    buried = select(col(CursorRow.value)).where(col(CursorRow.name) == BURIED_HEIGHT)
+    is_buried = col(CoinRow.height) <= buried.scalar_subquery()
+    return col(CoinRow.spent_txid).is_(None) & ~_bound() & (is_buried | ours)
 
 
 def available_coins(tx: Transaction) -> list[Coin]:
     """Coins that a new transaction may spend, confirmed ones first, largest first."""
+    return _coins(tx, _spendable())
+
+
+def unsure_coins(tx: Transaction) -> list[Coin]:
+    """Unspent coins that may be spent later: not buried yet, or of what no node has taken yet."""
+    ours = exists().where(col(OwnTxRow.txid) == col(CoinRow.txid), col(OwnTxRow.state).in_(LIVING))
+    free = col(CoinRow.spent_txid).is_(None) & ~_bound()
+    return _coins(tx, free & (col(CoinRow.height).is_not(None) | ours) & ~_spendable())
+
+
+def _coins(tx: Transaction, condition: ColumnElement[bool]) -> list[Coin]:
     rows = tx.scalars(
         select(CoinRow)
-        .where(_spendable())
+        .where(condition)
         .order_by(col(CoinRow.height).is_(None), col(CoinRow.value).desc())
     )
     return [_coin(row) for row in rows]
@@ -94,7 +117,10 @@ def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
 
 
 def _unspent(tx: Transaction, asset_id: str) -> int:
-    held = select(_total(CoinRow.value)).where(col(CoinRow.asset_id) == asset_id, _spendable())
+    # One that was signed a moment ago counts: its answer is under way. One that was refused may
+    # never be, and with it what it pays back.
+    spendable = _spendable((*_NODE_HAS, TxState.SIGNED))
+    held = select(_total(CoinRow.value)).where(col(CoinRow.asset_id) == asset_id, spendable)
     return tx.execute(held).scalar_one()
 
 
@@ -121,9 +147,26 @@ def bind_coins(tx: Transaction, coins: Iterable[Coin], owner_txid: str) -> None:
 def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: str) -> None:
     """Give outpoints to a transaction of ours, whether the wallet has them or not.
 
-    The UNIQUE index refuses a coin that another live transaction has (money rule 2).
+    Those that it has already stay. The UNIQUE index refuses a coin that another live transaction
+    has (money rule 2).
     """
-    tx.add_all([OutpointRow(txid=o.txid, vout=o.vout, owner_txid=owner_txid) for o in outpoints])
+    has = select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
+        col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
+    )
+    known = {Outpoint(txid, vout) for txid, vout in tx.execute(has)}
+    new = [o for o in outpoints if o not in known]
+    tx.add_all([OutpointRow(txid=o.txid, vout=o.vout, owner_txid=owner_txid) for o in new])
+    tx.flush()
+
+
+def keep_outpoints(tx: Transaction, owner_txid: str, spent: Collection[Outpoint]) -> None:
+    """Free what a buried transaction was bound to and does not spend, as older versions did."""
+    for row in tx.scalars(
+        select(OutpointRow).where(
+            col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
+        )
+    ).all():
+        row.live = Outpoint(row.txid, row.vout) in spent
     tx.flush()
 
 
@@ -218,8 +261,7 @@ def _living(tx: Transaction, txids: set[str]) -> set[str]:
     return set(
         tx.scalars(
             select(col(OwnTxRow.txid)).where(
-                col(OwnTxRow.state).in_([int(TxState.SIGNED), int(TxState.CONFIRMED)]),
-                col(OwnTxRow.txid).in_(txids),
+                col(OwnTxRow.state).in_(LIVING), col(OwnTxRow.txid).in_(txids)
             )
         )
     )
@@ -246,15 +288,16 @@ def bound_outpoints(tx: Transaction, outpoints: Iterable[Outpoint]) -> set[Outpo
 
 def pending_own_txs(tx: Transaction) -> list[Pending]:
     """Our transactions that are not in a block, each with those that it spends from."""
-    signed = select(OwnTxRow).where(col(OwnTxRow.state) == TxState.SIGNED)
-    sizes = {row.txid: row.vsize for row in tx.scalars(signed)}
+    rows = select(col(OwnTxRow.txid), col(OwnTxRow.vsize)).where(col(OwnTxRow.state).in_(PENDING))
+    sizes: dict[str, int] = {str(txid): vsize for txid, vsize in tx.execute(rows)}
     parents: dict[str, set[str]] = {txid: set() for txid in sizes}
     for owner, parent in tx.execute(
         select(col(OutpointRow.owner_txid), col(OutpointRow.txid)).where(
             col(OutpointRow.owner_txid).in_(sizes), col(OutpointRow.live).is_(True)
         )
     ):
-        parents[owner].add(parent)
+        if parent in sizes:
+            parents[owner].add(parent)
     return [Pending(txid, vsize, frozenset(parents[txid])) for txid, vsize in sizes.items()]
 
 
@@ -267,6 +310,24 @@ def live_children(tx: Transaction, txid: str) -> set[str]:
             )
         )
     )
+
+
+def move_coins(
+    tx: Transaction, old_txid: str, new_txid: str, values: Mapping[int, int | None]
+) -> None:
+    """Let the wallet have the outputs of `new_txid` in the place of those of `old_txid`.
+
+    Both pay the same scripts, output by output; `values` are those of the new one, by index.
+    """
+    there = {c.outpoint.vout for c in coins_of(tx, {new_txid})}
+    moved = [
+        replace(c, outpoint=Outpoint(new_txid, c.outpoint.vout), value=values[c.outpoint.vout] or 0)
+        for c in coins_of(tx, {old_txid})
+        if c.outpoint.vout not in there
+    ]
+    drop_coins_of(tx, old_txid)
+    add_own_coins(tx, moved)
+    tx.flush()
 
 
 def drop_coins_of(tx: Transaction, txid: str) -> None:

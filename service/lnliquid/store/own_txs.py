@@ -1,12 +1,26 @@
-"""Our own transactions: kept whole before they are sent, followed, replaced, given up."""
+"""Our own transactions: kept whole before they are sent, followed, replaced, given up.
 
+Those that replace one another for one purpose are a *family*: one of its versions at most can
+confirm. One of them is current; the others are REPLACED, until the chain shows otherwise.
+"""
+
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 from sqlalchemy import delete, literal_column, select, update
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import CursorRow, OutpointRow, OwnTxRow, Purpose, SwapRow, TxState
+from lnliquid.store.tables import (
+    LIVING,
+    PENDING,
+    CursorRow,
+    OutpointRow,
+    OwnTxRow,
+    Purpose,
+    SwapRow,
+    TxState,
+)
 
 UNREAD = "own_tx_unread:"
 """Begins the names of cursors that stand for one transaction each; the txid follows."""
@@ -18,14 +32,15 @@ def add(
 ) -> None:  # fmt: skip
     """Keep the bytes of a transaction of ours; from the commit on only these are sent.
 
-    One that is kept already is so because it was replaced by the very one that it replaces now: the
-    older one confirmed, and a reorg took it out again. Its bytes stay as they are.
+    It joins the family of the one that it `replaces`. Where the same fee gave the same bytes again
+    they are kept already, and stay.
     """
     known = tx.get(OwnTxRow, txid, populate_existing=True)
     if known is not None:
         known.signed_height = signed_height
         tx.flush()
         return
+    older = tx.get(OwnTxRow, replaces) if replaces is not None else None
     tx.add(
         OwnTxRow(
             txid=txid,
@@ -36,27 +51,47 @@ def add(
             created_at=tx.now,
             signed_height=signed_height,
             replaces=replaces,
+            family=older.family if older is not None else txid,
         )
     )
     tx.flush()
 
 
 def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
-    """Our transactions that may still change: signed, confirmed above this height, or unread."""
+    """Every version of the families that may still change.
+
+    That is while a version is to confirm, has confirmed above this height, or could not be read.
+    """
     unread = unread_txids(tx)
+    families = select(col(OwnTxRow.family)).where(
+        col(OwnTxRow.state).in_(PENDING)
+        | (
+            (col(OwnTxRow.state) == TxState.CONFIRMED)
+            & ((col(OwnTxRow.height) > above_height) | col(OwnTxRow.txid).in_(unread))
+        )
+    )
     return list(
         tx.scalars(
             select(OwnTxRow)
-            .where(
-                (col(OwnTxRow.state) == TxState.SIGNED)
-                | (
-                    (col(OwnTxRow.state) == TxState.CONFIRMED)
-                    & ((col(OwnTxRow.height) > above_height) | col(OwnTxRow.txid).in_(unread))
-                )
-            )
+            .where(col(OwnTxRow.family).in_(families))
             .order_by(literal_column("rowid"))  # parents were stored before their children
         )
     )
+
+
+def versions(tx: Transaction, family: str) -> list[OwnTxRow]:
+    """All that replace one another in this family, the first one first."""
+    return list(
+        tx.scalars(
+            select(OwnTxRow).where(col(OwnTxRow.family) == family).order_by(literal_column("rowid"))
+        )
+    )
+
+
+def family_of(tx: Transaction, txid: str) -> str:
+    """The family of a stored transaction."""
+    row = tx.get_one(OwnTxRow, txid)
+    return row.family
 
 
 def unread_txids(tx: Transaction) -> set[str]:
@@ -90,21 +125,19 @@ def open_funding_heights(tx: Transaction) -> dict[str, int]:
     return {str(txid): height for txid, height in rows if height is not None}
 
 
-def stuck(tx: Transaction, signed_up_to: int) -> list[OwnTxRow]:
-    """Fundings and refunds that were signed at this tip height or before and are in no block."""
+def pending(tx: Transaction) -> list[OwnTxRow]:
+    """Those that are to confirm, one of each family, parents before their children."""
     return list(
         tx.scalars(
-            select(OwnTxRow).where(
-                col(OwnTxRow.state) == TxState.SIGNED,
-                col(OwnTxRow.signed_height) <= signed_up_to,
-                col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.REFUND)]),
-            )
+            select(OwnTxRow)
+            .where(col(OwnTxRow.state).in_(PENDING))
+            .order_by(literal_column("rowid"))
         )
     )
 
 
-def known(tx: Transaction, txids: set[str]) -> set[str]:
-    """Those of these transactions that are stored as ours."""
+def known(tx: Transaction, txids: Collection[str]) -> set[str]:
+    """Those of these transactions that are stored."""
     return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.txid).in_(txids))))
 
 
@@ -115,50 +148,32 @@ def superseded(tx: Transaction) -> frozenset[str]:
     return frozenset(rows)
 
 
-def replaced_by(tx: Transaction, txid: str) -> list[OwnTxRow]:
-    """The transactions that this one replaced, all of them back to the first."""
-    older: list[OwnTxRow] = []
-    row = tx.get(OwnTxRow, txid)
-    while row is not None and row.replaces is not None:
-        row = tx.get(OwnTxRow, row.replaces)
-        if row is not None:
-            older.append(row)
-    return older
+def lost(tx: Transaction, txids: AbstractSet[str], buried_at: int) -> set[str]:
+    """Those of these that are stored and that no block will ever hold.
 
-
-def lost(tx: Transaction, txids: AbstractSet[str], buried_at: int) -> str | None:
-    """One of these that is ours and that no block will ever hold; None when there is none.
-
-    It was given up, or another one of those that replaced each other is in a block of height
-    `buried_at` or below.
+    They were given up, or another version of their family is in a block of height `buried_at` or
+    below.
     """
+    found = set()
     for row in tx.scalars(select(OwnTxRow).where(col(OwnTxRow.txid).in_(txids))):
-        if row.state == TxState.ABANDONED:
-            return row.txid
-        if row.state == TxState.REPLACED and any(
-            other.state == TxState.CONFIRMED
-            and other.height is not None
-            and other.height <= buried_at
-            for other in _rivals(tx, row.txid)
+        if row.state == TxState.ABANDONED or (
+            row.state == TxState.REPLACED
+            and any(
+                other.state == TxState.CONFIRMED
+                and other.height is not None
+                and other.height <= buried_at
+                for other in versions(tx, row.family)
+            )
         ):
-            return row.txid
-    return None
-
-
-def _rivals(tx: Transaction, txid: str) -> list[OwnTxRow]:
-    """All that replaced each other with this one, older and newer: one of them can confirm."""
-    older = replaced_by(tx, txid)
-    found = older[-1:]
-    todo = [older[-1].txid if older else txid]
-    while todo:
-        newer = tx.scalars(select(OwnTxRow).where(col(OwnTxRow.replaces) == todo.pop())).all()
-        found += newer
-        todo += [row.txid for row in newer]
+            found.add(row.txid)
     return found
 
 
 def point_to(tx: Transaction, old_txid: str, new_txid: str) -> None:
-    """Let `new_txid` stand in the place of `old_txid`: its inputs and its swaps."""
+    """Let `new_txid` stand in the place of `old_txid`: its inputs and its swaps.
+
+    It also keeps those inputs that it does not spend: an older version may confirm after all.
+    """
     set_state(tx, old_txid, TxState.REPLACED)
     set_state(tx, new_txid, TxState.SIGNED)
     tx.execute(
@@ -175,4 +190,28 @@ def set_state(tx: Transaction, txid: str, state: TxState, height: int | None = N
     """Note what became of a transaction of ours."""
     tx.execute(
         update(OwnTxRow).where(col(OwnTxRow.txid) == txid).values(state=int(state), height=height)
+    )
+
+
+def standing_for(tx: Transaction, txids: Collection[str]) -> dict[str, str]:
+    """For those of these that are stored and whose family lives: the version that stands for it."""
+    rows = tx.execute(
+        select(col(OwnTxRow.txid), col(OwnTxRow.family)).where(col(OwnTxRow.txid).in_(txids))
+    )
+    families = {str(txid): str(family) for txid, family in rows}
+    stands = tx.execute(
+        select(col(OwnTxRow.family), col(OwnTxRow.txid)).where(
+            col(OwnTxRow.family).in_(families.values()), col(OwnTxRow.state).in_(LIVING)
+        )
+    )
+    current = {str(family): str(txid) for family, txid in stands}
+    return {txid: current[family] for txid, family in families.items() if family in current}
+
+
+def mark_sent(tx: Transaction, txid: str, state: TxState) -> None:
+    """Note a node's answer to a broadcast of one that is to confirm."""
+    tx.execute(
+        update(OwnTxRow)
+        .where(col(OwnTxRow.txid) == txid, col(OwnTxRow.state).in_(PENDING))
+        .values(state=int(state))
     )

@@ -4,7 +4,6 @@ Every function works inside a transaction that the caller opened, and none overw
 """
 
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -18,6 +17,7 @@ from lnliquid.store.coins import SeenCoin
 from lnliquid.store.rows import FIELDS, event_values
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
+    LIVING,
     EventRow,
     OutpointRow,
     Purpose,
@@ -47,7 +47,7 @@ class OldTx:
     @property
     def is_living(self) -> bool:
         """True when it is to confirm, or has."""
-        return self.state in (TxState.SIGNED, TxState.CONFIRMED)
+        return self.state in LIVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def put_own_tx(tx: Transaction, old: OldTx, signed_height: int) -> None:
 def displace(tx: Transaction, old: OldTx) -> None:
     """Take the inputs of this transaction from those that the store thought would spend them.
 
-    The swaps of such a one are let go in `let_go_displaced`, when those that moved on have.
+    The swaps of such a one are let go in `swaps.let_go`, when those that moved on have.
     """
     wanted = {(o.txid, o.vout) for o in old.inputs}
     rows = tx.scalars(
@@ -106,19 +106,6 @@ def _abandon(tx: Transaction, txid: str, state: TxState) -> None:
     own_tx_store.set_state(tx, txid, state)
     coin_store.free_outpoints(tx, txid)
     coin_store.drop_coins_of(tx, txid)
-
-
-def let_go_displaced(tx: Transaction) -> set[str]:
-    """Let swaps of fundings that were displaced wait for funding again, as `own_txs` does.
-
-    Returns their ids. Those that still have an invoice stay as they are.
-    """
-    let_go: set[str] = set()
-    over = own_tx_store.superseded(tx)
-    for txid in sorted({s.funding_txid for s in swap_store.watched(tx) if s.funding_txid in over}):
-        with suppress(swap_store.StillHeld):
-            let_go |= swap_store.unbind_funding(tx, str(txid))
-    return let_go
 
 
 def put_swap(tx: Transaction, old: OldSwap) -> None:

@@ -8,6 +8,7 @@ from sqlmodel import col
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
+    LIVING,
     CoinRow,
     CursorRow,
     EventRow,
@@ -58,11 +59,12 @@ class OwnTx:
     state: TxState
     fee_sats: int
     height: int | None
+    family: str = ""
 
     @property
     def is_living(self) -> bool:
         """True while it is to confirm, or has."""
-        return self.state in (TxState.SIGNED, TxState.CONFIRMED)
+        return self.state in LIVING
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +125,13 @@ def survey(tx: Transaction) -> StoreFacts:
                 TxState(row.state),
                 row.fee_sats,
                 row.height,
+                row.family,
             )
-            for row in tx.scalars(select(OwnTxRow).order_by(col(OwnTxRow.txid)))
+            for row in tx.scalars(
+                select(OwnTxRow)
+                .where(col(OwnTxRow.purpose) != Purpose.DEPOSIT)  # made by others
+                .order_by(col(OwnTxRow.txid))
+            )
         ),
         cursors=tuple(
             (row.name, row.value)

@@ -6,7 +6,7 @@ Every function works inside a transaction that the caller opened with `Database.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, exists, insert, select, update
 from sqlmodel import col
 
 from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
@@ -21,14 +21,12 @@ from lnliquid.store.rows import get_all as get_all
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     EventRow,
+    OwnTxRow,
     ReservationRow,
     SwapRow,
+    TxState,
 )
 from lnliquid.swap import Event, InvoiceMark, State, Swap, path
-
-
-class StillHeld(Exception):
-    """A funding cannot be given up yet: a swap of it has an invoice or is not back in CREATED."""
 
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
@@ -105,21 +103,50 @@ def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> No
     tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id).in_(ids)))
 
 
-def unbind_funding(tx: Transaction, txid: str) -> set[str]:
-    """Undo T2 for the swaps of a funding that can no longer confirm; they wait for funding again.
+def held(tx: Transaction) -> list[Swap]:
+    """Swaps back in CREATED whose funding was abandoned, oldest first."""
+    abandoned = col(SwapRow.funding_txid) == col(OwnTxRow.txid)
+    return swaps_where(
+        tx,
+        col(SwapRow.finished).is_(False),
+        col(SwapRow.state) == State.CREATED,
+        exists().where(abandoned, col(OwnTxRow.state) == TxState.ABANDONED),
+    )
 
-    Returns their ids; their amounts are reserved again, whether coins are left for them or not.
-    Raises `StillHeld` while one of them is not back in CREATED with its invoice gone.
+
+def let_go(tx: Transaction) -> set[str]:
+    """Undo T2 for the `held` swaps, as far as that is safe now. Returns the ids of the changed.
+
+    Those without an invoice wait for funding again; their amounts are reserved again, whether coins
+    are left for them or not. Those for which a refund was signed, or which the operator closed,
+    have nothing left and fail. Those that were paid, or perhaps, are shown to the operator and
+    never funded again by ourselves. The others stay until their invoice is gone.
     """
-    swaps = funded_by(tx, txid)
-    if any(s.state is not State.CREATED or s.invoice_mark is not InvoiceMark.NONE for s in swaps):
-        raise StillHeld(txid)
-    if swaps:
-        columns = ("funding_txid", "asset_vout", "subsidy_vout", "refund_lock_height")
-        nowhere = dict.fromkeys(columns)
-        tx.execute(update(SwapRow), [{"swap_id": s.swap_id, **nowhere} for s in swaps])
-        tx.execute(insert(ReservationRow), [reservation_values(s) for s in swaps])
-    return {s.swap_id for s in swaps}
+    changed: set[str] = set()
+    nowhere = dict.fromkeys(("funding_txid", "asset_vout", "subsidy_vout", "refund_lock_height"))
+    for swap in held(tx):
+        if swap.invoice_mark is InvoiceMark.NONE:
+            tx.execute(update(SwapRow), [{"swap_id": swap.swap_id, **nowhere}])
+            tx.execute(insert(ReservationRow), [reservation_values(swap)])
+        elif swap.invoice_mark is InvoiceMark.REFUNDING or swap.forced_refund_reason is not None:
+            cause = "its funding cannot confirm any more, and its time is over"
+            failed = replace(
+                swap,
+                state=State.FAILED,
+                finished=True,
+                paid_unclaimed=False,
+                funding_txid=None,
+                asset_vout=None,
+                subsidy_vout=None,
+                refund_lock_height=None,
+            )
+            save(tx, swap, failed, cause=cause, txid=swap.funding_txid)
+        elif swap.invoice_mark >= InvoiceMark.PAID and not swap.paid_unclaimed:
+            save(tx, swap, replace(swap, paid_unclaimed=True))
+        else:
+            continue
+        changed.add(swap.swap_id)
+    return changed
 
 
 def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:

@@ -107,16 +107,29 @@ class CoinRow(SQLModel, table=True):
 
 
 class TxState(IntEnum):
-    """What became of a transaction of ours."""
+    """What became of a transaction of ours. The numbers are stored: fixed.
+
+    Of a family, all versions that replace one another, one at most is not REPLACED.
+    """
 
     SIGNED = 1
-    """Stored; it may have been sent. Its bytes are sent again until it confirms."""
+    """Stored; no node has answered yet. Its bytes are sent until it confirms."""
     CONFIRMED = 2
     """In a block, as last seen."""
     ABANDONED = 3
-    """An input was spent by something else, buried; it cannot confirm any more."""
+    """Each version of it has an input that can never be spent by it any more."""
     REPLACED = 4
-    """A later transaction that spends one of the same inputs took its place."""
+    """Another version of its family stands in its place."""
+    ACCEPTED = 5
+    """In the mempool, as last seen."""
+    REFUSED = 6
+    """No node takes it now. Its bytes are sent again all the same; nothing is built on it."""
+
+
+PENDING = (TxState.SIGNED, TxState.ACCEPTED, TxState.REFUSED)
+"""It is to confirm."""
+LIVING = (*PENDING, TxState.CONFIRMED)
+"""It is to confirm, or has."""
 
 
 class Purpose(IntEnum):
@@ -128,6 +141,8 @@ class Purpose(IntEnum):
     """Takes HTLC outputs back: refunds and leftovers."""
     LANES = 3
     """Splits or merges the wallet's coins."""
+    DEPOSIT = 4
+    """Made by others. Kept and sent again because a transaction of ours spends from it."""
 
 
 class OwnTxRow(SQLModel, table=True):
@@ -145,6 +160,8 @@ class OwnTxRow(SQLModel, table=True):
     signed_height: int
     height: int | None = None
     replaces: str | None = Field(default=None, foreign_key="own_tx.txid")
+    family: str = Field(index=True, sa_column_kwargs={"server_default": ""})
+    """The first version's txid, shared by all that replace one another."""
 
 
 class EventRow(SQLModel, table=True):

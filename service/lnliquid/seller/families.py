@@ -1,0 +1,71 @@
+"""Where a family of our transactions stands: one pure function, like `reconcile` for swaps.
+
+A family is all transactions of ours that replaced one another for one purpose. Any of its versions
+may confirm, in any order: a miner picks, and a reorg lets another one pick again. So whoever
+follows, judges, sends or abandons does it for the family.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from lnliquid.store.tables import PENDING, TxState
+from lnliquid.swap import Outpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One transaction of a family as stored."""
+
+    txid: str
+    state: TxState
+    height: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The version that stands for its family, and its state now.
+
+    `send`: txids to broadcast, in this order, until a node takes one; empty when it has one.
+    """
+
+    current: str
+    state: TxState
+    height: int | None
+    send: tuple[str, ...] = ()
+
+
+def stand(versions: Sequence[Version], seen: Mapping[str, int | None]) -> Standing | None:
+    """Derive a family's standing; None when it was abandoned and nothing of it is seen.
+
+    `versions`: the first one first. `seen`: heights by txid of what chain and mempool hold, None
+    for the mempool. A block outweighs the mempool, and the mempool what was signed last.
+    """
+    newest = versions[-1]
+    stored = next((v for v in versions if v.state in (*PENDING, TxState.CONFIRMED)), None)
+    order = [v.txid for v in reversed(versions)]
+    if stored is not None:
+        order.remove(stored.txid)
+        order.insert(0, stored.txid)
+    for txid in order:
+        height = seen.get(txid)
+        if height is not None:
+            return Standing(txid, TxState.CONFIRMED, height)
+    for txid in order:
+        if txid in seen:
+            return Standing(txid, TxState.ACCEPTED, None)
+    if stored is None:
+        if all(v.state is TxState.ABANDONED for v in versions):
+            return None
+        stored = newest
+    # What was seen before and is gone is as good as signed only: a node has to take it again.
+    state = stored.state if stored.state is TxState.REFUSED else TxState.SIGNED
+    return Standing(stored.txid, state, None, tuple(order))
+
+
+def is_dead(versions: Collection[Collection[Outpoint]], gone: Collection[Outpoint]) -> bool:
+    """True when no version can confirm: each spends one of the `gone` outpoints.
+
+    Those are spent by something else that is buried, or of a transaction that never will be.
+    `versions` are the inputs of each.
+    """
+    return all(any(outpoint in gone for outpoint in inputs) for inputs in versions)

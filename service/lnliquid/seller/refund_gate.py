@@ -1,0 +1,111 @@
+"""The gate of money rule 4: every signature that spends an HTLC output passes it, the last thing.
+
+It reads chain, mempool and invoice once more. Refunds, sweeps of what a buyer left, and every
+replacement of either at a higher fee are signed for the outputs that it let pass, and for no other.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from lnliquid.ports import Chain, Invoice, InvoiceStatus
+from lnliquid.seller.following import Following, TipMoved
+from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.reconcile import ChainFacts, Policy, confirmations
+from lnliquid.swap import InvoiceMark, Outpoint, Swap, Tip
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """HTLC outputs of one swap that may be taken back, as just read under `tip`."""
+
+    swap: Swap
+    outpoints: tuple[Outpoint, ...]
+    tip: Tip
+
+    @property
+    def is_alone(self) -> bool:
+        """True when the buyer may still spend something of it: it knows the preimage.
+
+        Such a refund shares a transaction with no other, whose coins it would hold up.
+        """
+        return self.swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
+
+
+def may_take_back(
+    swap: Swap,
+    facts: ChainFacts,
+    invoice: Invoice | None,
+    tip: Tip,
+    policy: Policy,
+    ours: Collection[str],
+) -> tuple[Outpoint, ...]:
+    """The HTLC outputs of a swap that we may sign for now. `ours`: the versions to be replaced.
+
+    None of a swap before its lock height, and none that anything but `ours` spends. While the
+    asset output is unspent, or spent by `ours`: only when the invoice is known to be gone unpaid,
+    or the operator ordered the refund. Once it is spent otherwise: the rest, when that is buried.
+    """
+    if tip.height < (swap.refund_lock_height or 0):
+        return ()
+    asset, subsidy = facts.asset_spend, facts.subsidy_spend
+    if asset is not None and asset.txid not in ours:
+        is_buried = confirmations(asset.height, tip) >= policy.final_confs
+        rest = swap.subsidy_outpoint
+        is_free = subsidy is None or subsidy.txid in ours
+        return (rest,) if is_buried and is_free and rest is not None else ()
+    if facts.funding_height is None:
+        return ()
+    if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
+        if swap.forced_refund_reason is None:
+            return ()
+    elif (
+        swap.invoice_mark is not InvoiceMark.REFUNDING
+        or invoice is None  # unknown is not unpaid
+        or invoice.status is not InvoiceStatus.ABSENT
+    ):
+        return ()
+    return tuple(
+        outpoint
+        for outpoint, spend in ((swap.asset_outpoint, asset), (swap.subsidy_outpoint, subsidy))
+        if outpoint is not None and (spend is None or spend.txid in ours)
+    )
+
+
+class RefundGate:
+    """The gate with its eyes: the swaps under watch, and their invoices."""
+
+    def __init__(
+        self,
+        chain: Chain,
+        following: Following,
+        invoices: Invoices,
+        policy: Policy,
+    ) -> None:
+        self._chain = chain
+        self._following = following
+        self._invoices = invoices
+        self._policy = policy
+
+    async def open(
+        self, swaps: Sequence[Swap], tip: Tip, ours: Collection[str] = ()
+    ) -> list[Passed]:
+        """What of these swaps, as far as they are watched, may be taken back now.
+
+        Raises `BackendError`, and `TipMoved` when a block came meanwhile.
+        """
+        known = self._following.swaps
+        watched = [known[s.swap_id] for s in swaps if s.swap_id in known]
+        await self._following.read_facts(watched, tip)
+        await self._invoices.read({s.swap_id for s in watched})
+        if await self._chain.tip() != tip:
+            raise TipMoved
+        passed = []
+        for swap in watched:
+            facts = self._following.facts.get(swap.swap_id)
+            if facts is None or facts[1] != tip:
+                continue
+            invoice = self._invoices.view(swap)
+            outpoints = may_take_back(swap, facts[0], invoice, tip, self._policy, ours)
+            if outpoints:
+                passed.append(Passed(swap, outpoints, tip))
+        return passed
