@@ -25,6 +25,8 @@ OWN_WORK = ("watch", "fund", "busy", "create", "repeat", "poll")
 REST_EVERY = 80
 """Steps between two rests, at which the store must agree with the world."""
 MAX_TURNS = 40
+QUIET_BLOCKS = (1, 1, 1, 1, 1, 1, 5, 10, 20, 40, 60, 56, 1, 1, 1)
+"""Blocks between two rests: 200 in all. The last ones confirm what was signed at the rests."""
 END_STEPS = 10**6
 """Steps from here on are the end's, so that a longer run begins like a shorter one."""
 
@@ -181,6 +183,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     truth = Truth(world.rules)
     truth.check()
     truth.owner_is_unique()
+    truth.available_can_confirm(world.daemon.available())
     world.quiet = False
 
 
@@ -203,12 +206,22 @@ async def _end(world: World) -> None:
     else:
         left = [(r["key_index"], State(r["state"]).name, r["invoice_mark"]) for r in waiting]
         raise Violation(10, f"swaps that never end (index, state, invoice mark): {left}")
+    await quiet_blocks(world)
     before = {i: _essence(row) for i, row in world.rules.rows.items()}
     await world.crash()
     await rest(world)
     after = {i: _essence(row) for i, row in world.rules.rows.items()}
     if before != after:
         raise Violation(5, f"a fresh start says otherwise: {before} became {after}")
+
+
+async def quiet_blocks(world: World) -> None:
+    """An honest chain for a long time: no coin may be frozen after it (rule 7)."""
+    for turn, count in enumerate(QUIET_BLOCKS):
+        world.begin_step(END_STEPS + MAX_TURNS + turn)
+        world.ground.mine(count)
+        await rest(world, calm_turns=1)
+    Truth(world.rules).nothing_is_frozen(world.daemon.available())
 
 
 def _has_ended(row: Row) -> bool:
