@@ -160,6 +160,13 @@ class Ground:
         self.pool.miner_rate = miner_rate
         return True
 
+    def reorg_to(self, depth: int, raw: bytes) -> bool:
+        """Replace the last blocks by as many, the first with this transaction, if that can be."""
+        self.chain.invalidate(self.chain.block_hash(self.chain.tip_height - depth + 1))
+        mined = self.mine_version(raw)
+        self.mine(depth - mined)
+        return mined
+
     def forget(self, txid: str) -> None:
         """The network forgets an unconfirmed transaction and what builds on it."""
         if txid in self.pool.entries:
