@@ -1,12 +1,11 @@
 """A simulation: a world, a seed, and so many steps; at the end all must come to a good end."""
 
 import contextlib
-import gc
 import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +31,20 @@ END_STEPS = 10**6
 
 
 class Failed(AssertionError):
-    """A simulation found something wrong; the text tells how to see it again."""
+    """A simulation found something wrong; the text tells how to see it again.
+
+    `kind` is the same for failures of one sort. `played` are the steps that were taken.
+    """
+
+    def __init__(self, text: str, seed: int, steps: int, kind: str, played: Sequence[int]) -> None:
+        super().__init__(text, seed, steps, kind, played)  # all of it, so that it can be pickled
+        self.seed = seed
+        self.steps = steps
+        self.kind = kind
+        self.played = played
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -46,12 +58,12 @@ class Result:
     trace: list[str]
 
 
-def simulate(seed: int, steps: int) -> Result:
-    """Run one simulation in a fresh folder and event loop. Raises `Failed`."""
-    with _folder() as folder, captured_log() as log, _rare_collections():
+def simulate(seed: int, steps: int, only: frozenset[int] | None = None) -> Result:
+    """Run one simulation in a fresh folder and event loop; of its steps only these. Raises `Failed`."""
+    with _folder() as folder, captured_log() as log:
         loop = SimLoop()
         try:
-            return loop.run_until_complete(_run(World(seed, folder, loop, log), steps))
+            return loop.run_until_complete(_run(World(seed, folder, loop, log), steps, only))
         finally:
             loop.close()
 
@@ -67,25 +79,16 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
-def _rare_collections() -> Iterator[None]:
-    """Look for reference cycles seldom: by default that takes a tenth of the time."""
-    before = gc.get_threshold()
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-async def _run(world: World, steps: int) -> Result:
+async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
     step = 0
+    played: list[int] = []
     try:
         world.start()
         world.deposit(400_000, 60_000)
         world.deposit(350_000, 45_000)
         world.ground.mine(2)
-        for step in range(steps):
+        for step in range(steps) if only is None else sorted(only):
+            played.append(step)
             world.begin_step(step)
             await _step(world, step)
             if step % REST_EVERY == REST_EVERY - 1:
@@ -96,7 +99,9 @@ async def _run(world: World, steps: int) -> Result:
             swaps["paid and not claimed"] += row["paid_unclaimed"]
         return Result(steps, world.counts, swaps, hash_of(world.trace), world.trace)
     except Exception as error:
-        raise Failed(_report(world, step, steps, error)) from error
+        kind = f"rule {error.rule}" if isinstance(error, Violation) else type(error).__name__
+        text = _report(world, step, steps, error, None if only is None else played)
+        raise Failed(text, world.seed, steps, kind, played) from error
     finally:
         await world.close()
 
@@ -106,7 +111,10 @@ def hash_of(trace: list[str]) -> int:
     return zlib.crc32("\n".join(trace).encode())
 
 
-def _report(world: World, step: int, steps: int, error: Exception) -> str:
+def _report(
+    world: World, step: int, steps: int, error: Exception, only: Sequence[int] | None
+) -> str:
+    kept = "" if only is None else f" --only {','.join(map(str, only))}"
     lines = [
         *world.trace,
         "",
@@ -121,7 +129,7 @@ def _report(world: World, step: int, steps: int, error: Exception) -> str:
             *lines,
             "",
             f"seed {world.seed}, step {step}: {type(error).__name__}: {error}",
-            f"replay: python -m tests.sim --seed {world.seed} --steps {steps}",
+            f"replay: python -m tests.sim --seed {world.seed} --steps {steps}{kept}",
         ]
     )
 
