@@ -139,15 +139,19 @@ def _some_deal(world: World) -> Deal | None:
 
 
 async def poll(world: World) -> str:
-    """Buyers look at their swaps."""
+    """Buyers look at their swaps: mostly at those of which there is something new to see."""
     seen = 0
     for deal in [*world.deals.values()]:
         if deal.swap_id is None or world.chance.happens(0.55, "does not look", deal.number):
             continue
+        row = world.rules.rows.get(deal.swap_id)
+        if row is deal.row_seen and not world.chance.happens(0.1, "looks anyway", deal.number):
+            continue
 
-        async def work(deal: Deal = deal) -> str:
+        async def work(deal: Deal = deal, row: object = row) -> str:
             swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
             deal.see(convert.swap_to(swap))
+            deal.row_seen = row
             return "seen"
 
         seen += await attempt(work()) == "seen"

@@ -31,6 +31,8 @@ class Deal:
     """Claims what it paid for; another one never does."""
     swap_id: str | None = None
     message: pb.Swap | None = None
+    row_seen: object = None
+    """The stored row, as it was when the API showed it last."""
     shown: set[str] = field(default_factory=set)
     """Every invoice that the API showed."""
     holding_until: int | None = None

@@ -22,6 +22,8 @@ from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
 from lnliquid.seller.watcher import Watcher
 from lnliquid.settings import Settings
+from lnliquid.store import coins as coin_store
+from lnliquid.swap import Outpoint
 
 from .chain_side import WATCHER, Server, SimChain
 from .clockwork import Chance, Life, SimClock
@@ -158,6 +160,10 @@ class Daemon:
         self.seller = Seller(
             self.database, readiness, self.funder, sides.keys, sides.settings, self.notices
         )
+
+    def available(self) -> list[Outpoint]:
+        """The coins that a new transaction would spend."""
+        return [coin.outpoint for coin in self.database.look(coin_store.available_coins)]
 
     async def watch(self, reload_all: bool) -> None:
         """One round of the watcher. Raises what `Watcher.round` raises."""

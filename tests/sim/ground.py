@@ -12,6 +12,7 @@ from functools import lru_cache
 from lnlab.nodes.embedded.chain import Chain, Rejected
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnlab.nodes.embedded.mempool import ChainView, Mempool
+from lnlab.nodes.embedded.policy import fee_at
 from lnlab.nodes.embedded.pool import Entry
 from lnlab.nodes.embedded.txmodel import Coin, Tx, parse_tx
 from lnliquid.liquid.networks import REGTEST
@@ -38,19 +39,45 @@ def nothing_held(_txid: str) -> bool:
 
 
 class HoldingMempool(Mempool):
-    """A mempool from which the miner may leave transactions out, with all that builds on them."""
+    """A mempool with a miner's whims and a fee market.
+
+    `held`: what the miner leaves out, with all that builds on it. `miner_rate`: packages (BIP125
+    ancestors included) that pay less stay out. `relay_rate`: what pays less is not taken in.
+    """
 
     def __init__(self, chain: ChainView) -> None:
         super().__init__(chain)
         self.held: Held = nothing_held
+        self.miner_rate = 0
+        self.relay_rate = 0
+
+    def check(self, tx: Tx, *, from_block: bool = False) -> tuple[Entry, set[str]]:
+        """See `Mempool`."""
+        entry, replaced = super().check(tx, from_block=from_block)
+        floor_sats = fee_at(self.relay_rate, entry.vsize)
+        if entry.fee_sats < floor_sats and not from_block:
+            raise Rejected("mempool min fee not met", f"{entry.fee_sats} < {floor_sats}")
+        return entry, replaced
+
+    def _is_too_cheap(self, txid: str) -> bool:
+        """True when no package with this transaction pays the miner's rate."""
+        if not self.miner_rate:
+            return False
+        tops = self.descendants([txid])
+        return not any(self._rate(self.ancestors([top])) >= self.miner_rate for top in tops)
+
+    def _rate(self, package: set[str]) -> float:
+        fee_sats = sum(self.entries[member].fee_sats for member in package)
+        return fee_sats * 1000 / self.vsize_of(package)
 
     def block_template(self, max_weight: int) -> list[Entry]:
         """What the next block holds."""
         left: set[str] = set()
         kept = []
         for entry in super().block_template(max_weight):  # parents come first
-            if self.held(entry.tx.txid) or entry.parents & left:
-                left.add(entry.tx.txid)
+            txid = entry.tx.txid
+            if self.held(txid) or entry.parents & left or self._is_too_cheap(txid):
+                left.add(txid)
             else:
                 kept.append(entry)
         return kept
@@ -111,6 +138,34 @@ class Ground:
         self.mine(depth, held, secs=1)
         self.mine(more, held)
         return depth
+
+    def mine_version(self, raw: bytes) -> bool:
+        """Mine a block with this transaction instead of what spends its inputs now.
+
+        A miner may have kept an older version. False when it cannot be in the next block.
+        """
+        tx, miner_rate = parsed(raw), self.pool.miner_rate
+        for txin in tx.inputs:
+            rival = self.pool.spenders.get(txin.outpoint)
+            if rival is not None and rival != tx.txid:
+                self.chain.drop_mempool(rival)
+        relay_rate, self.pool.relay_rate = self.pool.relay_rate, 0
+        self.send(raw)
+        self.pool.relay_rate = relay_rate
+        if tx.txid not in self.pool.entries:
+            return False
+        package = self.pool.ancestors([tx.txid])
+        self.pool.miner_rate = 0
+        self.mine(1, lambda txid: txid not in package)
+        self.pool.miner_rate = miner_rate
+        return True
+
+    def reorg_to(self, depth: int, raw: bytes) -> bool:
+        """Replace the last blocks by as many, the first with this transaction, if that can be."""
+        self.chain.invalidate(self.chain.block_hash(self.chain.tip_height - depth + 1))
+        mined = self.mine_version(raw)
+        self.mine(depth - mined)
+        return mined
 
     def forget(self, txid: str) -> None:
         """The network forgets an unconfirmed transaction and what builds on it."""

@@ -46,6 +46,7 @@ class Rules:
         self.books = Books(ground, Wallet(keys))
         self.rows: dict[str, Row] = {}
         """Every swap as committed, by id."""
+        self._told: dict[str, tuple[tuple[Any, ...], Row]] = {}
         self.refunding: set[str] = set()
         """Swaps for whose asset output a refund was signed."""
         self._raws: dict[str, bytes] = {}
@@ -100,11 +101,11 @@ class Rules:
         if version == self._version:
             return
         self._version = version
-        before, self.rows = self.rows, {r["swap_id"]: r for r in self.ask("SELECT * FROM swap")}
+        before, self.rows = self.rows, self._read_swaps()
         self._new_own_txs()
         for swap_id, row in self.rows.items():
             old = before.get(swap_id)
-            if old == row:
+            if old is row:
                 continue
             if old is None:
                 preimage = self._keys.preimage(row["key_index"], swap_id)
@@ -126,6 +127,20 @@ class Rules:
         ]
         if len(set(outputs)) != len(outputs):
             raise Violation(2, "one output belongs to two swaps")
+
+    def _read_swaps(self) -> dict[str, Row]:
+        """All rows by swap id; a row that did not change stays the very same object."""
+        query = self.store.execute("SELECT * FROM swap")
+        names = [column[0] for column in query.description]
+        id_at = names.index("swap_id")
+        found: dict[str, Row] = {}
+        for values in map(tuple, query):
+            swap_id = values[id_at]
+            known = self._told.get(swap_id)
+            if known is None or known[0] != values:
+                known = self._told[swap_id] = (values, dict(zip(names, values, strict=True)))
+            found[swap_id] = known[1]
+        return found
 
     def _changed(self, old: Row | None, row: Row) -> None:
         state, name = State(row["state"]), f"swap {row['key_index']}"
@@ -153,7 +168,7 @@ class Rules:
         return (self.ground.confirmations(txid) if txid else 0), needed
 
     def _new_own_txs(self) -> None:
-        for own in self.ask("SELECT * FROM own_tx"):
+        for own in self.ask("SELECT txid, raw, purpose FROM own_tx"):
             known = self._raws.get(own["txid"])
             if known is not None:
                 if known != own["raw"]:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,12 +24,27 @@ OWN_WORK = ("watch", "fund", "busy", "create", "repeat", "poll")
 REST_EVERY = 80
 """Steps between two rests, at which the store must agree with the world."""
 MAX_TURNS = 40
+QUIET_BLOCKS = (1, 1, 1, 1, 1, 1, 5, 10, 20, 40, 60, 56, 1, 1, 1)
+"""Blocks between two rests: 200 in all. The last ones confirm what was signed at the rests."""
 END_STEPS = 10**6
 """Steps from here on are the end's, so that a longer run begins like a shorter one."""
 
 
 class Failed(AssertionError):
-    """A simulation found something wrong; the text tells how to see it again."""
+    """A simulation found something wrong; the text tells how to see it again.
+
+    `kind` is the same for failures of one sort. `played` are the steps that were taken.
+    """
+
+    def __init__(self, text: str, seed: int, steps: int, kind: str, played: Sequence[int]) -> None:
+        super().__init__(text, seed, steps, kind, played)  # all of it, so that it can be pickled
+        self.seed = seed
+        self.steps = steps
+        self.kind = kind
+        self.played = played
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 @dataclass(frozen=True)
@@ -43,12 +58,12 @@ class Result:
     trace: list[str]
 
 
-def simulate(seed: int, steps: int) -> Result:
-    """Run one simulation in a fresh folder and event loop. Raises `Failed`."""
+def simulate(seed: int, steps: int, only: frozenset[int] | None = None) -> Result:
+    """Run one simulation in a fresh folder and event loop; of its steps only these. Raises `Failed`."""
     with _folder() as folder, captured_log() as log:
         loop = SimLoop()
         try:
-            return loop.run_until_complete(_run(World(seed, folder, loop, log), steps))
+            return loop.run_until_complete(_run(World(seed, folder, loop, log), steps, only))
         finally:
             loop.close()
 
@@ -64,14 +79,16 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-async def _run(world: World, steps: int) -> Result:
+async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
     step = 0
+    played: list[int] = []
     try:
         world.start()
         world.deposit(400_000, 60_000)
         world.deposit(350_000, 45_000)
         world.ground.mine(2)
-        for step in range(steps):
+        for step in range(steps) if only is None else sorted(only):
+            played.append(step)
             world.begin_step(step)
             await _step(world, step)
             if step % REST_EVERY == REST_EVERY - 1:
@@ -82,7 +99,9 @@ async def _run(world: World, steps: int) -> Result:
             swaps["paid and not claimed"] += row["paid_unclaimed"]
         return Result(steps, world.counts, swaps, hash_of(world.trace), world.trace)
     except Exception as error:
-        raise Failed(_report(world, step, steps, error)) from error
+        kind = f"rule {error.rule}" if isinstance(error, Violation) else type(error).__name__
+        text = _report(world, step, steps, error, None if only is None else played)
+        raise Failed(text, world.seed, steps, kind, played) from error
     finally:
         await world.close()
 
@@ -92,7 +111,10 @@ def hash_of(trace: list[str]) -> int:
     return zlib.crc32("\n".join(trace).encode())
 
 
-def _report(world: World, step: int, steps: int, error: Exception) -> str:
+def _report(
+    world: World, step: int, steps: int, error: Exception, only: Sequence[int] | None
+) -> str:
+    kept = "" if only is None else f" --only {','.join(map(str, only))}"
     lines = [
         *world.trace,
         "",
@@ -107,7 +129,7 @@ def _report(world: World, step: int, steps: int, error: Exception) -> str:
             *lines,
             "",
             f"seed {world.seed}, step {step}: {type(error).__name__}: {error}",
-            f"replay: python -m tests.sim --seed {world.seed} --steps {steps}",
+            f"replay: python -m tests.sim --seed {world.seed} --steps {steps}{kept}",
         ]
     )
 
@@ -137,7 +159,7 @@ def _choose(world: World) -> Action:
     return action
 
 
-async def rest(world: World) -> None:
+async def rest(world: World, calm_turns: int = 2) -> None:
     """Lift every fault and let the daemon work until nothing changes; then compare (rule 5)."""
     world.note("    rest")
     world.quiet = True
@@ -162,13 +184,14 @@ async def rest(world: World) -> None:
         await world.settle()
         world.check()
         calm = calm + 1 if world.rules.stamp() == stamp else 0
-        if calm == 2:
+        if calm == calm_turns:
             break
     else:
         raise Violation(10, "the daemon does not come to rest though nothing happens any more")
     truth = Truth(world.rules)
     truth.check()
     truth.owner_is_unique()
+    truth.available_can_confirm(world.daemon.available())
     world.quiet = False
 
 
@@ -176,7 +199,7 @@ async def _end(world: World) -> None:
     """No more faults: every swap must end well (rule 10), and a fresh start must agree (rule 5)."""
     for turn in range(MAX_TURNS):
         world.begin_step(END_STEPS + turn)
-        await rest(world)
+        await rest(world, calm_turns=1)
         waiting = [row for row in world.rules.rows.values() if not _has_ended(row)]
         if not waiting:
             break
@@ -191,12 +214,22 @@ async def _end(world: World) -> None:
     else:
         left = [(r["key_index"], State(r["state"]).name, r["invoice_mark"]) for r in waiting]
         raise Violation(10, f"swaps that never end (index, state, invoice mark): {left}")
+    await quiet_blocks(world)
     before = {i: _essence(row) for i, row in world.rules.rows.items()}
     await world.crash()
     await rest(world)
     after = {i: _essence(row) for i, row in world.rules.rows.items()}
     if before != after:
         raise Violation(5, f"a fresh start says otherwise: {before} became {after}")
+
+
+async def quiet_blocks(world: World) -> None:
+    """An honest chain for a long time: no coin may be frozen after it (rule 7)."""
+    for turn, count in enumerate(QUIET_BLOCKS):
+        world.begin_step(END_STEPS + MAX_TURNS + turn)
+        world.ground.mine(count)
+        await rest(world, calm_turns=1)
+    Truth(world.rules).nothing_is_frozen(world.daemon.available())
 
 
 def _has_ended(row: Row) -> bool:

@@ -76,6 +76,21 @@ def journaled_marks(world: World) -> list[str]:
 
 def play(story: Story, kind: type[World] = World) -> None:
     """Run a story whose swap is created and funded, its funding unconfirmed."""
+
+    async def begin(world: World) -> None:
+        await look(world)
+        deal = new_deal(0, 20_000, 1, careful=True, claims=True)
+        world.deals[deal.request.request_id] = deal
+        deal.swap_id = (await world.daemon.seller.create_swap(deal.request)).swap_id
+        await fund(world)
+        await look(world)
+        await story(world, deal)
+
+    play_from_deposit(begin, kind)
+
+
+def play_from_deposit(story: Callable[[World], Awaitable[None]], kind: type[World]) -> None:
+    """Run a story that begins with a deposit of two confirmations, not seen yet."""
     with tempfile.TemporaryDirectory() as folder, captured_log() as log:
         loop = SimLoop()
         try:
@@ -84,19 +99,13 @@ def play(story: Story, kind: type[World] = World) -> None:
             loop.close()
 
 
-async def _play(world: World, story: Story) -> None:
+async def _play(world: World, story: Callable[[World], Awaitable[None]]) -> None:
     try:
         world.quiet = True
         world.start()
         world.deposit(400_000, 60_000)
         world.ground.mine(2)
-        await look(world)
-        deal = new_deal(0, 20_000, 1, careful=True, claims=True)
-        world.deals[deal.request.request_id] = deal
-        deal.swap_id = (await world.daemon.seller.create_swap(deal.request)).swap_id
-        await fund(world)
-        await look(world)
-        await story(world, deal)
+        await story(world)
         world.check()
     finally:
         await world.close()

@@ -1,10 +1,11 @@
 """What the store must say when nothing is under way: the truth (rules 5, 7 and 10)."""
 
 import sqlite3
+from collections.abc import Iterable
 
 from lnliquid.seller.reconcile import MIN_INVOICE_SECS
 from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
-from lnliquid.swap import InvoiceMark, State
+from lnliquid.swap import InvoiceMark, Outpoint, State
 from lnliquid.terms import invoice_lifetime_secs
 
 from .books import read_branch
@@ -54,7 +55,12 @@ class Truth:
         deal = self._rules.deals.get(row["request_id"])
         is_open = self._ground.chain.tip_height >= row["refund_lock_height"]
         lost = row["invoice_mark"] == InvoiceMark.LOST
-        stuck = state is State.FUNDED and is_open and (lost or bool(deal and deal.paid))
+        paid = lost or bool(deal and deal.paid)
+        stuck = state is State.FUNDED and is_open and paid
+        if state is State.CREATED and paid:
+            # Nothing is locked any more, or not yet again: then it may stay shown.
+            [own] = self._rules.ask("SELECT * FROM own_tx WHERE txid = ?", row["funding_txid"])
+            stuck = own["state"] == TxState.ABANDONED or bool(row["paid_unclaimed"])
         if bool(row["paid_unclaimed"]) != stuck:
             raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
         spends = [
@@ -98,6 +104,61 @@ class Truth:
         if stored != shown:
             only_stored, only_shown = stored.items() - shown.items(), shown.items() - stored.items()
             raise Violation(7, f"coins only stored: {only_stored}; only on chain: {only_shown}")
+
+    def nothing_is_frozen(self, available: Iterable[Outpoint]) -> None:
+        """After a long quiet time every coin is available, and all business is done (rule 7).
+
+        What was paid and not claimed is with the operator. `available`: the coins that the store
+        would spend now.
+        """
+        frozen = [
+            f"{Purpose(own['purpose']).name} {own['txid'][:8]} is signed and confirms never"
+            for own in self._rules.ask("SELECT * FROM own_tx")
+            if own["state"] in PENDING
+        ]
+        reserved = {r["swap_id"] for r in self._rules.ask("SELECT swap_id FROM reservation")}
+        for row in self._rules.rows.values():
+            name, state = f"swap {row['key_index']}", State(row["state"])
+            if not row["finished"] and not row["paid_unclaimed"]:
+                frozen.append(f"{name} is {state.name} for ever")
+            if row["finished"] and row["swap_id"] in reserved:
+                frozen.append(f"{name} is {state.name} and has a reservation")
+        spendable = {(o.txid, o.vout) for o in available}
+        frozen += [
+            f"{coin.value} of {coin.asset[:4]} in {coin.txid[:8]}:{coin.vout} is not available"
+            for scripthash in self._rules.books.wallet.scripts.values()
+            for coin in self._ground.chain.unspent(scripthash)
+            if (coin.txid, coin.vout) not in spendable
+        ]
+        if frozen:
+            raise Violation(7, "frozen: " + "; ".join(frozen))
+
+    def available_can_confirm(self, available: Iterable[Outpoint]) -> None:
+        """No coin counts as available that can never be (rule 7)."""
+        raws = {own["txid"]: own["raw"] for own in self._rules.ask("SELECT txid, raw FROM own_tx")}
+        for outpoint in available:
+            why = self._never(outpoint.txid, raws)
+            if why:
+                raise Violation(7, f"{outpoint} is available and can never be: {why}")
+
+    def _never(self, txid: str, own: dict[str, bytes]) -> str | None:
+        """Why a transaction can never confirm; None while it may."""
+        if self._ground.find(txid) is not None:
+            return None
+        deposits = {d.txid: d.raw for d in self._ground.deposits}
+        raw = own.get(txid) or deposits.get(txid)
+        if raw is None:
+            return f"{txid[:8]} does not exist"
+        for txin in parsed(raw).inputs:
+            spender = self._ground.spender(*txin.outpoint)
+            if spender is not None:
+                if self._ground.confirmations(spender.txid) >= self._settings.final_confs:
+                    return f"an input of {txid[:8]} is spent by {spender.txid[:8]}, buried"
+            elif self._ground.chain.coin(*txin.outpoint) is None:
+                why = self._never(txin.outpoint[0], own)
+                if why:
+                    return why
+        return None
 
     def owner_is_unique(self) -> None:
         """Rule 2 by the constraint alone: a second live owner of an outpoint is refused."""

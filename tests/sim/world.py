@@ -276,7 +276,7 @@ class World:
         """API messages of the swaps that changed, as bytes. Rule 3: no invoice before FUNDED."""
         found: dict[str, bytes] = {}
         for swap_id, row in self.rules.rows.items():
-            if self._shown.get(swap_id) == row:
+            if self._shown.get(swap_id) is row:
                 continue
             self._shown[swap_id] = row
             swap = self.daemon.database.look(lambda s, i=swap_id: swap_store.get(s, i))  # type: ignore[misc]
