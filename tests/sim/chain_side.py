@@ -205,6 +205,8 @@ class SimChain:
             known = None if txid in self._server.withheld else self._ground.find(txid)
             if known is not None:
                 found[txid] = known[0].raw
+            elif txid in self._ground.minted:
+                found[txid] = self._ground.minted[txid]
         return found
 
     async def broadcast(self, raw: bytes) -> None:

@@ -105,7 +105,8 @@ class Ground:
         self.chain.mempool = self.pool
         self._pass_time = pass_time
         self._block_secs = block_secs
-        self._minted = 0
+        self.minted: dict[str, bytes] = {}
+        """The transactions that made the bank's coins, by txid: of before the chain began."""
         self.deposits: list[Deposit] = []
         self.chain.generate(BASE_HEIGHT)
 
@@ -209,8 +210,13 @@ class Ground:
 
     def mint(self, asset: str, value: int) -> Coin:
         """A fresh coin of the bank."""
-        self._minted += 1
-        coin = Coin(f"{self._minted:064x}", 0, asset, value, OPEN_SCRIPT, 1)
+        raw = encode_tx(
+            [encode_input((f"{len(self.minted):064x}", 0))],
+            [encode_output(asset, value, OPEN_SCRIPT)],
+            witnesses=[()],
+        )
+        coin = Coin(parsed(raw).txid, 0, asset, value, OPEN_SCRIPT, 1)
+        self.minted[coin.txid] = raw
         self.chain.ledger.add([coin])
         return coin
 

@@ -86,7 +86,7 @@ async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
         world.start()
         world.deposit(400_000, 60_000)
         world.deposit(350_000, 45_000)
-        world.ground.mine(2)
+        world.ground.mine(world.settings.final_confs)
         for step in range(steps) if only is None else sorted(only):
             played.append(step)
             world.begin_step(step)

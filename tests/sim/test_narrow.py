@@ -90,7 +90,7 @@ def play(story: Story, kind: type[World] = World) -> None:
 
 
 def play_from_deposit(story: Callable[[World], Awaitable[None]], kind: type[World]) -> None:
-    """Run a story that begins with a deposit of two confirmations, not seen yet."""
+    """Run a story that begins with a deposit that is buried, and not seen yet."""
     with tempfile.TemporaryDirectory() as folder, captured_log() as log:
         loop = SimLoop()
         try:
@@ -104,7 +104,7 @@ async def _play(world: World, story: Callable[[World], Awaitable[None]]) -> None
         world.quiet = True
         world.start()
         world.deposit(400_000, 60_000)
-        world.ground.mine(2)
+        world.ground.mine(world.settings.final_confs)
         await story(world)
         world.check()
     finally:

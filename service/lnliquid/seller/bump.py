@@ -89,6 +89,8 @@ class Bumper:
                     if m.txid in known and (m.signed_height <= limit or m.txid in underpaid)
                 ]
                 for root in graph.roots(stuck):
+                    if root.purpose is Purpose.DEPOSIT:
+                        continue  # a higher fee of ours would not bring it back
                     known |= await self._raise(graph, root, tip, known, gate)
             if not self._outbox.underpaid & known:
                 return
@@ -184,8 +186,6 @@ class Bumper:
         for member in package:
             if member.txid not in unconfirmed:
                 raise CannotPay("nothing is known of where it is now")
-            if member.purpose is Purpose.DEPOSIT:
-                raise CannotPay("it waits for a deposit that left the chain")
             swaps = await self._swaps(member)
             if member.purpose is Purpose.FUNDING and any(
                 s.state is not State.CREATED or s.invoice_mark is not InvoiceMark.NONE
