@@ -85,10 +85,11 @@ class OwnTxs:
         """
         return {txid for txid, at in self._unconfirmed.items() if at == tip}
 
-    async def check(self, tip: Tip) -> set[str]:
+    async def check(self, tip: Tip, *, mempool_too: bool = True) -> set[str]:
         """Look at every family that may still change. Returns the ids of swaps that it changed.
 
-        One that was there under this very tip is not asked for again, unless it is stale.
+        One that was in a block under this very tip is not asked for again, unless it is stale;
+        neither is one that was in the mempool, unless `mempool_too`: that may have forgotten it.
 
         Raises `BackendError` when the chain cannot be read, or there is no connection to send
         by. A broadcast that is refused or not answered in time does not end it.
@@ -108,7 +109,11 @@ class OwnTxs:
         due = {
             name: versions
             for name, versions in families.items()
-            if not any(self._seen.get(row.txid) == tip for row in versions)
+            if not any(
+                self._seen.get(row.txid) == tip
+                and not (mempool_too and row.txid in self._unconfirmed)
+                for row in versions
+            )
         }
         found = await self._histories(due)
         # A signed one is looked at anyway; one that is in a block must not be forgotten.

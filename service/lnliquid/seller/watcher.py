@@ -143,7 +143,7 @@ class Watcher:
         vanished = self._following.take_vanished()
         self._own_txs.mark_stale(vanished)
         if reload_all or vanished or tip != self._tip or self._outbox.underpaid:
-            changed = await self._own_txs.check(tip)
+            changed = await self._own_txs.check(tip, mempool_too=reload_all)
             if changed:
                 self._following.forget(changed)
                 self._notices.swaps_changed(changed)

@@ -212,6 +212,10 @@ def mark_sent(tx: Transaction, txid: str, state: TxState) -> None:
     """Note a node's answer to a broadcast of one that is to confirm."""
     tx.execute(
         update(OwnTxRow)
-        .where(col(OwnTxRow.txid) == txid, col(OwnTxRow.state).in_(PENDING))
+        .where(
+            col(OwnTxRow.txid) == txid,
+            col(OwnTxRow.state).in_(PENDING),
+            col(OwnTxRow.state) != int(state),  # the same again is no change to be committed
+        )
         .values(state=int(state))
     )
