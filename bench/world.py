@@ -168,10 +168,6 @@ class YesLightning:
         """As made."""
         return self.made.get(label, Invoice(label, InvoiceStatus.ABSENT))
 
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """As made."""
-        return {label: await self.invoice(label) for label in labels}
-
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Gone."""
         return self.made.pop(label, None) is not None

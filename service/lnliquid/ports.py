@@ -165,10 +165,6 @@ class SellerLightning(Protocol):
         """The invoice as it is now; status ABSENT when there is none."""
         ...
 
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """The same for several labels."""
-        ...
-
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Delete it if it has this status. False when it has another one or is gone: read again."""
         ...

@@ -6,7 +6,7 @@ A hung node answers nothing; when it wakes, calls that reached it may still take
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -210,11 +210,6 @@ class SimLightning:
         """See `ports`."""
         found = await self._call("listinvoices", label, lambda: self._node.look(label))
         return Invoice(label, InvoiceStatus.ABSENT) if found is None else _read(found)
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports`. In an order that does not depend on the labels, which are random."""
-        ordered = sorted(labels, key=lambda label: f"{self._name_of(label):>9}")
-        return {label: await self.invoice(label) for label in ordered}
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports`."""

@@ -127,10 +127,6 @@ class FakeLightning:
         """None was made."""
         return Invoice(label, InvoiceStatus.ABSENT)
 
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """None was made."""
-        return {label: Invoice(label, InvoiceStatus.ABSENT) for label in labels}
-
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """There is none."""
         return False

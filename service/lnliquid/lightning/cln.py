@@ -4,10 +4,9 @@ Fields and error codes: Core Lightning v26.06, `doc/schemas/*.json` and `common/
 recorded answers are in the vectors `cln_rpc.json`.
 """
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +33,6 @@ MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 """What reading an answer of the wrong form raises; the texts repeat what was read."""
 
 SHORT_CALLS, LONG_CALLS = 8, 16
-LABELS_AT_ONCE = 64
 
 
 class CoreLightning:
@@ -150,19 +148,6 @@ class CoreLightning:
         if len(found) > 1 or found[0].label != label:
             _malformed("listinvoices")
         return found[0]
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports`. One call a label: the node may hold many more invoices than are asked."""
-        result: dict[str, Invoice] = {}
-        wanted = list(dict.fromkeys(labels))
-        for start in range(0, len(wanted), LABELS_AT_ONCE):
-            chunk = wanted[start : start + LABELS_AT_ONCE]
-            answers = await asyncio.gather(*map(self.invoice, chunk), return_exceptions=True)
-            for label, answer in zip(chunk, answers, strict=True):
-                if isinstance(answer, BaseException):
-                    raise answer
-                result[label] = answer
-        return result
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports`. `ValueError` for ABSENT."""

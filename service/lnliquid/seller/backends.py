@@ -196,10 +196,6 @@ class ObservedLightning:
         """See `ports.SellerLightning`."""
         return await self._call(self._lightning.invoice(label))
 
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports.SellerLightning`."""
-        return await self._call(self._lightning.invoices(labels))
-
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports.SellerLightning`."""
         return await self._call(self._lightning.delete_invoice(label, status))

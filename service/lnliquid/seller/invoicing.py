@@ -5,6 +5,7 @@ unknown is never taken for unpaid (money rule 4).
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterable
 
 import structlog
@@ -13,6 +14,7 @@ from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, StoreFailure
 from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Clock, Invoice, InvoiceStatus, SellerLightning
+from lnliquid.seller.invoice_reading import read_invoices
 from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -25,7 +27,8 @@ log = structlog.get_logger()
 LAST_PAY_INDEX = "last_pay_index"
 PAID_WAIT_SECS = 60
 RETRY_SECS = 2.0
-
+READ_SECS = 10.0
+"""For how long one reading goes on asking. What it did not get to is asked first by the next."""
 
 _NEEDS_NO_READING = (InvoiceMark.NONE, InvoiceMark.PAID, InvoiceMark.LOST)
 
@@ -48,6 +51,10 @@ class Invoices:
         self._clock = clock
         self._known: dict[str, Invoice] = {}
         self._stale: set[str] = set()
+        """To be asked whatever is known: paid as was heard, or asked and not answered."""
+        self._turns = itertools.count(1)
+        self._asked: dict[str, tuple[int, Tip | None]] = {}
+        """When each was asked last, in turns, and under which tip."""
 
     def view(self, swap: Swap) -> Invoice | None:
         """The invoice as last read; None when that is not known.
@@ -63,39 +70,63 @@ class Invoices:
         """This swap is not watched any more."""
         self._known.pop(swap_id, None)
         self._stale.discard(swap_id)
+        self._asked.pop(swap_id, None)
 
-    async def refresh(self, swaps: Iterable[Swap], tip: Tip) -> None:
-        """Read those that something may hang on now: paid, run out, or never read and needed.
+    async def refresh(self, swaps: Iterable[Swap], tip: Tip) -> bool:
+        """Read those that something may hang on now, for `READ_SECS` at most.
 
-        While an invoice was shown, may still be paid and is not due to be deleted, nothing hangs on
-        it, so that a start with thousands of open swaps need not ask for each.
+        While an invoice is shown, its swap is FUNDED, it may still be paid and is not due to be
+        deleted, nothing hangs on it, so that a start with thousands of open swaps need not ask for
+        each. True when some were answered and others not reached: there is more to read at once.
         """
-        now = self._clock.now()
-        last_blocks = blocks_to_pay_and_claim(self._settings.timelocks)
-        wanted: set[str] = set()
-        for swap in swaps:
-            known = self._known.get(swap.swap_id)
-            ran_out = (swap.invoice_expires_at or 0) <= now
-            if known is None and swap.invoice_mark not in _NEEDS_NO_READING:
-                short = (swap.refund_lock_height or 0) - tip.height < last_blocks
-                stale = ran_out or short or swap.state is State.CREATED
-            else:
-                stale = known is not None and known.status is InvoiceStatus.UNPAID and ran_out
-            if stale or swap.swap_id in self._stale:
-                wanted.add(swap.swap_id)
-        await self.read(wanted)
+        now, last_blocks = self._clock.now(), blocks_to_pay_and_claim(self._settings.timelocks)
+        wanted = [s.swap_id for s in swaps if self._is_due(s, tip, now, last_blocks)]
+        unanswered = await self.read(wanted, tip)
+        return 0 < len(unanswered) < len(wanted)
 
-    async def read(self, swap_ids: set[str]) -> None:
-        """Ask Lightning now; what cannot be asked becomes unknown."""
-        if not swap_ids:
-            return
-        self._stale -= swap_ids  # before asking: news that come meanwhile count again
-        for swap_id in swap_ids:
+    def _is_due(self, swap: Swap, tip: Tip, now: int, last_blocks: int) -> bool:
+        if swap.swap_id in self._stale:
+            return True
+        if swap.state is State.REFUNDED:
+            # A call that hung may have made it anew: looked at until the swap is final.
+            return self._asked.get(swap.swap_id, (0, None))[1] != tip
+        known = self._known.get(swap.swap_id)
+        ran_out = (swap.invoice_expires_at or 0) <= now
+        if known is not None:
+            return known.status is InvoiceStatus.UNPAID and ran_out
+        if swap.invoice_mark in _NEEDS_NO_READING:
+            return False
+        is_shown = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is not None
+        is_short = (swap.refund_lock_height or 0) - tip.height < last_blocks
+        return ran_out or is_short or not is_shown or swap.state is not State.FUNDED
+
+    async def read(self, swap_ids: Iterable[str], tip: Tip | None = None) -> set[str]:
+        """Ask Lightning now, those asked longest ago first, for `READ_SECS` at most.
+
+        Returns those that were not answered: they are unknown, and the next `refresh` asks again.
+        """
+        wanted = sorted(dict.fromkeys(swap_ids), key=lambda i: self._asked.get(i, (0, None))[0])
+        if not wanted:
+            return set()
+        self._stale.difference_update(wanted)  # before asking: news that come meanwhile count again
+        for swap_id in wanted:
             self._known.pop(swap_id, None)
-        try:
-            self._known.update(await self._lightning.invoices(sorted(swap_ids)))
-        except BackendError as error:
-            log.warning("invoices cannot be read", invoices=len(swap_ids), reason=error.message)
+        answers = await read_invoices(self._lightning, wanted, READ_SECS)
+        unanswered = set(wanted)
+        for swap_id, answer in answers.items():
+            self._asked[swap_id] = (next(self._turns), tip)
+            if isinstance(answer, Invoice):
+                self._known[swap_id] = answer
+                unanswered.remove(swap_id)
+        self._stale |= unanswered
+        if unanswered:
+            reasons = {a.message for a in answers.values() if isinstance(a, BackendError)}
+            log.warning(
+                "invoices cannot be read",
+                invoices=len(unanswered),
+                reason=min(reasons, default=f"{len(answers)} took {READ_SECS:g} s"),
+            )
+        return unanswered
 
     async def make(self, swap: Swap, action: MakeInvoice) -> None:
         """Create it, or find the one that exists. Raises `BackendError`."""

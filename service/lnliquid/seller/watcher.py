@@ -151,8 +151,9 @@ class Watcher:
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
+        if await self._invoices.refresh(self.swaps.values(), tip):
+            self._notices.wake_watcher()
         for _ in range(MAX_REREADS):
-            await self._invoices.refresh(self.swaps.values(), tip)
             decisions = self._limited(await self._decide(swaps, tip))
             await self._save(decisions)
             acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
@@ -345,7 +346,7 @@ class Watcher:
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """The gate of money rule 4: read chain, mempool and invoice once more, then sign."""
         await self._following.read_facts(swaps, tip)
-        await self._invoices.read({s.swap_id for s in swaps})
+        await self._invoices.read([s.swap_id for s in swaps], tip)
         if await self._chain.tip() != tip:
             raise TipMoved
         whole: list[tuple[Swap, tuple[Outpoint, ...]]] = []
