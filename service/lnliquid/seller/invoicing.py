@@ -18,7 +18,8 @@ from lnliquid.seller.invoice_reading import read_invoices
 from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import InvoiceMark, State, Swap, Tip
 from lnliquid.terms import blocks_to_pay_and_claim
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 LAST_PAY_INDEX = "last_pay_index"
 PAID_WAIT_SECS = 60
 RETRY_SECS = 2.0
+TAKEN_AT_ONCE = 100
 READ_SECS = 10.0
 """For how long one reading goes on asking. What it did not get to is asked first by the next."""
 
@@ -55,6 +57,10 @@ class Invoices:
         self._turns = itertools.count(1)
         self._asked: dict[str, tuple[int, Tip | None]] = {}
         """When each was asked last, in turns, and under which tip."""
+        self._pay_index: int | None = None
+        """The last paid invoice that was seen; None until the node's count was looked at."""
+        self._untaken: dict[str, int] = {}
+        """Pay indexes of swaps' invoices whose payment is not in the store yet."""
 
     def view(self, swap: Swap) -> Invoice | None:
         """The invoice as last read; None when that is not known.
@@ -156,26 +162,71 @@ class Invoices:
         self._known[swap.swap_id] = found
         return True
 
-    async def run_paid(self, watched: dict[str, Swap], wake: "asyncio.Event") -> None:
+    async def run_paid(self, wake: "asyncio.Event") -> None:
         """Wake the watcher at each paid invoice, from the stored index on, until cancelled."""
         while True:
             try:
-                await self._next_paid(watched, wake)
+                await self._next_paid(wake)
             except (BackendError, StoreFailure) as error:
                 log.warning("waiting for payments is delayed", reason=str(error))
-                await asyncio.sleep(RETRY_SECS)
             except Exception:  # only a wake-up is lost; the watcher reads invoices by itself too
                 log.exception("waiting for payments failed")
-                await asyncio.sleep(RETRY_SECS)
+            else:
+                continue
+            self._pay_index = None  # it may be another node, or an older copy, that comes back
+            await asyncio.sleep(RETRY_SECS)
 
-    async def _next_paid(self, watched: dict[str, Swap], wake: "asyncio.Event") -> None:
-        last = await self._database.read(lambda s: coin_store.cursor(s, LAST_PAY_INDEX))
-        invoice = await self._lightning.wait_paid(last, PAID_WAIT_SECS)
-        if invoice is None or invoice.pay_index is None:
-            return
-        index = invoice.pay_index
-        if invoice.label in watched:
-            log.info("invoice paid", **watched[invoice.label].ids, amount_msat=invoice.amount_msat)
-            self._stale.add(invoice.label)
-            wake.set()
-        await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))
+    async def _next_paid(self, wake: "asyncio.Event") -> None:
+        if self._pay_index is None:
+            self._pay_index = await self._first_index()
+        invoice = await self._lightning.wait_paid(self._pay_index, PAID_WAIT_SECS)
+        if invoice is not None and invoice.pay_index is not None:
+            label = invoice.label
+            swap = await self._database.read(lambda session: swap_store.get(session, label))
+            self._pay_index = invoice.pay_index
+            if swap is not None and _is_news(swap):
+                log.info("invoice paid", **swap.ids, amount_msat=invoice.amount_msat)
+                self._untaken[label] = invoice.pay_index
+                # Also when the watcher has not loaded that swap yet: it finds it here then.
+                self._stale.add(label)
+                wake.set()
+            elif swap is not None and swap.invoice_mark is not InvoiceMark.PAID:
+                log.error("paid after its end: this needs the operator", **swap.ids)
+        await self._keep_place()
+
+    async def _first_index(self) -> int:
+        """The stored index, or 0 when the node does not have that payment: count from the start.
+
+        So it is with a node that was restored from an older copy, and when that invoice was
+        deleted; what was taken over before is passed over again.
+        """
+        stored = await self._database.read(lambda s: coin_store.cursor(s, LAST_PAY_INDEX))
+        if stored == 0 or await self._lightning.wait_paid(stored - 1, 0) is not None:
+            return stored
+        log.warning("payments are read from the start", stored_pay_index=stored)
+        return 0
+
+    async def _keep_place(self) -> None:
+        """Store the index up to which every payment is in the store, so that none is passed over.
+
+        What comes after it is read again by the next start.
+        """
+
+        oldest = list(self._untaken)[:TAKEN_AT_ONCE]
+
+        def look(session: Transaction) -> tuple[int, dict[str, Swap]]:
+            return coin_store.cursor(session, LAST_PAY_INDEX), swap_store.get_all(session, oldest)
+
+        stored, swaps = await self._database.read(look)
+        for label in oldest:
+            if not _is_news(swaps[label]):
+                del self._untaken[label]
+        assert self._pay_index is not None, "set before"
+        index = min([n - 1 for n in self._untaken.values()], default=self._pay_index)
+        if index != stored:
+            await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))
+
+
+def _is_news(swap: Swap) -> bool:
+    """True while a payment of this swap's invoice is to be taken over by the watcher."""
+    return not swap.finished and swap.invoice_mark is not InvoiceMark.PAID
