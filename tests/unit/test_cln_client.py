@@ -100,6 +100,43 @@ async def test_info_and_capacity(world: World) -> None:
     assert await world.seller.receivable_msat() == 0
 
 
+CHANNELS = [
+    # state, connected, receivable, versions under way (total, ours more) → can receive, can send
+    ("CHANNELD_NORMAL", True, [], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", False, [], 0, 0),
+    ("CHANNELD_AWAITING_SPLICE", True, [(2_000, 1)], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(900, 0)], 600, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(2_000, 0), (900, 0), (3_500, 2)], 600, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(0, -1)], 700, 0),
+    ("CHANNELD_AWAITING_LOCKIN", True, [], 0, 0),
+    ("CHANNELD_SHUTTING_DOWN", True, [], 0, 0),
+    ("AWAITING_UNILATERAL", True, [], 0, 0),
+]
+
+
+@pytest.mark.parametrize("row", CHANNELS, ids=str)
+async def test_a_channel_counts_while_it_takes_htlcs(
+    row: tuple[str, bool, list[tuple[int, int]], int, int], tmp_path: Path
+) -> None:
+    """Also while it is spliced, with the least that any version of it can carry."""
+    state, connected, splices, receivable_msat, spendable_msat = row
+    channel = {
+        "state": state,
+        "peer_connected": connected,
+        "total_msat": 1_000,
+        "receivable_msat": 700,
+        "spendable_msat": 200,
+    }
+    if splices:
+        channel["inflight"] = [
+            {"total_funding_msat": total, "splice_amount": more} for total, more in splices
+        ]
+    async with client_of(FakeNode({"listpeerchannels": {"channels": [channel]}}), tmp_path) as node:
+        assert await node.receivable_msat() == receivable_msat
+        assert await node.spendable_msat() == spendable_msat
+
+
 async def test_an_invoice_is_made_with_our_preimage(world: World) -> None:
     """Label, hash, amount, expiry and final CLTV are as asked."""
     invoice = await world.sell()

@@ -29,6 +29,9 @@ PAY_IN_PROGRESS = 200
 PAY_CODES = range(200, 300)
 """`pay` says itself why it gave up; any other code is an accident of unknown extent."""
 
+TAKES_HTLCS = frozenset({"CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE"})
+"""States in which a channel takes HTLCs (`channel_state_can_add_htlc` in lightningd/channel.h)."""
+
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 """What reading an answer of the wrong form raises; the texts repeat what was read."""
 
@@ -70,21 +73,27 @@ class CoreLightning:
         )
 
     async def receivable_msat(self) -> int:
-        """See `ports`. Usable: in normal operation, and its peer is connected."""
-        return await self._channel_total("receivable_msat")
+        """See `ports`. Usable: it takes HTLCs, and its peer is connected."""
+        return await self._channel_total("receivable_msat", _their_change_msat)
 
     async def spendable_msat(self) -> int:
         """What usable channels can send now, in total."""
-        return await self._channel_total("spendable_msat")
+        return await self._channel_total("spendable_msat", _our_change_msat)
 
-    async def _channel_total(self, amount: str) -> int:
+    async def _channel_total(
+        self, amount: str, change_msat: Callable[[dict[str, Any], dict[str, Any]], int]
+    ) -> int:
+        """An HTLC must fit every version of a channel that is being spliced: the least counts."""
         result = await self._ask("listpeerchannels", {})
         return _read(
             "listpeerchannels",
             lambda: sum(
-                int(channel[amount])
-                for channel in result["channels"]
-                if channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"]
+                max(
+                    0,
+                    int(c[amount]) + min([0, *(change_msat(c, i) for i in c.get("inflight", ()))]),
+                )
+                for c in result["channels"]
+                if c["state"] in TAKES_HTLCS and c["peer_connected"]
             ),
         )
 
@@ -277,6 +286,15 @@ def _read(method: str, read: Callable[[], T]) -> T:
     with suppress(*MALFORMED):
         return read()
     _malformed(method)  # not from the except: its text, which may hold a preimage, stays behind
+
+
+def _our_change_msat(_channel: dict[str, Any], splice: dict[str, Any]) -> int:
+    return 1000 * int(splice.get("splice_amount", 0))
+
+
+def _their_change_msat(channel: dict[str, Any], splice: dict[str, Any]) -> int:
+    total_change_msat = int(splice["total_funding_msat"]) - int(channel["total_msat"])
+    return total_change_msat - _our_change_msat(channel, splice)
 
 
 def _invoice(entry: dict[str, Any]) -> Invoice:
