@@ -147,6 +147,10 @@ class YesLightning:
         """More than anything costs."""
         return 10**15
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """Nothing is set."""
+        return {}
+
     async def create_invoice(
         self,
         *,

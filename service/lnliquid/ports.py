@@ -144,6 +144,10 @@ class SellerLightning(Protocol):
         """What usable channels can receive now, in total."""
         ...
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """The node's options that have a value, by Core Lightning's names; True for a flag."""
+        ...
+
     async def create_invoice(
         self,
         *,

@@ -172,6 +172,10 @@ class SimLightning:
         """See `ports`."""
         return await self._call("listpeerchannels", "", lambda: PLENTY_MSAT)
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports`."""
+        return await self._call("listconfigs", "", dict)
+
     async def create_invoice(
         self,
         *,
@@ -225,7 +229,7 @@ class SimLightning:
         """See `ports`. `Node.paid` ends the wait; when it ends for nothing, the time is up."""
         self._life.require()
         record = self._node.book.next_paid(after_pay_index)
-        if record is None:
+        if record is None and wait_secs:
             self._node.paid.clear()
             await self._node.paid.wait()
             self._life.require()

@@ -137,6 +137,37 @@ async def test_a_channel_counts_while_it_takes_htlcs(
         assert await node.spendable_msat() == spendable_msat
 
 
+async def test_options_of_the_node(world: World, tmp_path: Path) -> None:
+    """Flags that are set, and values; none of a node that tells them in the form of old."""
+    options = await world.seller.options()
+    assert (options["cltv-final"], options["network"]) == (10, "liquid-regtest")
+    assert "invoices-onchain-fallback" not in options
+    configs = world.network.nodes["seller"].configs
+    configs["invoices-onchain-fallback"] = {"set": True, "source": "cmdline"}
+    configs["autoclean-paidinvoices-age"] = {"value_int": 300, "source": "config:2"}
+    options = await world.seller.options()
+    assert options["invoices-onchain-fallback"] is True
+    assert options["autoclean-paidinvoices-age"] == 300
+    async with client_of(FakeNode({"listconfigs": {"alias": "an old node"}}), tmp_path) as node:
+        assert await node.options() == {}
+
+
+async def test_no_invoice_asks_for_an_address_on_the_chain(tmp_path: Path) -> None:
+    """An empty list, also when the node is set to add one: none is added then."""
+    node = FakeNode()
+    async with client_of(node, tmp_path) as client:
+        with pytest.raises(BackendRejected):
+            await client.create_invoice(
+                label="swap-1",
+                amount_msat=1,
+                preimage=PREIMAGE,
+                description="a swap",
+                expiry_secs=600,
+                cltv_blocks=18,
+            )
+    assert node.asked[0][1]["fallbacks"] == []
+
+
 async def test_an_invoice_is_made_with_our_preimage(world: World) -> None:
     """Label, hash, amount, expiry and final CLTV are as asked."""
     invoice = await world.sell()

@@ -6,7 +6,7 @@ recorded answers are in the vectors `cln_rpc.json`.
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -97,6 +97,11 @@ class CoreLightning:
             ),
         )
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports`. Empty for a node older than v23.08, whose `listconfigs` has another form."""
+        result = await self._ask("listconfigs", {})
+        return _read("listconfigs", lambda: dict(_options(result.get("configs", {}))))
+
     async def decode(self, string: str) -> dict[str, Any]:
         """What the node reads from an invoice (or another string it knows); see CLN `decode`."""
         result = await self._ask("decode", {"string": string})
@@ -124,6 +129,9 @@ class CoreLightning:
             "description": description,
             "expiry": expiry_secs,
             "cltv": cltv_blocks,
+            # No address on the chain, whatever the node is set to: paid there, it would be marked
+            # paid and the payer would not get the preimage.
+            "fallbacks": [],
         }
         exists_code = None
         try:
@@ -295,6 +303,14 @@ def _our_change_msat(_channel: dict[str, Any], splice: dict[str, Any]) -> int:
 def _their_change_msat(channel: dict[str, Any], splice: dict[str, Any]) -> int:
     total_change_msat = int(splice["total_funding_msat"]) - int(channel["total_msat"])
     return total_change_msat - _our_change_msat(channel, splice)
+
+
+def _options(configs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, bool | int | str]]:
+    """A flag has `set`, an option `value_` and its type; one that may be repeated is left out."""
+    for name, entry in configs.items():
+        for key, value in entry.items():
+            if (key == "set" or key.startswith("value_")) and value is not False:
+                yield name, value
 
 
 def _invoice(entry: dict[str, Any]) -> Invoice:

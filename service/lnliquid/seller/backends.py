@@ -170,6 +170,10 @@ class ObservedLightning:
         """See `ports.SellerLightning`."""
         return await self._call(self._lightning.receivable_msat())
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports.SellerLightning`."""
+        return await self._call(self._lightning.options())
+
     async def create_invoice(
         self,
         *,
