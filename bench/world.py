@@ -147,6 +147,10 @@ class YesLightning:
         """More than anything costs."""
         return 10**15
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """Nothing is set."""
+        return {}
+
     async def create_invoice(
         self,
         *,
@@ -167,10 +171,6 @@ class YesLightning:
     async def invoice(self, label: str) -> Invoice:
         """As made."""
         return self.made.get(label, Invoice(label, InvoiceStatus.ABSENT))
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """As made."""
-        return {label: await self.invoice(label) for label in labels}
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """Gone."""

@@ -188,7 +188,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         asyncio.create_task(work, name=name)
         for name, work in (
             ("watcher", watcher.run()),
-            ("paid invoices", invoices.run_paid(watcher.swaps, notices.watcher)),
+            ("paid invoices", invoices.run_paid(notices.watcher)),
             ("funder", funder.run()),
             ("readiness", _show_readiness(readiness, listeners, electrum)),
             *([("metrics", metrics.run())] if settings.metrics_listen else []),

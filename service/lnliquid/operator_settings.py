@@ -19,6 +19,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import read_mnemonic
 from lnliquid.operator_options import ConfigOption, JsonOption
+from lnliquid.seller.node_options import unsafe_option
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources
 from lnliquid.terms import (
@@ -42,7 +43,7 @@ Example:
 Exit codes:
   0  the daemon would start with this
   2  wrong usage, or the daemon would refuse it; every reason is a line
-  3  --connect only: a node does not answer, or is on another network"""
+  3  --connect only: a node does not answer, or cannot be used as it is"""
 
 MEANING_WIDTH = 140
 """Columns from which the meaning of each knob has room beside it."""
@@ -187,6 +188,8 @@ async def ask_nodes(settings: Settings) -> list[NodeAnswer]:
                     "lightning",
                     f"it is on {info.network}; {settings.network} goes with {' or '.join(fitting)}",
                 )
+            if unsafe := unsafe_option(await node.options()):
+                raise BackendError("lightning", unsafe)
             receivable = view.sats(await node.receivable_msat())
             return f"{info.version}, at block {info.block_height:,}, can receive {receivable} sat"
         finally:

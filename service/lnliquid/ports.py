@@ -144,6 +144,10 @@ class SellerLightning(Protocol):
         """What usable channels can receive now, in total."""
         ...
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """The node's options that have a value, by Core Lightning's names; True for a flag."""
+        ...
+
     async def create_invoice(
         self,
         *,
@@ -163,10 +167,6 @@ class SellerLightning(Protocol):
 
     async def invoice(self, label: str) -> Invoice:
         """The invoice as it is now; status ABSENT when there is none."""
-        ...
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """The same for several labels."""
         ...
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:

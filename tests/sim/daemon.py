@@ -148,7 +148,7 @@ class Daemon:
         self.must_reload = True
         """As in `Watcher.run`: a round failed, or none was done yet."""
         self._paid = asyncio.get_running_loop().create_task(
-            self.invoices.run_paid(self.watcher.swaps, self.notices.watcher), name="paid"
+            self.invoices.run_paid(self.notices.watcher), name="paid"
         )
 
     def renew_seller(self) -> None:

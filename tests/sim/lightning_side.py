@@ -6,7 +6,7 @@ A hung node answers nothing; when it wakes, calls that reached it may still take
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -172,6 +172,10 @@ class SimLightning:
         """See `ports`."""
         return await self._call("listpeerchannels", "", lambda: PLENTY_MSAT)
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports`."""
+        return await self._call("listconfigs", "", dict)
+
     async def create_invoice(
         self,
         *,
@@ -211,11 +215,6 @@ class SimLightning:
         found = await self._call("listinvoices", label, lambda: self._node.look(label))
         return Invoice(label, InvoiceStatus.ABSENT) if found is None else _read(found)
 
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports`. In an order that does not depend on the labels, which are random."""
-        ordered = sorted(labels, key=lambda label: f"{self._name_of(label):>9}")
-        return {label: await self.invoice(label) for label in ordered}
-
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports`."""
         try:
@@ -230,7 +229,7 @@ class SimLightning:
         """See `ports`. `Node.paid` ends the wait; when it ends for nothing, the time is up."""
         self._life.require()
         record = self._node.book.next_paid(after_pay_index)
-        if record is None:
+        if record is None and wait_secs:
             self._node.paid.clear()
             await self._node.paid.wait()
             self._life.require()

@@ -97,6 +97,7 @@ class FakeLightning:
         self.network = "liquid-regtest"
         self.receivable = 10_000_000
         self.is_down = False
+        self.set_options: dict[str, bool | int | str] = {}
         self.asked = 0
 
     async def info(self) -> NodeInfo:
@@ -109,6 +110,10 @@ class FakeLightning:
     async def receivable_msat(self) -> int:
         """As set."""
         return self.receivable
+
+    async def options(self) -> dict[str, bool | int | str]:
+        """As set."""
+        return self.set_options
 
     async def create_invoice(
         self,
@@ -126,10 +131,6 @@ class FakeLightning:
     async def invoice(self, label: str) -> Invoice:
         """None was made."""
         return Invoice(label, InvoiceStatus.ABSENT)
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """None was made."""
-        return {label: Invoice(label, InvoiceStatus.ABSENT) for label in labels}
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """There is none."""

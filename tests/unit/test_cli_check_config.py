@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnliquid.cli import command_line
-from lnliquid.operator_settings import edges, unit_of
+from lnliquid.operator_settings import ask_nodes, edges, unit_of
 from lnliquid.settings import Settings, load_settings
 from lnliquid.terms import timelock_budget
 
@@ -123,6 +124,23 @@ def test_a_file_that_is_not_there_ends_with_2() -> None:
     """It is named."""
     code, told = check("--config", "missing.toml")
     assert (code, "missing.toml" in told["error"]) == (2, True)
+
+
+async def test_a_node_with_an_unsafe_option_is_named(tmp_path: Path) -> None:
+    """The daemon would start, and sell nothing."""
+    network = LightningNetwork(block_height=lambda: 100, clock=lambda: 1_800_000_000)
+    node = network.add_node("seller", tmp_path / "seller.rpc")
+    values = settings_values(tmp_path) | {"backend_deadline_secs": 2}
+    settings = Settings(**values | {"lightning_rpc": tmp_path / "seller.rpc"})
+    await network.start()
+    try:
+        _, before = await ask_nodes(settings)
+        node.configs["invoices-onchain-fallback"] = {"set": True, "source": "cmdline"}
+        _, after = await ask_nodes(settings)
+    finally:
+        await network.stop()
+    assert (before.ok, after.ok) == (True, False)
+    assert "invoices-onchain-fallback" in after.text
 
 
 def test_nodes_are_asked_only_when_wanted(config: Path, tmp_path: Path) -> None:

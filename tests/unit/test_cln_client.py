@@ -30,6 +30,7 @@ from lnliquid.ports import (
     PaymentStatus,
     SellerLightning,
 )
+from lnliquid.seller.invoice_reading import every_invoice
 
 FITS: tuple[type[SellerLightning], type[BuyerLightning]] = (
     CoreLightning,
@@ -99,6 +100,74 @@ async def test_info_and_capacity(world: World) -> None:
     assert await world.seller.receivable_msat() == 0
 
 
+CHANNELS = [
+    # state, connected, receivable, versions under way (total, ours more) → can receive, can send
+    ("CHANNELD_NORMAL", True, [], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", False, [], 0, 0),
+    ("CHANNELD_AWAITING_SPLICE", True, [(2_000, 1)], 700, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(900, 0)], 600, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(2_000, 0), (900, 0), (3_500, 2)], 600, 200),
+    ("CHANNELD_AWAITING_SPLICE", True, [(0, -1)], 700, 0),
+    ("CHANNELD_AWAITING_LOCKIN", True, [], 0, 0),
+    ("CHANNELD_SHUTTING_DOWN", True, [], 0, 0),
+    ("AWAITING_UNILATERAL", True, [], 0, 0),
+]
+
+
+@pytest.mark.parametrize("row", CHANNELS, ids=str)
+async def test_a_channel_counts_while_it_takes_htlcs(
+    row: tuple[str, bool, list[tuple[int, int]], int, int], tmp_path: Path
+) -> None:
+    """Also while it is spliced, with the least that any version of it can carry."""
+    state, connected, splices, receivable_msat, spendable_msat = row
+    channel = {
+        "state": state,
+        "peer_connected": connected,
+        "total_msat": 1_000,
+        "receivable_msat": 700,
+        "spendable_msat": 200,
+    }
+    if splices:
+        channel["inflight"] = [
+            {"total_funding_msat": total, "splice_amount": more} for total, more in splices
+        ]
+    async with client_of(FakeNode({"listpeerchannels": {"channels": [channel]}}), tmp_path) as node:
+        assert await node.receivable_msat() == receivable_msat
+        assert await node.spendable_msat() == spendable_msat
+
+
+async def test_options_of_the_node(world: World, tmp_path: Path) -> None:
+    """Flags that are set, and values; none of a node that tells them in the form of old."""
+    options = await world.seller.options()
+    assert (options["cltv-final"], options["network"]) == (10, "liquid-regtest")
+    assert "invoices-onchain-fallback" not in options
+    configs = world.network.nodes["seller"].configs
+    configs["invoices-onchain-fallback"] = {"set": True, "source": "cmdline"}
+    configs["autoclean-paidinvoices-age"] = {"value_int": 300, "source": "config:2"}
+    options = await world.seller.options()
+    assert options["invoices-onchain-fallback"] is True
+    assert options["autoclean-paidinvoices-age"] == 300
+    async with client_of(FakeNode({"listconfigs": {"alias": "an old node"}}), tmp_path) as node:
+        assert await node.options() == {}
+
+
+async def test_no_invoice_asks_for_an_address_on_the_chain(tmp_path: Path) -> None:
+    """An empty list, also when the node is set to add one: none is added then."""
+    node = FakeNode()
+    async with client_of(node, tmp_path) as client:
+        with pytest.raises(BackendRejected):
+            await client.create_invoice(
+                label="swap-1",
+                amount_msat=1,
+                preimage=PREIMAGE,
+                description="a swap",
+                expiry_secs=600,
+                cltv_blocks=18,
+            )
+    assert node.asked[0][1]["fallbacks"] == []
+
+
 async def test_an_invoice_is_made_with_our_preimage(world: World) -> None:
     """Label, hash, amount, expiry and final CLTV are as asked."""
     invoice = await world.sell()
@@ -143,7 +212,7 @@ async def test_invoices_are_read_by_label(world: World) -> None:
     labels = [f"swap-{n}" for n in range(100)]
     for n, label in enumerate(labels):
         await world.sell(label, bytes([n]) * 32)
-    found = await world.seller.invoices([*labels, "nope", "swap-1"])
+    found = await every_invoice(world.seller, [*labels, "nope", "swap-1"])
     assert found.keys() == {*labels, "nope"}
     assert found["nope"] == Invoice("nope", InvoiceStatus.ABSENT)
     assert {found[label].status for label in labels} == {InvoiceStatus.UNPAID}

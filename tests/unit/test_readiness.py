@@ -95,6 +95,27 @@ async def test_channels_that_can_receive_nothing_refuse_new_swaps(place: Place) 
     assert await place.readiness().problem() is None
 
 
+@pytest.mark.parametrize(
+    ("option", "unsafe", "safe"),
+    [
+        ("invoices-onchain-fallback", True, None),
+        ("autoclean-paidinvoices-age", 86_400, 30 * 86_400),
+        ("autoclean-expiredinvoices-age", 1, 0),
+    ],
+)
+async def test_an_option_of_lightning_that_is_not_safe_refuses_new_swaps(
+    place: Place, option: str, unsafe: int, safe: int | None
+) -> None:
+    """The reason names it and says what to do; without it, or otherwise set, there is none."""
+    place.lightning.set_options = {"cltv-final": 10, option: unsafe}
+    problem = await place.readiness().problem()
+    assert problem is not None
+    assert option in problem
+    assert "; remove it" in problem or "; set it to" in problem
+    place.lightning.set_options = {} if safe is None else {option: safe}
+    assert await place.readiness().problem() is None
+
+
 class FullDisk(io.StringIO):
     """A file that cannot be written."""
 

@@ -4,10 +4,9 @@ Fields and error codes: Core Lightning v26.06, `doc/schemas/*.json` and `common/
 recorded answers are in the vectors `cln_rpc.json`.
 """
 
-import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -30,11 +29,13 @@ PAY_IN_PROGRESS = 200
 PAY_CODES = range(200, 300)
 """`pay` says itself why it gave up; any other code is an accident of unknown extent."""
 
+TAKES_HTLCS = frozenset({"CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE"})
+"""States in which a channel takes HTLCs (`channel_state_can_add_htlc` in lightningd/channel.h)."""
+
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 """What reading an answer of the wrong form raises; the texts repeat what was read."""
 
 SHORT_CALLS, LONG_CALLS = 8, 16
-LABELS_AT_ONCE = 64
 
 
 class CoreLightning:
@@ -72,23 +73,34 @@ class CoreLightning:
         )
 
     async def receivable_msat(self) -> int:
-        """See `ports`. Usable: in normal operation, and its peer is connected."""
-        return await self._channel_total("receivable_msat")
+        """See `ports`. Usable: it takes HTLCs, and its peer is connected."""
+        return await self._channel_total("receivable_msat", _their_change_msat)
 
     async def spendable_msat(self) -> int:
         """What usable channels can send now, in total."""
-        return await self._channel_total("spendable_msat")
+        return await self._channel_total("spendable_msat", _our_change_msat)
 
-    async def _channel_total(self, amount: str) -> int:
+    async def _channel_total(
+        self, amount: str, change_msat: Callable[[dict[str, Any], dict[str, Any]], int]
+    ) -> int:
+        """An HTLC must fit every version of a channel that is being spliced: the least counts."""
         result = await self._ask("listpeerchannels", {})
         return _read(
             "listpeerchannels",
             lambda: sum(
-                int(channel[amount])
-                for channel in result["channels"]
-                if channel["state"] == "CHANNELD_NORMAL" and channel["peer_connected"]
+                max(
+                    0,
+                    int(c[amount]) + min([0, *(change_msat(c, i) for i in c.get("inflight", ()))]),
+                )
+                for c in result["channels"]
+                if c["state"] in TAKES_HTLCS and c["peer_connected"]
             ),
         )
+
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports`. Empty for a node older than v23.08, whose `listconfigs` has another form."""
+        result = await self._ask("listconfigs", {})
+        return _read("listconfigs", lambda: dict(_options(result.get("configs", {}))))
 
     async def decode(self, string: str) -> dict[str, Any]:
         """What the node reads from an invoice (or another string it knows); see CLN `decode`."""
@@ -117,6 +129,9 @@ class CoreLightning:
             "description": description,
             "expiry": expiry_secs,
             "cltv": cltv_blocks,
+            # No address on the chain, whatever the node is set to: paid there, it would be marked
+            # paid and the payer would not get the preimage.
+            "fallbacks": [],
         }
         exists_code = None
         try:
@@ -150,19 +165,6 @@ class CoreLightning:
         if len(found) > 1 or found[0].label != label:
             _malformed("listinvoices")
         return found[0]
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports`. One call a label: the node may hold many more invoices than are asked."""
-        result: dict[str, Invoice] = {}
-        wanted = list(dict.fromkeys(labels))
-        for start in range(0, len(wanted), LABELS_AT_ONCE):
-            chunk = wanted[start : start + LABELS_AT_ONCE]
-            answers = await asyncio.gather(*map(self.invoice, chunk), return_exceptions=True)
-            for label, answer in zip(chunk, answers, strict=True):
-                if isinstance(answer, BaseException):
-                    raise answer
-                result[label] = answer
-        return result
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports`. `ValueError` for ABSENT."""
@@ -292,6 +294,23 @@ def _read(method: str, read: Callable[[], T]) -> T:
     with suppress(*MALFORMED):
         return read()
     _malformed(method)  # not from the except: its text, which may hold a preimage, stays behind
+
+
+def _our_change_msat(_channel: dict[str, Any], splice: dict[str, Any]) -> int:
+    return 1000 * int(splice.get("splice_amount", 0))
+
+
+def _their_change_msat(channel: dict[str, Any], splice: dict[str, Any]) -> int:
+    total_change_msat = int(splice["total_funding_msat"]) - int(channel["total_msat"])
+    return total_change_msat - _our_change_msat(channel, splice)
+
+
+def _options(configs: dict[str, dict[str, Any]]) -> Iterator[tuple[str, bool | int | str]]:
+    """A flag has `set`, an option `value_` and its type; one that may be repeated is left out."""
+    for name, entry in configs.items():
+        for key, value in entry.items():
+            if (key == "set" or key.startswith("value_")) and value is not False:
+                yield name, value
 
 
 def _invoice(entry: dict[str, Any]) -> Invoice:

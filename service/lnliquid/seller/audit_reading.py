@@ -14,6 +14,7 @@ from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, SellerLightning
 from lnliquid.seller.audit import Difference, Report, audit
 from lnliquid.seller.inventory import GAP, NEXT_INDEX
+from lnliquid.seller.invoice_reading import every_invoice
 from lnliquid.seller.money import ChainPicture, SeenTx
 from lnliquid.seller.observe import output_script, read_scripts
 from lnliquid.store.survey import StoreFacts
@@ -48,7 +49,7 @@ async def take_audit(
         picture = await read_picture(chain, store, keys)
         invoices = None
         if lightning is not None:
-            invoices = await lightning.invoices([s.swap_id for s in before.swaps])
+            invoices = await every_invoice(lightning, [s.swap_id for s in before.swaps])
         if picture.tip == await chain.tip() and before == await read_store():
             report = await asyncio.to_thread(
                 audit, store, picture, keys.network.policy_asset, invoices

@@ -170,6 +170,10 @@ class ObservedLightning:
         """See `ports.SellerLightning`."""
         return await self._call(self._lightning.receivable_msat())
 
+    async def options(self) -> dict[str, bool | int | str]:
+        """See `ports.SellerLightning`."""
+        return await self._call(self._lightning.options())
+
     async def create_invoice(
         self,
         *,
@@ -195,10 +199,6 @@ class ObservedLightning:
     async def invoice(self, label: str) -> Invoice:
         """See `ports.SellerLightning`."""
         return await self._call(self._lightning.invoice(label))
-
-    async def invoices(self, labels: Sequence[str]) -> dict[str, Invoice]:
-        """See `ports.SellerLightning`."""
-        return await self._call(self._lightning.invoices(labels))
 
     async def delete_invoice(self, label: str, status: InvoiceStatus) -> bool:
         """See `ports.SellerLightning`."""

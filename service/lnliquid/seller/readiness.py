@@ -9,6 +9,7 @@ from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.node_options import unsafe_option
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database, Transaction
@@ -158,6 +159,7 @@ class Readiness:
                 self._info = await self._lightning.info()
                 self._receivable_msat = await self._lightning.receivable_msat()
                 self._problem = self._wrong_network(self._info)
+                self._problem = self._problem or unsafe_option(await self._lightning.options())
                 if self._problem is None and not self._receivable_msat:
                     self._problem = "no Lightning channel can receive anything now"
             except BackendError:

@@ -110,7 +110,8 @@ def reconcile(
             (state is State.FUNDED and is_open) or (state is State.CREATED and swap.paid_unclaimed)
         ),
         finished=_is_buried(facts.asset_spend, tip, policy)
-        and _is_buried(facts.subsidy_spend, tip, policy),
+        and _is_buried(facts.subsidy_spend, tip, policy)
+        and (state is State.CLAIMED or _is_settled(invoice)),
     )
     action: Action | None = None
     if state is State.FUNDED and facts.asset_spend is None:
@@ -164,6 +165,11 @@ def _state(
 
 def _is_buried(spend: Spend | None, tip: Tip, policy: Policy) -> bool:
     return spend is not None and confirmations(spend.height, tip) >= policy.final_confs
+
+
+def _is_settled(invoice: Invoice | None) -> bool:
+    """True when no payment can come any more: it is gone or paid."""
+    return invoice is not None and invoice.status in (InvoiceStatus.ABSENT, InvoiceStatus.PAID)
 
 
 def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state: State) -> Swap:

@@ -96,7 +96,7 @@ class RefundGate:
         known = self._following.swaps
         watched = [known[s.swap_id] for s in swaps if s.swap_id in known]
         await self._following.read_facts(watched, tip)
-        await self._invoices.read({s.swap_id for s in watched})
+        await self._invoices.read([s.swap_id for s in watched], tip)
         if await self._chain.tip() != tip:
             raise TipMoved
         passed = []

@@ -9,6 +9,7 @@ from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, HistoryItem, Invoice, SellerLightning
 from lnliquid.seller.inventory import GAP, coins_of_script
+from lnliquid.seller.invoice_reading import every_invoice
 from lnliquid.seller.observe import output_script, read_scripts, witness_script
 from lnliquid.store.coins import SeenCoin
 from lnliquid.swap import Outpoint, Swap, Tip
@@ -114,7 +115,7 @@ async def _read(
         heights=heights,
         own={txid: raws[txid] for txid in own},
         refused=refused,
-        invoices=await lightning.invoices(sorted({s.swap_id for s in swaps})),
+        invoices=await every_invoice(lightning, sorted({s.swap_id for s in swaps})),
     )
 
 

@@ -161,9 +161,10 @@ class Watcher:
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Decide for these swaps and act, and once more for those that acting changed."""
+        if await self._invoices.refresh(self.swaps.values(), tip):
+            self._notices.wake_watcher()
         try:
             for _ in range(MAX_REREADS):
-                await self._invoices.refresh(self.swaps.values(), tip)
                 decisions = await self._decide(swaps, tip)
                 await self._save(decisions)
                 acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]

@@ -14,6 +14,7 @@ from .errors import METHOD_NOT_FOUND, RpcError, invalid_params
 from .invoices import InvoiceBook
 from .params import Param, read_params
 from .payments import LIST_PARAMS, PaymentBook
+from .routes import CLTV_FINAL_BLOCKS
 from .rpc import Answer, RpcServer
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _OUR_FEATURES = {
 _GETINFO_PARAMS: Sequence[Param] = ()
 _STOP_PARAMS: Sequence[Param] = ()
 _HELP_PARAMS = (Param("command", params.any_text),)
+_LISTCONFIGS_PARAMS = (Param("config", params.any_text),)
 _DECODE_PARAMS = (Param("string", params.anything, required=True),)
 _LISTPEERS_PARAMS = (Param("id", params.node_id), Param("level", params.any_text))
 _LISTPEERCHANNELS_PARAMS = (
@@ -57,6 +59,8 @@ class LightningNode:
         self.payments = PaymentBook(self.clock, network.linger_secs)
         self.rpc = RpcServer(socket_path, self._dispatch)
         self.starts = 0
+        self.configs = _default_configs(name)
+        """Options as `listconfigs` shows them; a test may change them, as a restart would."""
         self._stopping: asyncio.Task[None] | None = None
 
     @property
@@ -126,6 +130,34 @@ def _getinfo(node: LightningNode, given: Any) -> Answer:
         "lightning-dir": str(node.socket_path.parent),
         "our_features": _OUR_FEATURES,
     }
+
+
+def _default_configs(alias: str) -> dict[str, dict[str, Any]]:
+    """A few of a node's options, each in one of the forms that there are (lightningd/configs.c).
+
+    Options of a plugin that are 0 are left out, as autoclean's ages are until they are set.
+    """
+    return {
+        "network": {"value_str": bolt11.NETWORK, "source": "cmdline"},
+        "alias": {"value_str": alias, "source": "cmdline"},
+        "disable-mpp": {"set": False, "source": "default", "plugin": "pay"},
+        "invoices-onchain-fallback": {"set": False, "source": "default"},
+        "cltv-final": {"value_int": CLTV_FINAL_BLOCKS, "source": "default"},
+        "large-channels": {"set": True, "source": "default"},
+        "addr": {"values_str": [], "sources": []},
+        "autoclean-cycle": {
+            "value_int": 3600, "source": "default", "plugin": "autoclean", "dynamic": True,
+        },
+    }  # fmt: skip
+
+
+def _listconfigs(node: LightningNode, given: Any) -> Answer:
+    wanted = read_params(given, _LISTCONFIGS_PARAMS)["config"]
+    if wanted is None:
+        return {"configs": node.configs}
+    if wanted not in node.configs:
+        raise params.bad_param("config", wanted, "Unknown config option")
+    return {"configs": {wanted: node.configs[wanted]}}
 
 
 def _listpeers(node: LightningNode, given: Any) -> Answer:
@@ -231,6 +263,7 @@ _COMMANDS: dict[str, tuple[Handler, Sequence[Param]]] = {
     "getinfo": (_getinfo, _GETINFO_PARAMS),
     "help": (_help, _HELP_PARAMS),
     "invoice": (invoice_commands.invoice, invoice_commands.INVOICE_PARAMS),
+    "listconfigs": (_listconfigs, _LISTCONFIGS_PARAMS),
     "listinvoices": (invoice_commands.listinvoices, invoice_commands.LISTINVOICES_PARAMS),
     "listpays": (_listpays, LIST_PARAMS),
     "listpeerchannels": (_listpeerchannels, _LISTPEERCHANNELS_PARAMS),

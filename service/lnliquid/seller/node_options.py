@@ -1,0 +1,59 @@
+"""Options of Core Lightning under which nothing is sold: they break what the seller relies on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+KEEP_DAYS = 30
+"""Invoices have to stay for so long: longer than any swap, and than the daemon is down."""
+
+Value = bool | int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsafe:
+    """An option, the values that are not safe, and what they do."""
+
+    name: str
+    is_unsafe: Callable[[Value], bool]
+    effect: str
+    advice: str
+
+
+def _is_too_soon(age_secs: Value) -> bool:
+    """0 is never."""
+    return str(age_secs).isdecimal() and 0 < int(age_secs) < KEEP_DAYS * 86_400
+
+
+KEEP_INVOICES = f"set it to 0 (never), or to {KEEP_DAYS * 86_400} seconds or more"
+
+UNSAFE = (
+    Unsafe(
+        "invoices-onchain-fallback",
+        bool,
+        "an invoice that is paid on the chain counts as paid, and the buyer gets no preimage",
+        "remove it from the node's configuration and restart the node",
+    ),
+    Unsafe(
+        "autoclean-paidinvoices-age",
+        _is_too_soon,
+        "an invoice may be deleted before its payment was seen",
+        KEEP_INVOICES,
+    ),
+    Unsafe(
+        "autoclean-expiredinvoices-age",
+        _is_too_soon,
+        "an invoice that is gone may have been paid, so that its swap waits for the operator",
+        KEEP_INVOICES,
+    ),
+)
+
+
+def unsafe_option(options: Mapping[str, Value]) -> str | None:
+    """What is wrong with the node's options and what to do, None when nothing is."""
+    for rule in UNSAFE:
+        if rule.name in options and rule.is_unsafe(options[rule.name]):
+            return (
+                f"the Lightning node has {rule.name} = {options[rule.name]}: {rule.effect}; "
+                f"{rule.advice}"
+            )
+    return None
