@@ -104,7 +104,7 @@ async def serve(settings: Settings) -> int:
     require_native_secp256k1()
     network = NETWORKS_BY_NAME[settings.network]
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
-    with only_process(settings.database):
+    with only_process(settings.database, settings.mnemonic_file):
         clock = SystemClock()
         database = Database(settings.database, clock)
         try:

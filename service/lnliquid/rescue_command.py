@@ -69,7 +69,7 @@ def rescue(
         keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
         try:
             journal = _journal(settings, keys)
-            with only_process(settings.database):
+            with only_process(settings.database, settings.mnemonic_file):
                 facts = _survey(settings.database)
                 plan, picture = asyncio.run(_plan(settings, keys, journal, facts))
                 if not dry_run:
