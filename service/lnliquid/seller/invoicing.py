@@ -5,15 +5,16 @@ unknown is never taken for unpaid (money rule 4).
 """
 
 import asyncio
+import hashlib
 from collections.abc import Iterable
 
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError, StoreFailure
+from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Clock, Invoice, InvoiceStatus, SellerLightning
-from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
+from lnliquid.seller.reconcile import DropInvoice, MakeInvoice, is_foreign
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.sqlite import Database
@@ -48,6 +49,7 @@ class Invoices:
         self._clock = clock
         self._known: dict[str, Invoice] = {}
         self._stale: set[str] = set()
+        self._foreign: set[str] = set()
 
     def view(self, swap: Swap) -> Invoice | None:
         """The invoice as last read; None when that is not known.
@@ -57,12 +59,16 @@ class Invoices:
         known = self._known.get(swap.swap_id)
         if known is None and swap.invoice_mark is InvoiceMark.NONE:
             return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
+        if known is not None and is_foreign(swap, known) and swap.swap_id not in self._foreign:
+            self._foreign.add(swap.swap_id)
+            log.error("invoice is not the swap's", **swap.ids, status=known.status.value)
         return known
 
     def forget(self, swap_id: str) -> None:
         """This swap is not watched any more."""
         self._known.pop(swap_id, None)
         self._stale.discard(swap_id)
+        self._foreign.discard(swap_id)
 
     async def refresh(self, swaps: Iterable[Swap], tip: Tip) -> None:
         """Read those that something may hang on now: paid, run out, or never read and needed.
@@ -100,10 +106,14 @@ class Invoices:
     async def make(self, swap: Swap, action: MakeInvoice) -> None:
         """Create it, or find the one that exists. Raises `BackendError`."""
         self._known.pop(swap.swap_id, None)
+        preimage = self._keys.preimage(swap.key_index, swap.swap_id)
+        if hashlib.sha256(preimage).digest() != swap.payment_hash:
+            log.error("invoice refused: the swap is of another wallet", **swap.ids)
+            raise BackendRejected("wallet", "the swap's payment hash does not follow from the keys")
         invoice = await self._lightning.create_invoice(
             label=swap.swap_id,
             amount_msat=swap.total_price_msat,
-            preimage=self._keys.preimage(swap.key_index, swap.swap_id),
+            preimage=preimage,
             description=f"{swap.asset_amount} of {swap.asset_id[:8]}…, swap {swap.swap_id}",
             expiry_secs=action.expiry_secs,
             cltv_blocks=self._settings.invoice_cltv_blocks,
