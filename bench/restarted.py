@@ -99,9 +99,14 @@ def main() -> None:
     plan = json.loads(Path(plan_file).read_text())
     settings = Settings(**plan["settings"])
     lightning = YesLightning()
-    for label, expires_at in plan["unpaid"].items():
+    for label, (payment_hash, amount_msat, expires_at) in plan["unpaid"].items():
         lightning.made[label] = Invoice(
-            label, InvoiceStatus.UNPAID, "lnert1bench", b"", 1, expires_at
+            label,
+            InvoiceStatus.UNPAID,
+            "lnert1bench",
+            bytes.fromhex(payment_hash),
+            amount_msat,
+            expires_at,
         )
     if mode == "trace":
         gc.collect()

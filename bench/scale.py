@@ -191,7 +191,10 @@ async def plan_of(made: Crowd, url: str, database: Path) -> Path:
     changes = {"electrum_url": url, "database": str(database)}
     plan = {
         "settings": made.seller.settings.model_dump(mode="json") | changes,
-        "unpaid": {label: i.expires_at for label, i in made.seller.lightning.made.items()},
+        "unpaid": {
+            label: ((i.payment_hash or b"").hex(), i.amount_msat, i.expires_at)
+            for label, i in made.seller.lightning.made.items()
+        },
     }
     path = database.with_suffix(".json")
     await asyncio.to_thread(path.write_text, json.dumps(plan))

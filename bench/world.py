@@ -163,9 +163,12 @@ class YesLightning:
     ) -> Invoice:
         """An invoice in form only."""
         expires_at = int(time.time()) + expiry_secs
+        payment_hash = hashlib.sha256(preimage).digest()
         return self.made.setdefault(
             label,
-            Invoice(label, InvoiceStatus.UNPAID, "lnert1bench", b"", amount_msat, expires_at),
+            Invoice(
+                label, InvoiceStatus.UNPAID, "lnert1bench", payment_hash, amount_msat, expires_at
+            ),
         )
 
     async def invoice(self, label: str) -> Invoice:

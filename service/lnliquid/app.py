@@ -18,7 +18,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.seller import older_copy
+from lnliquid.seller import identity, older_copy
 from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
@@ -105,7 +105,7 @@ async def serve(settings: Settings) -> int:
     require_native_secp256k1()
     network = NETWORKS_BY_NAME[settings.network]
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
-    with only_process(settings.database):
+    with only_process(settings.database, settings.mnemonic_file):
         clock = SystemClock()
         database = Database(settings.database, clock)
         try:
@@ -120,6 +120,7 @@ async def serve(settings: Settings) -> int:
 
 
 async def _serve(settings: Settings, keys: Keychain, database: Database, clock: SystemClock) -> int:
+    await identity.check(database, keys, settings)
     notices = Notices()
     deadline = settings.backend_deadline_secs
     meters = Meters()
@@ -183,6 +184,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         listen=_shown(settings.listen, listeners[0].port),
         operator=settings.operator_address,
         network=settings.network,
+        wallet=keys.fingerprint,
     )
     tasks = [
         asyncio.create_task(work, name=name)

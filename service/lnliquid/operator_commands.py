@@ -14,6 +14,7 @@ from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.operator_options import ConfigOption, JsonOption
+from lnliquid.seller import identity
 from lnliquid.seller.audit import Report
 from lnliquid.seller.audit_fixes import (
     AddEvent,
@@ -79,10 +80,12 @@ def audit(
     with terminal.clean_errors(as_json):
         settings = load_settings(config)
         require_native_secp256k1()
+        keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
         try:
+            identity.check_file(keys, settings)
             if fix:
                 fixes = mend(settings.database)
-            report = asyncio.run(_audit(settings, settle_secs, without_lightning))
+            report = asyncio.run(_audit(settings, keys, settle_secs, without_lightning))
             open_fixes = fixes_of(readable(read_file(settings.database, survey))[0])
         except (StillMoving, StoreFailure) as error:
             terminal.say(str(error), style="red")
@@ -130,9 +133,9 @@ def _carry_out(session: Transaction, fix: Fix) -> None:
             assert_never(fix)
 
 
-async def _audit(settings: Settings, settle_secs: float, without_lightning: bool) -> Report:
-    keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
-
+async def _audit(
+    settings: Settings, keys: Keychain, settle_secs: float, without_lightning: bool
+) -> Report:
     async def read() -> StoreFacts:
         return await asyncio.to_thread(read_file, settings.database, survey)
 

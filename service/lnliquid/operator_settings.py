@@ -14,11 +14,13 @@ from rich.text import Text
 
 from lnliquid import operator_view as view
 from lnliquid.buyer import terminal
-from lnliquid.errors import BackendError, SettingsError
+from lnliquid.errors import BackendError, SettingsError, StoreFailure
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
-from lnliquid.liquid.keys import read_mnemonic
+from lnliquid.liquid.keys import Keychain, read_mnemonic
+from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.operator_options import ConfigOption, JsonOption
+from lnliquid.seller import identity
 from lnliquid.seller.node_options import unsafe_option
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources
@@ -224,9 +226,14 @@ def check_config(
         settings = None
         try:
             settings = load_settings(config)
-            read_mnemonic(settings.mnemonic_file)
+            keys = Keychain(
+                read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network]
+            )
+            identity.check_file(keys, settings)
         except SettingsError as error:
             problems = (*error.problems, *([error.hint] if error.hint else []))
+        except StoreFailure as error:
+            problems = (f"the database cannot be read: {error}",)
         found = knobs(config, settings)
     answers = asyncio.run(ask_nodes(settings)) if connect and settings and not problems else []
     code = 0

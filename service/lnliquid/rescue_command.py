@@ -18,6 +18,7 @@ from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import CHANGE, Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.operator_options import ConfigOption, JsonOption
+from lnliquid.seller import identity
 from lnliquid.seller.inventory import NEXT_INDEX
 from lnliquid.seller.journal import archive_of
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
@@ -70,12 +71,17 @@ def rescue(
         keys = Keychain(read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network])
         try:
             journal = _journal(settings, keys)
-            with only_process(settings.database):
-                facts = _survey(settings.database)
+            with only_process(settings.database, settings.mnemonic_file):
+                facts = _survey(settings, keys)
                 plan, picture = asyncio.run(_plan(settings, keys, journal, facts))
                 if not dry_run:
+
+                    def store(session: Transaction) -> None:
+                        identity.adopt(session, keys, settings)
+                        apply(session, plan, picture)
+
                     with opened(settings.database) as database:
-                        asyncio.run(database.write(lambda session: apply(session, plan, picture)))
+                        asyncio.run(database.write(store))
         except JournalMismatch as error:
             raise SettingsError(
                 (f"rescue journal {settings.rescue_journal_path}: {error}",),
@@ -104,13 +110,21 @@ def _journal(settings: Settings, keys: Keychain) -> JournalFacts:
     return read_journal(path, keys, settings, MachineClock().now())
 
 
-def _survey(database: Path) -> StoreFacts:
-    """What the database holds. It is read in a copy, which can be migrated without touching it."""
-    with _copy(database) as copy:
+def _survey(settings: Settings, keys: Keychain) -> StoreFacts:
+    """What the database holds. It is read in a copy, which can be migrated without touching it.
+
+    Raises `SettingsError` when it is of another wallet or network.
+    """
+
+    def work(session: Transaction) -> StoreFacts:
+        identity.is_known(session, keys, settings)
+        return survey(session)
+
+    with _copy(settings.database) as copy:
         if copy is None:
             return StoreFacts()
         with opened(copy) as opened_copy:
-            return asyncio.run(opened_copy.read(survey))
+            return asyncio.run(opened_copy.read(work))
 
 
 @contextmanager

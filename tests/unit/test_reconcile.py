@@ -54,7 +54,25 @@ def invoice(status: InvoiceStatus | None) -> Invoice | None:
         return None
     if status is ABSENT:
         return Invoice(SWAP.swap_id, status)
-    return Invoice(SWAP.swap_id, status, bolt11="lnert1", expires_at=NOW + 60)
+    return Invoice(
+        SWAP.swap_id, status, "lnert1", SWAP.payment_hash, SWAP.total_price_msat, NOW + 60
+    )
+
+
+OTHER_HASH: dict[str, Any] = {"payment_hash": bytes(32), "bolt11": "lnert1other"}
+FOREIGN = {
+    "another hash": OTHER_HASH,
+    "another amount": {"amount_msat": SWAP.total_price_msat + 1, "bolt11": "lnert1other"},
+    "any amount": {"amount_msat": None, "bolt11": "lnert1other"},
+}
+"""What is wrong with an invoice under the swap's label that is not the swap's."""
+
+
+def foreign_invoice(status: InvoiceStatus) -> Invoice:
+    """An invoice of another hash under the swap's label."""
+    found = invoice(status)
+    assert found is not None
+    return found if status is ABSENT else replace(found, **OTHER_HASH)
 
 
 def spend(kind: SpendKind | None, height: int | None, number: int = 1) -> Spend:
@@ -313,6 +331,48 @@ def test_a_refund_that_the_operator_orders(
     claim = spend(SpendKind.CLAIM, None)
     claimed = decide(height, status, facts(600, claim, claim), mark=mark, forced_refund_reason="x")
     assert claimed.action is None
+
+
+FOREIGN_TABLE: list[
+    tuple[str, int, InvoiceStatus, InvoiceMark, str | None, Action | None, InvoiceMark]
+] = [
+    # what, tip, foreign invoice, mark and invoice before → action, mark that is stored first
+    ("made by another wallet", EARLY, UNPAID, NONE, None, DropInvoice(UNPAID), CLOSED),
+    ("in the way of ours", EARLY, UNPAID, ASKED, None, DropInvoice(UNPAID), CLOSED),
+    ("in the way, expired", EARLY, EXPIRED, ASKED, None, DropInvoice(EXPIRED), CLOSED),
+    ("shown by an older program", EARLY, UNPAID, ASKED, "lnert1other", DropInvoice(UNPAID), CLOSED),
+    ("in the place of ours", EARLY, UNPAID, ASKED, "lnert1", DropInvoice(UNPAID), LOST),
+    ("in the place of ours, late", AT_LOCK, EXPIRED, ASKED, "lnert1", DropInvoice(EXPIRED), LOST),
+    ("paid", EARLY, PAID, NONE, None, None, LOST),
+    ("shown and paid", AT_LOCK, PAID, ASKED, "lnert1other", None, LOST),
+    ("paid, and ours was", AT_LOCK, PAID, SEEN_PAID, "lnert1", None, SEEN_PAID),
+    ("before a refund", AT_LOCK, UNPAID, REFUNDING, None, DropInvoice(UNPAID), REFUNDING),
+]
+
+
+@pytest.mark.parametrize("wrong", FOREIGN.values(), ids=list(FOREIGN))
+@pytest.mark.parametrize("row", FOREIGN_TABLE, ids=lambda r: r[0])
+def test_an_invoice_that_is_not_the_swaps_is_never_shown(
+    row: tuple[str, int, InvoiceStatus, InvoiceMark, str | None, Action | None, InvoiceMark],
+    wrong: dict[str, Any],
+) -> None:
+    """Closed while it is unpaid, so that ours can be made; paid, it is the operator's to decide."""
+    _, height, status, before, bolt11, action, after = row
+    swap = replace(SWAP, invoice_mark=before, bolt11=bolt11, state=F)
+    found = invoice(status)
+    assert found is not None
+    decision = reconcile(swap, facts(), replace(found, **wrong), tip(height), POLICY)
+    assert (decision.action, decision.swap.invoice_mark) == (action, after)
+    assert decision.swap.bolt11 is None
+    assert decision.swap.invoice_expires_at is None
+
+
+def test_after_a_foreign_invoice_is_gone_ours_is_made() -> None:
+    """The swap goes on as if it had not been there."""
+    swap = replace(SWAP, invoice_mark=ASKED, state=F)
+    seen = reconcile(swap, facts(), foreign_invoice(UNPAID), tip(EARLY), POLICY)
+    gone = reconcile(seen.swap, facts(), invoice(ABSENT), tip(EARLY), POLICY)
+    assert gone.action == MakeInvoice(3_600)
 
 
 def test_failed_is_not_a_state_of_a_funded_swap() -> None:

@@ -35,6 +35,7 @@ from .test_reconcile import (
     SWAP,
     UNPAID,
     F,
+    foreign_invoice,
     invoice,
     tip,
 )
@@ -53,7 +54,9 @@ any_facts = st.builds(
     asset_spend=spends,
     subsidy_spend=spends,
 )
-any_invoice = st.none() | st.sampled_from(list(InvoiceStatus)).map(invoice)
+any_status = st.sampled_from(list(InvoiceStatus))
+any_invoice = st.none() | any_status.map(invoice)
+any_bill = any_invoice | any_status.map(foreign_invoice)
 any_tip = st.sampled_from([600, 602, 700, 879, 880, 881, 882, 998, 999, 1_000, 1_001]).map(tip)
 any_swap = st.builds(
     lambda bolt11, invoice_mark, **others: replace(
@@ -73,7 +76,7 @@ any_swap = st.builds(
 )
 
 
-@given(any_swap, any_facts, any_invoice, any_tip, st.sampled_from(list(State)), st.booleans())
+@given(any_swap, any_facts, any_bill, any_tip, st.sampled_from(list(State)), st.booleans())
 def test_the_state_before_does_not_matter(
     swap: Swap,
     seen: ChainFacts,
@@ -87,7 +90,7 @@ def test_the_state_before_does_not_matter(
     assert reconcile(swap, seen, bill, at, POLICY) == reconcile(other, seen, bill, at, POLICY)
 
 
-@given(any_swap, any_facts, any_invoice, any_tip)
+@given(any_swap, any_facts, any_bill, any_tip)
 def test_a_decision_that_was_stored_is_stable(
     swap: Swap, seen: ChainFacts, bill: Invoice | None, at: Tip
 ) -> None:
@@ -101,7 +104,7 @@ def test_a_decision_that_was_stored_is_stable(
     assert (third.swap, third.action) == (second.swap, second.action)
 
 
-@given(any_swap, any_facts, any_invoice, any_tip)
+@given(any_swap, any_facts, any_bill, any_tip)
 def test_no_refund_against_money_rule_4(
     swap: Swap, seen: ChainFacts, bill: Invoice | None, at: Tip
 ) -> None:
@@ -173,10 +176,22 @@ def test_paid_is_for_ever_and_final_is_buried(
             assert getattr(decision.swap, name) == getattr(swap, name)
 
 
+@given(any_swap, any_facts, any_status.map(foreign_invoice), any_tip)
+def test_an_invoice_that_is_not_the_swaps_is_never_stored(
+    swap: Swap, seen: ChainFacts, bill: Invoice, at: Tip
+) -> None:
+    """Only closed; what was paid under its label is refunded by the operator alone."""
+    decision = reconcile(swap, seen, bill, at, POLICY)
+    assert decision.swap.bolt11 != "lnert1other"
+    assert bill.status is ABSENT or not isinstance(decision.action, MakeInvoice)
+    if bill.status is PAID:
+        assert decision.swap.invoice_mark in (LOST, SEEN_PAID)
+
+
 @given(
     any_swap,
-    st.lists(st.tuples(any_facts, any_invoice, any_tip), max_size=5),
-    st.tuples(any_facts, any_invoice, any_tip),
+    st.lists(st.tuples(any_facts, any_bill, any_tip), max_size=5),
+    st.tuples(any_facts, any_bill, any_tip),
 )
 def test_missed_repeated_and_reordered_news_do_not_change_the_state(
     swap: Swap,

@@ -94,6 +94,8 @@ class Keychain:
         )
         coin = network.coin_type + _HARDENED
         self.network = network
+        self.fingerprint: str = root.my_fingerprint.hex()
+        """Names the wallet: BIP32 fingerprint of the master key, 8 hex digits, no secret."""
         self._account = root.derive([84 + _HARDENED, coin, _HARDENED])
         self._branches = {b: self._account.child(b) for b in (RECEIVE, CHANGE)}
         swaps = root.derive([_SWAP_PURPOSE + _HARDENED, coin])

@@ -5,17 +5,18 @@ unknown is never taken for unpaid (money rule 4).
 """
 
 import asyncio
+import hashlib
 import itertools
 from collections.abc import Iterable
 
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError, StoreFailure
+from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Clock, Invoice, InvoiceStatus, SellerLightning
 from lnliquid.seller.invoice_reading import read_invoices
-from lnliquid.seller.reconcile import DropInvoice, MakeInvoice
+from lnliquid.seller.reconcile import DropInvoice, MakeInvoice, is_foreign
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -61,6 +62,7 @@ class Invoices:
         """The last paid invoice that was seen; None until the node's count was looked at."""
         self._untaken: dict[str, int] = {}
         """Pay indexes of swaps' invoices whose payment is not in the store yet."""
+        self._foreign: set[str] = set()
 
     def view(self, swap: Swap) -> Invoice | None:
         """The invoice as last read; None when that is not known.
@@ -70,6 +72,9 @@ class Invoices:
         known = self._known.get(swap.swap_id)
         if known is None and swap.invoice_mark is InvoiceMark.NONE:
             return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
+        if known is not None and is_foreign(swap, known) and swap.swap_id not in self._foreign:
+            self._foreign.add(swap.swap_id)
+            log.error("invoice is not the swap's", **swap.ids, status=known.status.value)
         return known
 
     def forget(self, swap_id: str) -> None:
@@ -77,6 +82,7 @@ class Invoices:
         self._known.pop(swap_id, None)
         self._stale.discard(swap_id)
         self._asked.pop(swap_id, None)
+        self._foreign.discard(swap_id)
 
     async def refresh(self, swaps: Iterable[Swap], tip: Tip) -> bool:
         """Read those that something may hang on now, for `READ_SECS` at most.
@@ -137,10 +143,14 @@ class Invoices:
     async def make(self, swap: Swap, action: MakeInvoice) -> None:
         """Create it, or find the one that exists. Raises `BackendError`."""
         self._known.pop(swap.swap_id, None)
+        preimage = self._keys.preimage(swap.key_index, swap.swap_id)
+        if hashlib.sha256(preimage).digest() != swap.payment_hash:
+            log.error("invoice refused: the swap is of another wallet", **swap.ids)
+            raise BackendRejected("wallet", "the swap's payment hash does not follow from the keys")
         invoice = await self._lightning.create_invoice(
             label=swap.swap_id,
             amount_msat=swap.total_price_msat,
-            preimage=self._keys.preimage(swap.key_index, swap.swap_id),
+            preimage=preimage,
             description=f"{swap.asset_amount} of {swap.asset_id[:8]}…, swap {swap.swap_id}",
             expiry_secs=action.expiry_secs,
             cltv_blocks=self._settings.invoice_cltv_blocks,

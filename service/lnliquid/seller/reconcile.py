@@ -83,6 +83,15 @@ class Decision:
     height: int | None
 
 
+def is_foreign(swap: Swap, invoice: Invoice) -> bool:
+    """True for an invoice under the swap's label whose hash or amount is not the swap's."""
+    told = (invoice.payment_hash, invoice.amount_msat)
+    return invoice.status is not InvoiceStatus.ABSENT and told != (
+        swap.payment_hash,
+        swap.total_price_msat,
+    )
+
+
 def confirmations(height: int | None, tip: Tip) -> int:
     """Confirmations of a transaction in the block at `height`; 0 in the mempool."""
     return 0 if height is None else max(0, tip.height - height + 1)
@@ -180,6 +189,15 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
         return replace(swap, invoice_mark=InvoiceMark.PAID)
     if invoice is None:
         return swap
+    if is_foreign(swap, invoice):
+        # Never shown. Paid, or in the place of ours that was shown: the operator has to decide.
+        may_be_paid = invoice.status is InvoiceStatus.PAID or swap.bolt11 not in (
+            None,
+            invoice.bolt11,
+        )
+        is_lost = may_be_paid and swap.invoice_mark is not InvoiceMark.PAID
+        mark = InvoiceMark.LOST if is_lost else swap.invoice_mark
+        return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
     if invoice.status is InvoiceStatus.PAID:
         return replace(swap, invoice_mark=InvoiceMark.PAID)
     found = invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
@@ -226,6 +244,12 @@ def _while_funded(
             if outpoint is not None and spend is None
         )
     )
+    if (
+        invoice is not None
+        and invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
+        and is_foreign(swap, invoice)
+    ):
+        return DropInvoice(invoice.status)  # nobody may pay it, and ours cannot be made beside it
     if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
         return refund if is_open and swap.forced_refund_reason is not None else None
     if invoice is None:

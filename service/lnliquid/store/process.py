@@ -1,13 +1,13 @@
 """One process at a time writes a database: the daemon, or a command while the daemon is stopped."""
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from lnliquid.errors import SettingsError
+from lnliquid.store.locks import Locked, in_use, locked
 from lnliquid.store.sqlite import Database
 
 
@@ -20,22 +20,39 @@ class MachineClock:
 
 
 @contextmanager
-def only_process(database: Path) -> Iterator[None]:
-    """Refuse a second process on one database (`SettingsError`). The lock ends with the process."""
-    database.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(database.with_name(database.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(file)
-        raise SettingsError(
-            (f"another daemon runs on the database {database}",),
-            hint="one inventory has one daemon; stop the other or name another database",
-        ) from None
-    try:
+def only_process(database: Path, mnemonic_file: Path | None = None) -> Iterator[None]:
+    """Refuse a second process on one database or one mnemonic (`SettingsError`).
+
+    The locks end with the process. This one is on the place of the database, which may be empty
+    yet; `Database` locks the file itself, whatever its name.
+    """
+    lock = database.resolve().with_name(database.resolve().name + ".lock")
+    with ExitStack() as held:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            held.callback(os.close, locked(lock, os.O_RDWR | os.O_CREAT))
+        except Locked:
+            raise in_use(database) from None
+        except OSError as error:
+            raise SettingsError(
+                (f"lock of the database, {lock}, cannot be written: {error.strerror}",)
+            ) from None
+        if mnemonic_file is not None:
+            held.callback(os.close, _locked_mnemonic(mnemonic_file))
         yield
-    finally:
-        os.close(file)
+
+
+def _locked_mnemonic(path: Path) -> int:
+    """Two databases of one wallet would spend each other's coins. The file may be read-only."""
+    try:
+        return locked(path, os.O_RDONLY)
+    except Locked:
+        raise SettingsError(
+            (f"another daemon runs with the mnemonic_file {path}, on another database",),
+            hint="one wallet has one daemon; stop the other or make another mnemonic",
+        ) from None
+    except OSError as error:
+        raise SettingsError((f"mnemonic_file {path} cannot be read: {error.strerror}",)) from None
 
 
 @contextmanager

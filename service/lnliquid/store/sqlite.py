@@ -25,6 +25,7 @@ from sqlalchemy.orm import Session
 
 from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.ports import Clock
+from lnliquid.store.locks import database_file, is_in_place
 
 T = TypeVar("T")
 
@@ -38,8 +39,7 @@ class Transaction(Session):
     now: int
 
 
-class _Stop:
-    pass
+class _Stop: ...
 
 
 class Database:
@@ -57,10 +57,15 @@ class Database:
 
         For as long as it stays the same, what was read under it is what would be read again.
         """
-        _create_private(path)
+        self._path = path
+        self._file = database_file(path)
         self._engine = _engine(path, "BEGIN IMMEDIATE")
         self._read_engine = _engine(path, "BEGIN")
-        _migrate(self._engine, path)
+        try:
+            _migrate(self._engine, path)
+        except BaseException:
+            self._release()
+            raise
         self._queue: queue.SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | _Stop] = (
             queue.SimpleQueue()
         )
@@ -89,12 +94,22 @@ class Database:
 
     def close(self) -> None:
         """Finish what is queued and close the file. Calls from now on raise `StoreFailure`."""
+        if self._closed:
+            return
         self._closed = True
         self._queue.put(_Stop())
         self._writer.join()
         self._readers.shutdown()
+        self._release()
+
+    def is_in_place(self) -> bool:
+        """False when the file was deleted, moved or replaced: what is written now is lost."""
+        return not self._closed and is_in_place(self._file, self._path)
+
+    def _release(self) -> None:
         self._engine.dispose()
         self._read_engine.dispose()
+        os.close(self._file)
 
     def _require_open(self) -> None:
         if self._closed:  # the writer is gone: a write would wait for ever
@@ -182,18 +197,6 @@ def _reason(error: SQLAlchemyError) -> str:
         first = here if isinstance(here, sqlite3.Error) else first
         here = here.__context__
     return str(first or type(error).__name__)
-
-
-def _create_private(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            os.fchmod(file, 0o600)  # it may have been there before, or come out of a backup
-        finally:
-            os.close(file)
-    except OSError as error:
-        raise SettingsError((f"database {path} cannot be opened: {error.strerror}",)) from None
 
 
 def _engine(path: Path, begin: str) -> Engine:

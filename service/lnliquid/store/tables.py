@@ -186,3 +186,12 @@ class CursorRow(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: int
+
+
+class IdentityRow(SQLModel, table=True):
+    """Whose database it is, see `store.identity`. Written once, nothing of it is secret."""
+
+    __tablename__ = "identity"
+
+    name: str = Field(primary_key=True)
+    value: str

@@ -1,0 +1,65 @@
+"""Locks on files, which end with the process that holds them (flock)."""
+
+import fcntl
+import os
+from pathlib import Path
+
+from lnliquid.errors import SettingsError
+
+
+class Locked(Exception):
+    """Another process holds the lock."""
+
+
+def locked(path: Path, flags: int) -> int:
+    """Open the file, lock what has its name now, and return the descriptor: closing it unlocks.
+
+    The lock is on the file and not on its name, so that links and mounts do not matter. Raises
+    `Locked`, and `OSError` when it cannot be opened.
+    """
+    while True:
+        file = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if is_in_place(file, path):
+                return file
+        except BlockingIOError:
+            os.close(file)
+            raise Locked from None
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)  # it was deleted or replaced between opening and locking
+
+
+def is_in_place(file: int, path: Path) -> bool:
+    """True while the open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file), path.stat())
+    except OSError:
+        return False
+
+
+def database_file(path: Path) -> int:
+    """Open or make the database's file, mode 0600, and lock it. Raises `SettingsError`.
+
+    SQLite's own locks are others (fcntl), which end when the process closes any descriptor of the
+    file: close this one last.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = locked(path, os.O_RDWR | os.O_CREAT)
+        os.fchmod(file, 0o600)  # it may have been there before, or come out of a backup
+    except Locked:
+        raise in_use(path) from None
+    except OSError as error:
+        raise SettingsError((f"database {path} cannot be opened: {error.strerror}",)) from None
+    return file
+
+
+def in_use(database: Path) -> SettingsError:
+    """The refusal of a second process on a database."""
+    return SettingsError(
+        (f"another daemon runs on the database {database}",),
+        hint="one inventory has one daemon; stop the other or name another database",
+    )
