@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
 from lnliquid.errors import SettingsError
-from lnliquid.store import sqlite, tables
+from lnliquid.store import schema, tables
 from lnliquid.store.sqlite import Database
 
 from .builders import StillClock, count_rows, stock
@@ -24,6 +24,9 @@ TABLES = {
     "identity",
     "alembic_version",
 }  # fmt: skip
+
+
+SAFE = ("journal_mode", "synchronous", "foreign_keys", "temp_store", "busy_timeout")
 
 
 @pytest.fixture
@@ -83,16 +86,18 @@ def test_the_file_itself_refuses_nonsense(path: Path, damage: str) -> None:
 
 
 async def test_connections_are_safe(path: Path) -> None:
-    """WAL, synchronous FULL, foreign keys and a wait for locks, for writer and readers alike."""
+    """For writer and readers alike: WAL, synchronous FULL, foreign keys, temporary data in memory
+    (savepoints spill there, and a full directory would stop large writes), and a wait for locks.
+    """
     database = Database(path, StillClock())
     try:
         for run in (database.read, database.write):
             shown = [
                 await run(lambda s: s.scalar(text(f"PRAGMA {name}")))  # noqa: B023
-                for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+                for name in SAFE
             ]
-            assert shown[:3] == ["wal", 2, 1]
-            assert shown[3] > 0
+            assert shown[:4] == ["wal", 2, 1, 2]
+            assert shown[4] > 0
     finally:
         database.close()
 
@@ -135,10 +140,10 @@ async def test_opening_again_keeps_everything(tmp_path: Path) -> None:
 def test_the_file_of_each_migration_is_named_by_its_revision() -> None:
     """What is known, and what is the newest, is read off the names, without loading Alembic."""
     config = Config()
-    config.set_main_option("script_location", str(sqlite._migrations()))
+    config.set_main_option("script_location", str(schema.migrations()))
     scripts = ScriptDirectory.from_config(config)
-    assert {script.revision for script in scripts.walk_revisions()} == sqlite._known_revisions()
-    assert scripts.get_current_head() == max(sqlite._known_revisions())
+    assert {script.revision for script in scripts.walk_revisions()} == schema.known_revisions()
+    assert scripts.get_current_head() == max(schema.known_revisions())
 
 
 def test_a_database_of_an_older_program_is_brought_up_to_date(path: Path) -> None:
@@ -180,7 +185,7 @@ def test_a_database_with_two_revisions_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
         connection.commit()
-    with pytest.raises(SettingsError, match=f"{max(sqlite._known_revisions())}, 9999"):
+    with pytest.raises(SettingsError, match=f"{max(schema.known_revisions())}, 9999"):
         Database(path, StillClock())
 
 

@@ -292,7 +292,7 @@ async def test_addresses_that_may_hold_coins_are_named(database: Database) -> No
         )
     found = await database.read(lambda s: store.addresses_with_coins(s, 20))
     assert sorted(found) == [(RECEIVE, 1), (RECEIVE, 2), (RECEIVE, 3)]
-    assert await database.read(store.best_height) == 21
+    assert await database.read(store.last_spent_height) == 21
 
 
 async def test_derivation_indexes_are_taken_once(database: Database) -> None:

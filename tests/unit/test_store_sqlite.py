@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from lnliquid.errors import StoreFailure, TooManySwaps
 from lnliquid.store import coins as store
-from lnliquid.store.sqlite import MAX_GROUP, Database, Transaction
+from lnliquid.store.sqlite import MAX_GROUP, Database, Transaction, Write
 from lnliquid.store.tables import CursorRow
 
 from .builders import NOW, StillClock, count_rows, migrated
@@ -223,6 +223,90 @@ async def test_a_write_that_the_kernel_refuses_is_a_failure_that_passes(
     assert on_disk(path) == set()
     await database.write(note("later"))
     assert on_disk(path) == {"later"}
+
+
+def refuse_to_end(session: Transaction) -> None:
+    """SQLite will neither commit this transaction nor roll it back."""
+
+    def judge(action: int, argument: str | None, *_: object) -> int:
+        ends = action == sqlite3.SQLITE_TRANSACTION and argument in ("COMMIT", "ROLLBACK")
+        return sqlite3.SQLITE_DENY if ends else sqlite3.SQLITE_OK
+
+    note("never")(session)
+    driver = session.connection().connection.driver_connection
+    assert isinstance(driver, sqlite3.Connection)
+    driver.set_authorizer(judge)
+
+
+def break_the_transaction(session: Transaction) -> None:
+    """A failure of the whole transaction, not of this write alone."""
+    refuse_to_end(session)
+    session.execute(text("SELECT * FROM no_table"))
+
+
+@pytest.mark.parametrize("work", [refuse_to_end, break_the_transaction])
+async def test_a_transaction_that_cannot_be_ended_is_a_failure_that_passes(
+    database: Database, path: Path, work: Callable[[Transaction], None]
+) -> None:
+    """COMMIT fails, or a statement, and then ROLLBACK too: the next group has a new connection."""
+    outcomes = await asyncio.wait_for(
+        gathered(database, [note("a"), work, note("b")]), DEADLINE_SECS
+    )
+    assert [type(o) for o in outcomes] == [StoreFailure] * 3
+    assert database.failed
+    await asyncio.wait_for(database.write(note("later")), DEADLINE_SECS)
+    assert not database.failed
+    assert on_disk(path) == {"later"}
+
+
+class Quit(BaseException):
+    """No `Exception`: what ends a thread that does not expect it."""
+
+
+@pytest.mark.parametrize("error", [Quit(), StopIteration()])
+async def test_no_exception_of_a_write_ends_the_writer(
+    database: Database, path: Path, error: BaseException
+) -> None:
+    """Its caller is told, its neighbours are stored, and later ones too."""
+
+    def quit_it(session: Transaction) -> None:
+        note("never")(session)
+        raise error
+
+    outcomes = await asyncio.wait_for(
+        gathered(database, [note("a"), quit_it, note("b")]), DEADLINE_SECS
+    )
+    assert isinstance(outcomes[1], Quit | RuntimeError)
+    assert (outcomes[0], outcomes[2]) == (None, None)
+    await asyncio.wait_for(database.write(note("later")), DEADLINE_SECS)
+    assert on_disk(path) == {"a", "b", "later"}
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_a_writer_that_ended_lets_no_write_wait(path: Path) -> None:
+    """Those that wait, and those that come, fail; nothing is shown as in order."""
+
+    class Dying(Database):
+        def _commit(self, group: Sequence[Write]) -> None:
+            group[0][0](None)  # type: ignore[arg-type]  # the gate
+            raise Quit
+
+    gate = Gate()
+    database = Dying(migrated(path), StillClock())
+    try:
+        works = [gate, note("a"), note("b")]
+        writes = [asyncio.create_task(database.write(work)) for work in works]
+        await gate.reached()
+        gate.open()
+        outcomes = await asyncio.wait_for(
+            asyncio.gather(*writes, return_exceptions=True), DEADLINE_SECS
+        )
+        assert [type(o) for o in outcomes] == [StoreFailure] * 3
+        with pytest.raises(StoreFailure, match="has ended"):
+            await asyncio.wait_for(database.write(note("late")), DEADLINE_SECS)
+        assert database.failed
+    finally:
+        database.close()
 
 
 async def test_a_database_locked_by_another_process_is_a_failure_that_passes(

@@ -3,7 +3,6 @@
 It only reads. What follows from that is decided by `reconcile` and carried out by the watcher.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
@@ -116,6 +115,7 @@ class Following:
         `last` is the tip of the round before. Raises `BackendError`, and `TipMoved` when blocks
         come faster than they can be read.
         """
+        self._chain.mark_changed(self._refused_and_due())
         for _ in range(MAX_REREADS):
             tip = await self._chain.tip()
             others = await self._inventory.sync(self._chain.take_changed())
@@ -144,10 +144,15 @@ class Following:
         for swap in swaps:
             if swap.swap_id in refused:
                 self.facts.pop(swap.swap_id, None)
-                delay = self._put_aside.add(swap, refused[swap.swap_id])
-                asyncio.get_running_loop().call_later(
-                    delay, self._chain.mark_changed, [observe.output_script(swap)]
-                )
+                self._put_aside.add(swap, refused[swap.swap_id])
+
+    def _refused_and_due(self) -> list[bytes]:
+        """Scripts of swaps without facts, other than those that are put aside."""
+        return [
+            script
+            for script, swap_id in self._by_script.items()
+            if swap_id not in self.facts and swap_id not in self._put_aside
+        ]
 
     def take_vanished(self) -> set[str]:
         """Transactions that swaps had and chain and mempool lost since; each told once."""

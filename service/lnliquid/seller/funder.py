@@ -77,7 +77,8 @@ class Funder:
         self._settings = settings
         self._notices = notices
         self._meters = meters or Meters()
-        self._retry: asyncio.TimerHandle | None = None
+        self._look_at = 0.0
+        """When the loop looks without being woken, in its time."""
         self._wanted = asyncio.Event()
         self._wanted.set()  # swaps may be waiting from before a restart
 
@@ -85,27 +86,26 @@ class Funder:
         """Swaps are waiting, or a block came that may let them through."""
         self._wanted.set()
 
-    def _retry_later(self) -> None:
-        if self._retry is not None:
-            self._retry.cancel()  # else every retry that fails would leave a timer more
-        self._retry = asyncio.get_running_loop().call_later(RETRY_SECS, self.wake)
+    def _look_in(self, secs: float) -> None:
+        self._look_at = asyncio.get_running_loop().time() + secs
 
     async def run(self) -> None:
         """Fund until cancelled. A round that fails is tried again; the swaps stay reserved."""
         await self._notices.caught_up.wait()  # what was stored before goes out first
         while True:
-            # The timer is for a wake-up that got lost; nobody waits for it otherwise.
             # (Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_interval_secs):
+                async with asyncio.timeout_at(self._look_at):
                     await self._wanted.wait()
             self._wanted.clear()
+            self._look_in(self._settings.poll_interval_secs)  # should a wake-up be lost
             try:
+                await self.trim_journal()  # first: orders that never end would put it off for ever
                 await self._gather()
-                while await self.fund_waiting():
-                    await self._gather()
-                await self.even_lanes()
-                await self.trim_journal()
+                if await self.fund_waiting():
+                    self.wake()  # others may wait
+                else:
+                    await self.even_lanes()
             except wallet.MustWait as error:
                 log.info("funding waits for a block", reason=str(error))
             except coin_store.CoinsGone as error:
@@ -113,10 +113,10 @@ class Funder:
                 self.wake()
             except (BackendError, StoreFailure, JournalFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
-                self._retry_later()
+                self._look_in(RETRY_SECS)
             except Exception:  # reservations wait: keep trying and keep saying so
                 log.exception("funding failed")
-                self._retry_later()
+                self._look_in(RETRY_SECS)
 
     async def _gather(self) -> None:
         """Let requests that are on their way to T1 get there, so that they share a transaction.
@@ -244,7 +244,7 @@ class Funder:
     async def _cannot_fund(self, swaps: list[Swap], error: Exception) -> None:
         """The coins do not do, as they did at T1: wait for others a while, then give up."""
         log.warning("a swap cannot be funded", **swaps[0].ids, swaps=len(swaps), reason=str(error))
-        self._retry_later()
+        self._look_in(RETRY_SECS)
 
         def fail(session: Transaction) -> list[str]:
             deadline = session.now - self._settings.create_slack_secs

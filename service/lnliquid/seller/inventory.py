@@ -1,7 +1,9 @@
 """Keeps the stored coins what the chain shows of the wallet's addresses.
 
 Watched are: every receive address up to a gap behind the last used one, every change address that
-holds a coin, and a gap of fresh ones, so that a wallet restored from its mnemonic finds itself.
+holds a coin or held one until lately, and a gap of fresh ones, so that a wallet restored from its
+mnemonic finds itself. Other change addresses are not watched any more, as after a restart: what
+somebody sends to one of those by mistake is not found.
 """
 
 import asyncio
@@ -36,30 +38,46 @@ class Inventory:
         self._chain = chain
         self._keys = keys
         self._addresses: dict[bytes, tuple[int, int]] = {}
+        """The watched ones by script."""
+        self._scripts: dict[tuple[int, int], bytes] = {}
+        """The same by address."""
+        self._refused: dict[bytes, float] = {}
+        """Scripts that the server refuses, each with when to try again, in the loop's time."""
         self.synced = False
         """True once every watched address was read; until then nothing can be promised."""
         self.spending = asyncio.Lock()
         """Held from choosing coins and change addresses until they are stored as taken."""
 
-    async def extend(self) -> None:
-        """Watch all addresses that are to be watched and are not yet."""
+    async def extend(self) -> list[bytes]:
+        """Watch all addresses that are to be watched and are not yet.
 
-        def wanted(session: Transaction) -> list[tuple[int, int]]:
+        Returns the scripts of those that need not be watched any more.
+        """
+
+        def look(session: Transaction) -> set[tuple[int, int]]:
             ends = {b: coin_store.cursor(session, name) + GAP for b, name in NEXT_INDEX.items()}
             start = max(0, ends[CHANGE] - 2 * GAP)
             fresh = [(RECEIVE, i) for i in range(ends[RECEIVE])]
             fresh += [(CHANGE, i) for i in range(start, ends[CHANGE])]
-            recent = coin_store.best_height(session) - REORG_BLOCKS
-            return sorted({*coin_store.addresses_with_coins(session, recent), *fresh})
+            recent = coin_store.last_spent_height(session) - REORG_BLOCKS
+            return {*coin_store.addresses_with_coins(session, recent), *fresh}
 
-        new = {}
-        for address in await self._database.read(wanted):
-            script = htlc.p2wpkh_script(self._keys.wallet_key(*address).key_hash)
-            if script not in self._addresses:
-                new[script] = address
+        wanted = await self._database.read(look)
+        new = {
+            htlc.p2wpkh_script(self._keys.wallet_key(*address).key_hash): address
+            for address in sorted(wanted - self._scripts.keys())
+        }
         if new:
             await self._chain.watch(new)
             self._addresses.update(new)
+            self._scripts.update({address: script for script, address in new.items()})
+        return [self._scripts[address] for address in self._scripts.keys() - wanted]
+
+    def _unwatch(self, scripts: Sequence[bytes]) -> None:
+        self._chain.unwatch(scripts)
+        for script in scripts:
+            del self._scripts[self._addresses.pop(script)]
+            self._refused.pop(script, None)
 
     async def read(self, scripts: Sequence[bytes]) -> None:
         """Read the history of these watched addresses and store what it says.
@@ -70,7 +88,6 @@ class Inventory:
         found, refused = await read_scripts(self._chain, scripts)
         if refused:
             log.warning("addresses cannot be read", addresses=len(refused), retry_secs=RETRY_SECS)
-            self._read_later(set(refused))
 
         def store(session: Transaction) -> None:
             for script, (items, parsed) in found.items():
@@ -83,9 +100,10 @@ class Inventory:
                     coin_store.set_cursor(session, name, index + 1)
 
         await self._database.write(store)
-
-    def _read_later(self, scripts: set[bytes]) -> None:
-        asyncio.get_running_loop().call_later(RETRY_SECS, self._chain.mark_changed, scripts)
+        again_at = asyncio.get_running_loop().time() + RETRY_SECS
+        self._refused.update(dict.fromkeys(refused, again_at))
+        for script in found:
+            self._refused.pop(script, None)
 
     async def sync(self, changed: set[bytes]) -> set[bytes]:
         """Read every changed address, and go on while that brings new ones into the gap.
@@ -94,18 +112,20 @@ class Inventory:
         `changed` counts as changed again.
         """
         others: set[bytes] = set()
-        todo = set(changed)
+        now = asyncio.get_running_loop().time()
+        todo = changed | {script for script, at in self._refused.items() if at <= now}
         try:
-            await self.extend()
-            todo |= self._chain.take_changed()
-            while todo:
+            while True:
+                over = await self.extend()
+                todo |= self._chain.take_changed()
+                if not todo:
+                    break
                 mine = {script for script in todo if script in self._addresses}
                 others |= todo - mine
                 if mine:
                     await self.read(sorted(mine))
                 todo = set()
-                await self.extend()
-                todo = self._chain.take_changed()
+            self._unwatch(over)  # only now: none of them has news that were not read
         except BaseException:
             self._chain.mark_changed(changed | others | todo)
             raise

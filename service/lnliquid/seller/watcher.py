@@ -7,6 +7,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -84,7 +85,7 @@ class Watcher:
         self._outbox = outbox
         self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._may_send)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self._put_aside = PutAside(notices.wake_watcher)
+        self._put_aside = PutAside()
         self._following = Following(
             database,
             chain,
@@ -106,28 +107,28 @@ class Watcher:
 
     async def run(self) -> None:
         """Watch until cancelled. Dead backends cost time only: the next round starts over."""
-        interval = self._settings.poll_interval_secs
-        reload_all = True
-        retry: float | None = None
+        now = asyncio.get_running_loop().time
+        reload_at = now()  # not moved by wake-ups: steady ones would put it off for ever
         while True:
             self._notices.watcher.clear()
+            reload_all = now() >= reload_at
             try:
                 await self.round(reload_all)
-                reload_all, retry = False, None
+                if reload_all:
+                    reload_at = now() + self._settings.poll_interval_secs
+                look_at = min(reload_at, self._put_aside.next_due)
             except TipMoved:
-                retry = 0.05
+                look_at = now() + 0.05
             except (BackendError, StoreFailure) as error:
                 log.warning("watching is delayed", reason=str(error))
-                reload_all, retry = True, 1.0
+                reload_at, look_at = now(), now() + 1.0
             except Exception:  # money is locked: whatever is wrong, keep trying and keep saying so
                 log.exception("watching failed")
-                reload_all, retry = True, 5.0
-            try:
+                reload_at, look_at = now(), now() + 5.0
+            with contextlib.suppress(TimeoutError):
                 # Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.
-                async with asyncio.timeout(retry or interval):
+                async with asyncio.timeout_at(look_at):
                     await self._notices.watcher.wait()
-            except TimeoutError:
-                reload_all = True
 
     async def round(self, reload_all: bool = True) -> None:
         """Read what changed, decide, commit, act; again while acting made more to decide.

@@ -14,7 +14,8 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from lnliquid.errors import SettingsError, StoreFailure
-from lnliquid.store.sqlite import Transaction, copy_file, read_file, schema_revision
+from lnliquid.store.schema import current_revision
+from lnliquid.store.sqlite import Transaction, copy_file, read_file
 from lnliquid.store.tables import EventRow, SwapRow
 
 
@@ -92,7 +93,7 @@ def _remove_old(made: Path, stem: str, keep: int) -> tuple[Path, ...]:
 def _contents(session: Transaction) -> tuple[str, int, int]:
     swaps = session.scalar(select(func.count()).select_from(SwapRow)) or 0
     last_event = session.scalar(select(func.max(col(EventRow.seq)))) or 0
-    return schema_revision(session), swaps, last_event
+    return str(current_revision(session.connection())), swaps, last_event
 
 
 def _sync(path: Path) -> None:

@@ -351,10 +351,9 @@ def addresses_with_coins(tx: Transaction, spent_above_height: int) -> list[tuple
     return [(int(b), int(i)) for b, i in rows]
 
 
-def best_height(tx: Transaction) -> int:
-    """The greatest height that any coin was seen at."""
-    height = func.max(func.coalesce(col(CoinRow.spent_height), col(CoinRow.height), 0))
-    return int(tx.scalar(select(height)) or 0)
+def last_spent_height(tx: Transaction) -> int:
+    """Height of the newest block that is known to spend a coin, 0 when there is none."""
+    return int(tx.scalar(select(func.max(col(CoinRow.spent_height)))) or 0)
 
 
 def cursor(tx: Transaction, name: str, default: int = 0) -> int:

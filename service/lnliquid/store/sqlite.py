@@ -1,4 +1,4 @@
-"""What is SQLite's own: opening, pragmas, file mode, migrations, and the one writer.
+"""What is SQLite's own: opening, pragmas, file mode, and the one writer.
 
 Group commit: writes that arrive while a commit is on its way to the disk go into the next
 transaction together, each in a savepoint of its own, so that one refused write does not undo its
@@ -6,31 +6,36 @@ neighbours. A write is reported done only after `COMMIT` with `synchronous=FULL`
 """
 
 import asyncio
+import contextlib
 import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from importlib.resources import files
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.ports import Clock
+from lnliquid.store import schema
 from lnliquid.store.locks import database_file, is_in_place
 
 T = TypeVar("T")
 
 MAX_GROUP = 256
 """Writes in one transaction; bounds how long the first of them waits."""
+
+Write = tuple[Callable[["Transaction"], Any], Future[Any]]
+"""What is to be written, and who waits for it."""
+Outcome = tuple[Any, BaseException | None]
+"""What a write returned, or why it was undone."""
 
 
 class Transaction(Session):
@@ -51,7 +56,9 @@ class Database:
         self.commits = 0
         """Number of commits so far, each one an fsync."""
         self.failed = False
-        """True after a commit that failed, as on a full disk, until one succeeds."""
+        """True after a commit that failed, as on a full disk, until one succeeds, and once the
+        writer has ended.
+        """
         self.stamp: int | None = 0
         """Another one after each commit, None while one is on its way to the disk.
 
@@ -62,16 +69,18 @@ class Database:
         self._engine = _engine(path, "BEGIN IMMEDIATE")
         self._read_engine = _engine(path, "BEGIN")
         try:
-            _migrate(self._engine, path)
+            schema.migrate(self._engine, path)
+        except SQLAlchemyError as error:
+            self._release()
+            raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
         except BaseException:
             self._release()
             raise
-        self._queue: queue.SimpleQueue[tuple[Callable[[Transaction], Any], Future[Any]] | _Stop] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[Write | _Stop] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         self._attempts = 0
-        self._closed = False
+        self._closed = ""
+        """Why no more can be read or written, empty while it can."""
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
 
@@ -84,6 +93,8 @@ class Database:
         self._require_open()
         future: Future[T] = Future()
         self._queue.put((work, future))
+        if self._closed:  # since it was looked at: the writer may have emptied the queue before
+            self._refuse(self._queued())
         return await asyncio.shield(asyncio.wrap_future(future))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -96,7 +107,7 @@ class Database:
         """Finish what is queued and close the file. Calls from now on raise `StoreFailure`."""
         if self._closed:
             return
-        self._closed = True
+        self._closed = "the database is closed"
         self._queue.put(_Stop())
         self._writer.join()
         self._readers.shutdown()
@@ -112,8 +123,8 @@ class Database:
         os.close(self._file)
 
     def _require_open(self) -> None:
-        if self._closed:  # the writer is gone: a write would wait for ever
-            raise StoreFailure("the database is closed")
+        if self._closed:
+            raise StoreFailure(self._closed)
 
     def _read(self, work: Callable[[Transaction], T]) -> T:
         try:
@@ -124,60 +135,97 @@ class Database:
             raise StoreFailure(_reason(error)) from None
 
     def _run(self) -> None:
-        while True:
-            first = self._queue.get()
-            group: list[tuple[Callable[[Transaction], Any], Future[Any]]] = []
-            stopping = isinstance(first, _Stop)
-            if not isinstance(first, _Stop):
-                group.append(first)
-            while len(group) < MAX_GROUP and not stopping:
-                try:
-                    item = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-                if isinstance(item, _Stop):
-                    stopping = True
-                else:
-                    group.append(item)
-            if group:
-                self._commit(group)
-            if stopping:
-                return
-
-    def _commit(self, group: list[tuple[Callable[[Transaction], Any], Future[Any]]]) -> None:
-        done: list[tuple[Future[Any], Any, BaseException | None]] = []
+        group: list[Write] = []
+        is_last = False
         try:
-            with Transaction(self._engine, expire_on_commit=False) as session:
+            while not is_last:
+                group, is_last = self._next_group()
+                if group:
+                    self._commit(group)
+        finally:
+            if not is_last:  # nobody knows why; no write waits for ever all the same
+                self.failed = True
+                self._closed = "the writer of the database has ended, see the log"
+                self._refuse([*group, *self._queued()])
+
+    def _next_group(self) -> tuple[list[Write], bool]:
+        """Wait for a write, take those behind it too. True when the database is to be closed."""
+        group: list[Write] = []
+        while len(group) < MAX_GROUP:
+            try:
+                item = self._queue.get(block=not group)
+            except queue.Empty:
+                break
+            if isinstance(item, _Stop):
+                return group, True
+            if item[1].set_running_or_notify_cancel():  # from here on nobody can cancel it
+                group.append(item)
+        return group, False
+
+    def _queued(self) -> Iterator[Write]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if not isinstance(item, _Stop):
+                    yield item
+
+    def _refuse(self, writes: Iterable[Write]) -> None:
+        for _, future in writes:
+            if not future.done():
+                future.set_exception(StoreFailure(self._closed))
+
+    def _commit(self, group: Sequence[Write]) -> None:
+        try:
+            told = self._committed([work for work, _ in group])
+            self.commits += 1
+            self.failed = False
+        except BaseException as error:
+            self.failed = True
+            # A refusal too was judged on rows of this group that are not there.
+            told = [(None, StoreFailure(_reason(error)))] * len(group)
+        for (_, future), (result, problem) in zip(group, told, strict=True):
+            if problem is None:
+                future.set_result(result)
+            else:
+                future.set_exception(problem)
+
+    def _committed(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
+        """The outcome of each. When it raises, nothing of them is in the database."""
+        connection = self._engine.connect()
+        try:
+            with Transaction(connection, expire_on_commit=False) as session:
                 session.now = self._clock.now()
-                for work, future in group:
-                    try:
-                        with session.begin_nested():
-                            result = work(session)
-                        done.append((future, result, None))
-                    except SQLAlchemyError as error:
-                        if not _only_this_write(error):
-                            raise
-                        done.append((future, None, StoreFailure(_reason(error))))
-                    except Exception as error:
-                        done.append((future, None, error))
+                told = [_outcome(session, work) for work in works]
                 self._attempts += 1
                 self.stamp = None  # from here on a reader may see the new rows
                 try:
                     session.commit()
                 finally:
                     self.stamp = self._attempts
-            self.commits += 1
-            self.failed = False
-        except SQLAlchemyError as error:
-            self.failed = True
-            failure = StoreFailure(_reason(error))
-            # A refusal too was judged on rows of this group that are not there.
-            done = [(future, None, failure) for _, future in group]
-        for future, result, problem in done:
-            if problem is None:
-                future.set_result(result)
-            else:
-                future.set_exception(problem)
+            return told
+        except BaseException:
+            # After a COMMIT that failed SQLite is still in the transaction. Should ROLLBACK fail
+            # too, the transaction ends with the connection; the next group has a fresh one.
+            with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+                connection.connection.rollback()
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+
+def _outcome(session: Transaction, work: Callable[[Transaction], Any]) -> Outcome:
+    try:
+        with session.begin_nested():
+            return work(session), None
+    except SQLAlchemyError as error:
+        if not _only_this_write(error):
+            raise
+        return None, StoreFailure(_reason(error))
+    except StopIteration as error:
+        return None, RuntimeError(f"a write raised {error!r}")  # no future can carry that
+    except BaseException as error:
+        return None, error
 
 
 def _only_this_write(error: SQLAlchemyError) -> bool:
@@ -185,7 +233,7 @@ def _only_this_write(error: SQLAlchemyError) -> bool:
     return isinstance(getattr(error, "orig", None), sqlite3.IntegrityError)
 
 
-def _reason(error: SQLAlchemyError) -> str:
+def _reason(error: BaseException) -> str:
     """SQLite's own words, without the statement and its values, which may be private.
 
     The first error counts: SQLite may end the transaction by itself, and then the roll-back to a
@@ -212,78 +260,16 @@ def _engine(path: Path, begin: str) -> Engine:
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
+            "temp_store = MEMORY",  # a full directory of temporary files stops no write
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
-
-    @event.listens_for(engine, "checkin")
-    def _end_transaction(connection: sqlite3.Connection | None, _record: object) -> None:
-        # After a COMMIT that failed SQLAlchemy takes the transaction for ended; SQLite does not,
-        # and no later one could begin.
-        if connection is not None and connection.in_transaction:
-            connection.rollback()
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Any) -> None:
         connection.exec_driver_sql(begin)
 
     return engine
-
-
-def _migrate(engine: Engine, path: Path) -> None:
-    known = _known_revisions()
-    try:
-        with engine.connect() as connection:
-            current = _current_revision(connection)
-        if current == max(known):
-            return
-        if current is not None and current not in known:
-            raise SettingsError(
-                (
-                    f"database {path} was written by a newer program (its schema is {current}, "
-                    f"the newest known here is {max(known)}); start the newer program, or restore "
-                    "a backup that belongs to this one",
-                )
-            )
-        _upgrade(engine, path)
-    except SQLAlchemyError as error:
-        raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
-
-
-def _upgrade(engine: Engine, path: Path) -> None:
-    # Alembic takes a quarter of a second to load, and most starts have nothing to migrate.
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(_migrations()))
-    try:
-        with engine.begin() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    except CommandError as error:
-        raise SettingsError((f"database {path} cannot be migrated: {error}",)) from None
-
-
-def _migrations() -> Traversable:
-    return files("lnliquid.store") / "migrations"
-
-
-def _known_revisions() -> set[str]:
-    """Each migration's file is named by its revision: `0001_initial_tables.py`."""
-    names = (file.name for file in (_migrations() / "versions").iterdir())
-    return {name.partition("_")[0] for name in names if name.endswith(".py")}
-
-
-def _current_revision(connection: Connection) -> str | None:
-    """What Alembic noted in the file, None in one that it has not seen."""
-    noted = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'alembic_version'"
-    if connection.exec_driver_sql(noted).first() is None:
-        return None
-    revisions = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalars()
-    # More than one is no work of ours; together they are none that is known.
-    return ", ".join(sorted(revisions)) or None
 
 
 def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
@@ -297,8 +283,8 @@ def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
     engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
     try:
         with Transaction(engine) as session:
-            current = _current_revision(session.connection())
-            if current not in _known_revisions():
+            current = schema.current_revision(session.connection())
+            if current not in schema.known_revisions():
                 raise SettingsError(
                     (f"database {path} has the schema {current}, which this program cannot read",)
                 )
@@ -307,11 +293,6 @@ def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
         raise StoreFailure(_reason(error)) from None
     finally:
         engine.dispose()
-
-
-def schema_revision(session: Transaction) -> str:
-    """The migration that a database is at."""
-    return str(_current_revision(session.connection()))
 
 
 def copy_file(source: Path, target: Path, *, busy_attempts: int = 20) -> None:
