@@ -67,7 +67,7 @@ class SimDatabase(Database):
         self._read_engine = _shared("read", self._read_engine, path)
         self._life = life
         self._disk = disk
-        self._committed = committed
+        self._on_commit = committed
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`. May die before the commit, or after it."""
@@ -77,7 +77,7 @@ class SimDatabase(Database):
             raise StoreFailure("database or disk is full")
         future: Future[T] = Future()
         self._commit([(work, future)])
-        self._committed()
+        self._on_commit()
         await self._life.pause("store.written")
         return future.result()
 
