@@ -165,7 +165,8 @@ class Bumper:
 
         for member in package:
             material = await self._material(member, as_it_stands, made, used)
-            version = sign_again(
+            version = await asyncio.to_thread(
+                sign_again,
                 member,
                 material,
                 as_it_stands,
