@@ -29,7 +29,17 @@ class Truth:
         for row in self._rules.rows.values():
             if not row["finished"] and row["funding_txid"]:
                 self._is_true(row)
+            self._nothing_hidden_is_payable(row)
         self._coins_are_true()
+
+    def _nothing_hidden_is_payable(self, row: Row) -> None:
+        """Of no swap, finished ones too, is there an invoice to be paid but one that is shown."""
+        is_shown = row["bolt11"] is not None and row["invoice_mark"] == InvoiceMark.ASKED
+        if self._node.accepts(row["payment_hash"]) is None:
+            return
+        if row["state"] != State.FUNDED or not is_shown:
+            name, state = f"swap {row['key_index']}", State(row["state"]).name
+            raise Violation(3, f"{name} is {state} and its hidden invoice can be paid")
 
     def expected(self, row: Row) -> tuple[State, str | None]:
         """State and spender of a funded swap, from the chain alone."""
