@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.daemon import SellerDaemon
 from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused
@@ -34,6 +35,8 @@ from lnlab.scenarios.steps import (
     until_final,
     until_state,
 )
+
+RETRY_SECS = 0.2
 
 
 @contextlib.contextmanager
