@@ -18,7 +18,7 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.seller import identity, older_copy
+from lnliquid.seller import identity, older_copy, writable
 from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
@@ -105,6 +105,7 @@ async def serve(settings: Settings) -> int:
     require_native_secp256k1()
     network = NETWORKS_BY_NAME[settings.network]
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
+    writable.check(settings)
     with only_process(settings.database, settings.mnemonic_file):
         clock = SystemClock()
         database = Database(settings.database, clock)

@@ -20,7 +20,7 @@ from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.operator_options import ConfigOption, JsonOption
-from lnliquid.seller import identity
+from lnliquid.seller import identity, writable
 from lnliquid.seller.node_options import unsafe_option
 from lnliquid.seller.readiness import LIGHTNING_NETWORKS
 from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources
@@ -226,12 +226,14 @@ def check_config(
         settings = None
         try:
             settings = load_settings(config)
+            problems = writable.problems(settings)
             keys = Keychain(
                 read_mnemonic(settings.mnemonic_file), NETWORKS_BY_NAME[settings.network]
             )
-            identity.check_file(keys, settings)
+            if not problems:
+                identity.check_file(keys, settings)
         except SettingsError as error:
-            problems = (*error.problems, *([error.hint] if error.hint else []))
+            problems += (*error.problems, *([error.hint] if error.hint else []))
         except StoreFailure as error:
             problems = (f"the database cannot be read: {error}",)
         found = knobs(config, settings)

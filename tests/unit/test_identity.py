@@ -208,8 +208,8 @@ def older_database(path: Path) -> None:
         "finished": 1,
     }  # fmt: skip
     marks = ", ".join("?" * len(row))
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(f"INSERT INTO swap ({', '.join(row)}) VALUES ({marks})", [*row.values()])
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"INSERT INTO swap ({', '.join(row)}) VALUES ({marks})", [*row.values()])
 
 
 @pytest.mark.parametrize("keys", [SELLER, BUYER], ids=["its wallet", "another"])

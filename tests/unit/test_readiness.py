@@ -1,6 +1,11 @@
 """Readiness when store or rescue journal cannot be written, and when no channel can receive."""
 
+import asyncio
 import io
+import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,7 +15,7 @@ from sqlalchemy import text
 from lnliquid.app import LogWriter
 from lnliquid.errors import StoreFailure
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import JournalFailure, RescueJournal
+from lnliquid.seller.journal import JournalFailure, RescueJournal, indexes_line, records
 from lnliquid.seller.readiness import WRITE_PROBES, Readiness
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -26,6 +31,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.settings = Settings(**settings_values(folder))
         self.database = Database(migrated(self.settings.database), StillClock())
+        (folder / "rescue").mkdir()
         self.rescue = RescueJournal(folder / "rescue" / "journal")
         self.lightning = FakeLightning()
         chain = FakeChain()
@@ -79,12 +85,74 @@ async def test_a_commit_that_fails_refuses_new_swaps_until_one_succeeds(place: P
 
 async def test_a_journal_that_cannot_be_written_refuses_new_swaps(place: Place) -> None:
     """Until a line could be written."""
+    place.rescue.path.parent.rmdir()
     with pytest.raises(JournalFailure):
         place.rescue.append(["a line"])
     assert await place.readiness().problem() == "the rescue journal cannot be written"
     place.rescue.path.parent.mkdir()
     place.rescue.append(["a line"])
     assert await place.readiness().problem() is None
+
+
+async def test_a_journal_is_tried_before_the_first_order(place: Place) -> None:
+    """Nothing was appended: its disk is gone, then back, and it is noticed by itself."""
+    assert await place.readiness().problem() is None
+    place.rescue.path.parent.rmdir()
+    assert await place.readiness().problem() == "the rescue journal cannot be written"
+    place.rescue.path.parent.mkdir()
+    assert await place.readiness().problem() is None
+    assert list(records(place.rescue.path)) == []
+
+
+async def test_a_failed_journal_is_taken_for_well_only_when_it_was_written(place: Place) -> None:
+    """A directory in its place; an empty line of the probe is no line to a reader."""
+    place.rescue.append([indexes_line(1, 2)])
+    kept = place.rescue.path.with_name("kept")
+    place.rescue.path.rename(kept)
+    place.rescue.path.mkdir()
+    for _ in range(2):
+        assert await place.readiness().problem() == "the rescue journal cannot be written"
+    place.rescue.path.rmdir()
+    kept.rename(place.rescue.path)
+    assert await place.readiness().problem() is None
+    assert [line["kind"] for line in records(place.rescue.path)] == ["indexes"]
+
+
+async def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_order(place: Place) -> None:
+    """Store and journal; the daemon has written nothing since it started."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        problem = await place.readiness().problem()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert problem == "the store cannot be written"
+    assert await place.readiness().problem() is None
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+async def test_a_database_that_was_taken_away_is_noticed(place: Place, is_replaced: bool) -> None:
+    """SQLite goes on writing into a file that has no name, and all of it would be lost."""
+    path = place.settings.database
+    if is_replaced:
+        shutil.copyfile(path, path.with_name("backup"))
+        path.with_name("backup").replace(path)
+    else:
+        path.unlink()
+    problem = await place.readiness().problem()
+    assert problem == "the database file was deleted or replaced while the daemon ran"
+
+
+async def test_a_look_at_the_paths_leaves_the_locks_of_sqlite(place: Place) -> None:
+    """Closing any descriptor of the file would end them, and another process could write."""
+    await place.readiness().problem()
+    program = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0);"
+        "c.execute('PRAGMA locking_mode = EXCLUSIVE'); c.execute('PRAGMA journal_mode = DELETE')"
+    )
+    arguments = [sys.executable, "-c", program, str(place.settings.database)]
+    done = await asyncio.to_thread(subprocess.run, arguments, capture_output=True, text=True)
+    assert "database is locked" in done.stderr
 
 
 async def test_channels_that_can_receive_nothing_refuse_new_swaps(place: Place) -> None:

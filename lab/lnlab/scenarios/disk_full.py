@@ -12,6 +12,7 @@ from pathlib import Path
 
 import grpc
 
+from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.daemon import SellerDaemon
 from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused
@@ -34,6 +35,8 @@ from lnlab.scenarios.steps import (
     until_final,
     until_state,
 )
+
+RETRY_SECS = 0.2
 
 
 @contextlib.contextmanager
@@ -102,7 +105,7 @@ async def journal_full(daemon: SellerDaemon, say: Say) -> None:
     before = await available(daemon)
     open_one = await buyer.order()
     with in_the_way(daemon.directory / "swaps.sqlite.rescue"):
-        creating = asyncio.create_task(buyer.create(buyer.request()))
+        creating = asyncio.create_task(_create_at_last(buyer))
         await is_refused(daemon)
         require(not await lab.rpc.call("getrawmempool"), "funded without a line in the journal")
         say("the rescue journal cannot be written: nothing is funded, new swaps are refused")
@@ -120,6 +123,18 @@ async def journal_full(daemon: SellerDaemon, say: Say) -> None:
     await until_available(daemon, before - 2_000)
     say("it can be written again: the waiting swap was funded, paid and claimed")
     daemon.check_log()
+
+
+async def _create_at_last(buyer: HandBuyer) -> pb.Swap:
+    """Order until it is taken: the daemon may have noticed the journal before the order came."""
+    request = buyer.request()
+    while True:
+        try:
+            return await buyer.create(request)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            await asyncio.sleep(RETRY_SECS)
 
 
 async def _many_unconfirmed(daemon: SellerDaemon, count: int) -> bool:

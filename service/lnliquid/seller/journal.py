@@ -19,9 +19,11 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from lnliquid.store.paths import refusal
 from lnliquid.swap import InvoiceMark, Swap
 
 FORMAT = 2
@@ -127,9 +129,18 @@ class RescueJournal:
             except JournalFailure:
                 self.failed = True
                 raise
-            # Not before: whoever asks while a slow disk syncs would take that for a failure.
-            self.failed = False
+            self.failed = False  # not before: a slow disk that syncs has not failed
             self._lines += len(lines)
+
+    def probe(self) -> None:
+        """Try whether a line could be written, after a failure with an empty one: see `failed`."""
+        with self._writing:
+            if not self.failed:
+                self.failed = refusal(self._path) is not None
+                return
+            with suppress(JournalFailure):
+                self._append(self._path, ())
+                self.failed = False
 
     def note_marks(self, marks: Mapping[str, InvoiceMark]) -> None:
         """Append those marks that are not their swap's last one already. `JournalFailure`."""
@@ -171,7 +182,7 @@ class RescueJournal:
             return False
         if done:
             self._append(archive_of(self._path), done)
-        fresh = self._path.with_name(self._path.name + ".new")
+        fresh = fresh_of(self._path)
         try:
             file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             try:
@@ -209,6 +220,11 @@ class RescueJournal:
 def archive_of(path: Path) -> Path:
     """The file beside a journal that the lines of final swaps go to."""
     return path.with_name(path.name + ".done")
+
+
+def fresh_of(path: Path) -> Path:
+    """The file beside a journal that takes its place when it is rewritten."""
+    return path.with_name(path.name + ".new")
 
 
 def texts(path: Path) -> list[str]:

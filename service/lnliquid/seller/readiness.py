@@ -12,12 +12,15 @@ from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.node_options import unsafe_option
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
+from lnliquid.store.paths import directory_refusal
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Tip
 
 PAUSED = "paused"
 FRESH_SECS = 2.0
 """How long an answer of Lightning is good for; a burst of requests asks once."""
+LOOK_SECS = 5.0
+"""How often it is tried whether store and rescue journal can be written, while they can."""
 WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
 """Cursor that is counted up to see whether a store that failed can write again, and how often."""
 
@@ -71,7 +74,8 @@ class Readiness:
         self._inventory = inventory
         self._settings = settings
         self._breaker = TipBreaker(settings.stall_after_blocks * settings.liquid_block_secs)
-        self._probed_at = float("-inf")
+        self._probed_at = self._looked_at = float("-inf")
+        self._store_problem: str | None = None
         self._asking = asyncio.Lock()
         self._asked_at = float("-inf")
         self._info: NodeInfo | None = None
@@ -93,6 +97,9 @@ class Readiness:
 
     async def problem(self) -> str | None:
         """Why no new swap can be taken now, None when one can."""
+        await self._look()
+        if self._store_problem is not None:
+            return self._store_problem
         try:
             if await self._database.read(lambda s: coin_store.cursor(s, PAUSED)):
                 return "the operator has paused new swaps"
@@ -112,6 +119,22 @@ class Readiness:
             return "the wallet is still being read from the Liquid backend"
         await self._ask_lightning()
         return self._problem
+
+    async def _look(self) -> None:
+        """Try whether what the next order must write can be written, before it comes."""
+        is_well = self._store_problem is None and not (self._rescue and self._rescue.failed)
+        if time.monotonic() - self._looked_at >= (LOOK_SECS if is_well else PROBE_SECS):
+            self._looked_at = time.monotonic()
+            self._store_problem = await asyncio.to_thread(self._probe_paths)
+
+    def _probe_paths(self) -> str | None:
+        if self._rescue is not None:
+            self._rescue.probe()
+        if not self._database.is_in_place():
+            return "the database file was deleted or replaced while the daemon ran"
+        # Its directory alone: SQLite's own file must not be opened beside SQLite.
+        refusal = directory_refusal(self._settings.database.parent, fill=True)
+        return None if refusal is None else "the store cannot be written"
 
     async def _cannot_write(self) -> bool:
         """True while the last commit failed. It is tried anew, as nobody else may write now."""

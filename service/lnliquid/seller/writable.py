@@ -1,0 +1,75 @@
+"""Every path that the daemon will write, tried before it starts: the first order is too late."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from lnliquid.errors import SettingsError
+from lnliquid.seller.journal import archive_of, fresh_of
+from lnliquid.settings import Settings
+from lnliquid.store.paths import directory_refusal, file_refusal
+
+MAX_SOCKET_PATH = 107
+"""Bytes that the system allows (`sockaddr_un`)."""
+
+
+def check(settings: Settings) -> None:
+    """Raises `SettingsError` with a line for each path that cannot be written."""
+    found = problems(settings)
+    if found:
+        raise SettingsError(found, hint="see the owner and mode of each, and whether it is mounted")
+
+
+def problems(settings: Settings) -> tuple[str, ...]:
+    """A line with path and reason for each path that cannot be written. Nothing is changed."""
+    return tuple(_problems(settings))
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    database, journal = _real(settings.database), _real(settings.rescue_journal_path)
+    files = {
+        "database": (database, *(Path(f"{database}{end}") for end in ("-wal", "-shm", ".lock"))),
+        "rescue_journal": (journal, archive_of(journal), fresh_of(journal)),
+    }
+    owners = {_real(settings.mnemonic_file): "mnemonic_file"}
+    for name, paths in files.items():
+        for path in paths:
+            reason = file_refusal(path)
+            if path in owners:
+                reason = f"it is the file of {owners[path]}"
+            if reason is None and path is paths[0]:
+                reason = _directory_refusal(path, database.parent)
+            if reason is not None:
+                yield f"{name}: {path} cannot be written: {reason}"
+            owners[path] = name
+    addresses = {"listen": settings.listen, "operator_listen": settings.operator_address}
+    for name, address in addresses.items():
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:").replace("//", "/", 1)).absolute()
+            reason = _socket_refusal(path) or _directory_refusal(path, database.parent)
+            if reason is not None:
+                yield f"{name}: {path} cannot be written: {reason}"
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _directory_refusal(path: Path, made: Path) -> str | None:
+    """None when the file can be made, or else why not. `made`: a directory made at the start."""
+    directory = path.parent
+    while directory in (made, *made.parents) and not directory.exists():
+        directory = directory.parent
+    return directory_refusal(directory)
+
+
+def _socket_refusal(path: Path) -> str | None:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        return f"a socket's path has at most {MAX_SOCKET_PATH} bytes"
+    try:
+        return None if stat.S_ISSOCK(path.stat().st_mode) else "it is there and no socket"
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
