@@ -26,6 +26,7 @@ from lnliquid.swap import Outpoint
 
 from .chain_side import WATCHER, Server, SimChain
 from .clockwork import Chance, Life, SimClock
+from .coverage import Coverage
 from .ground import ASSET, Ground
 from .lightning_side import Node, SimLightning
 from .store_side import Disk, SimDatabase
@@ -59,6 +60,7 @@ class Sides:
     chain_meddle: Callable[[str], None]
     lightning_meddle: Callable[[str], None]
     name_of: Callable[[str], object]
+    coverage: Coverage
 
 
 def make_settings(folder: Path, seed: int) -> Settings:
@@ -108,6 +110,7 @@ class Daemon:
             self.life,
             sides.chain_meddle,
             sides.broadcasting,
+            sides.coverage,
         )
         self.lightning = SimLightning(
             sides.node,
@@ -116,6 +119,7 @@ class Daemon:
             sides.lightning_meddle,
             sides.making,
             sides.name_of,
+            sides.coverage,
         )
         self._sides = sides
         self.inventory = Inventory(self.database, self.chain, keys)

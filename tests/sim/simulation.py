@@ -14,6 +14,7 @@ from lnliquid.swap import State
 from . import buyers
 from .actions import WEIGHTS, Action, fund, watch
 from .clockwork import Crash, SimLoop, Violation
+from .coverage import Cell
 from .rules import Row
 from .truth import Truth
 from .world import World, captured_log
@@ -56,10 +57,14 @@ class Result:
     swaps: Counter[str]
     digest: int
     trace: list[str]
+    cells: Counter[Cell]
 
 
 def simulate(seed: int, steps: int, only: frozenset[int] | None = None) -> Result:
-    """Run one simulation in a fresh folder and event loop; of its steps only these. Raises `Failed`."""
+    """Run one simulation in a fresh folder and event loop, or `only` these steps of it.
+
+    Raises `Failed`.
+    """
     with _folder() as folder, captured_log() as log:
         loop = SimLoop()
         try:
@@ -97,7 +102,9 @@ async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
         swaps = Counter(State(row["state"]).name for row in world.rules.rows.values())
         for row in world.rules.rows.values():
             swaps["paid and not claimed"] += row["paid_unclaimed"]
-        return Result(steps, world.counts, swaps, hash_of(world.trace), world.trace)
+        return Result(
+            steps, world.counts, swaps, hash_of(world.trace), world.trace, world.coverage.cells
+        )
     except Exception as error:
         kind = f"rule {error.rule}" if isinstance(error, Violation) else type(error).__name__
         text = _report(world, step, steps, error, None if only is None else played)
@@ -168,6 +175,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     world.node.wake()
     world.disk.full = False
     world.clock.offset_secs = 0
+    world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
     world.ground.send_deposits_again()
     calm = 0
     for turn in range(MAX_TURNS):
@@ -192,6 +200,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     truth.check()
     truth.owner_is_unique()
     truth.available_can_confirm(world.daemon.available())
+    world.server.lied.clear()
     world.quiet = False
 
 

@@ -55,7 +55,9 @@ class Truth:
         deal = self._rules.deals.get(row["request_id"])
         is_open = self._ground.chain.tip_height >= row["refund_lock_height"]
         lost = row["invoice_mark"] == InvoiceMark.LOST
-        stuck = state is State.FUNDED and is_open and (lost or bool(deal and deal.paid))
+        dead = state is State.CREATED and self._never(row["funding_txid"]) is not None
+        stuck = (state is State.FUNDED and is_open) or dead
+        stuck = stuck and (lost or bool(deal and deal.paid))
         if bool(row["paid_unclaimed"]) != stuck:
             raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
         spends = [
@@ -129,18 +131,17 @@ class Truth:
 
     def available_can_confirm(self, available: Iterable[Outpoint]) -> None:
         """No coin counts as available that can never be (rule 7)."""
-        raws = {own["txid"]: own["raw"] for own in self._rules.ask("SELECT txid, raw FROM own_tx")}
         for outpoint in available:
-            why = self._never(outpoint.txid, raws)
+            why = self._never(outpoint.txid)
             if why:
                 raise Violation(7, f"{outpoint} is available and can never be: {why}")
 
-    def _never(self, txid: str, own: dict[str, bytes]) -> str | None:
+    def _never(self, txid: str) -> str | None:
         """Why a transaction can never confirm; None while it may."""
         if self._ground.find(txid) is not None:
             return None
         deposits = {d.txid: d.raw for d in self._ground.deposits}
-        raw = own.get(txid) or deposits.get(txid)
+        raw = self._rules.raws.get(txid) or deposits.get(txid)
         if raw is None:
             return f"{txid[:8]} does not exist"
         for txin in parsed(raw).inputs:
@@ -149,7 +150,7 @@ class Truth:
                 if self._ground.confirmations(spender.txid) >= self._settings.final_confs:
                     return f"an input of {txid[:8]} is spent by {spender.txid[:8]}, buried"
             elif self._ground.chain.coin(*txin.outpoint) is None:
-                why = self._never(txin.outpoint[0], own)
+                why = self._never(txin.outpoint[0])
                 if why:
                     return why
         return None
