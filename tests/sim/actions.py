@@ -15,7 +15,7 @@ from lnliquid.store.coins import CoinsGone
 from . import faults, foreign
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
-from .ground import ASSET, nothing_held, parsed
+from .ground import ASSET, DEEP_REORGS, nothing_held, parsed
 from .world import World
 
 Action = Callable[[World], Awaitable[str]]
@@ -23,6 +23,9 @@ Action = Callable[[World], Awaitable[str]]
 EXPECTED = (BackendError, StoreFailure, JournalFailure, TipMoved, MustWait, CoinsGone, SwapError)
 """What the daemon's loops take as the way of the world; anything else is a defect."""
 MAX_DEALS = 60
+USUAL_REORG = 6
+MOST_REORG = 16
+"""Blocks."""
 MOST_SWEPT = 100_000
 """Units; so that there is something left to sell."""
 
@@ -205,7 +208,8 @@ async def mine_many(world: World) -> str:
 
 async def reorg(world: World) -> str:
     """The last blocks are replaced."""
-    done = world.reorg(world.rng.randrange(1, 7), world.rng.randrange(2))
+    most = MOST_REORG if DEEP_REORGS and world.rng.random() < 0.1 else USUAL_REORG
+    done = world.reorg(world.rng.randrange(1, most + 1), world.rng.randrange(2))
     return f"{done} deep, height {world.ground.chain.tip_height}"
 
 

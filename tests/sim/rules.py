@@ -20,7 +20,7 @@ from .chain_side import Server
 from .clockwork import Violation
 from .coverage import Coverage
 from .daemon import SimKeychain
-from .ground import ASSET, LBTC, Ground, parsed
+from .ground import ASSET, DEEP_REORGS, LBTC, Ground, parsed
 from .lightning_side import Node
 
 Row = dict[str, Any]
@@ -164,8 +164,16 @@ class Rules:
                 buried = self.ground.confirmations(spender.txid) if spender else 0
                 if buried < self.settings.final_confs:
                     raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
-        elif old and old["finished"] and not row["finished"]:
+        elif old and old["finished"] and not row["finished"] and not self._is_undone(old):
             raise Violation(6, f"{name} was finished and is not any more")
+
+    def _is_undone(self, row: Row) -> bool:
+        """Whether a deep reorg took away what made a swap final."""
+        return DEEP_REORGS and any(
+            spender is None or self.ground.confirmations(spender.txid) < self.settings.final_confs
+            for vout in (row["asset_vout"], row["subsidy_vout"])
+            for spender in [self.ground.spender(row["funding_txid"], vout)]
+        )
 
     def confirmations(self, row: Row) -> tuple[int, int]:
         """Confirmations that a swap's funding has, and needs."""

@@ -10,7 +10,7 @@ from lnliquid.terms import invoice_lifetime_secs
 
 from .books import read_branch
 from .clockwork import Violation
-from .ground import parsed
+from .ground import DEEP_REORGS, parsed
 from .rules import Row, Rules
 
 
@@ -29,6 +29,12 @@ class Truth:
         for row in self._rules.rows.values():
             if not row["finished"] and row["funding_txid"]:
                 self._is_true(row)
+            elif DEEP_REORGS and State(row["state"]) is not State.FAILED and row["finished"]:
+                state, spend_txid = self.expected(row)
+                if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
+                    raise Violation(
+                        6, f"final swap {row['key_index']} is {state.name} on the chain"
+                    )
         self._coins_are_true()
 
     def expected(self, row: Row) -> tuple[State, str | None]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import random
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -36,9 +35,6 @@ DEFECTS = ("swap cannot be judged", "watching failed", "funding failed", "paymen
 MEDDLES_A_STEP = 2
 HIGHEST_CLAIM_RATE = 1_000
 """sat/kvB; what the subsidy pays for."""
-MOST_REORG = 6
-DEEP_REORGS = bool(os.environ.get("SIM_DEEP_REORGS"))
-"""Whether reorgs may go far below what counts as final, and what was final is judged again."""
 REORGS = {"tip": 0.015, "histories answered": 0.02}
 """How likely a reorg comes just then."""
 
@@ -268,8 +264,6 @@ class World:
 
     def reorg(self, depth: int, more: int = 0) -> int:
         """Undo blocks; each transaction in them comes back, is forgotten, or is replaced."""
-        if not DEEP_REORGS:
-            depth = min(depth, MOST_REORG)
         deep = depth > self.settings.final_confs
         self.coverage.everywhere("deep reorg" if deep else "shallow reorg")
 
