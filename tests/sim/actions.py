@@ -1,7 +1,7 @@
 """What may happen in a step: buyers, blocks, faults, and the daemon's own work, each by name."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from lnliquid.store.coins import CoinsGone
 from . import faults, foreign
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
-from .ground import nothing_held
+from .ground import ASSET, DEEP_REORGS, nothing_held, parsed
 from .world import World
 
 Action = Callable[[World], Awaitable[str]]
@@ -23,6 +23,11 @@ Action = Callable[[World], Awaitable[str]]
 EXPECTED = (BackendError, StoreFailure, JournalFailure, TipMoved, MustWait, CoinsGone, SwapError)
 """What the daemon's loops take as the way of the world; anything else is a defect."""
 MAX_DEALS = 60
+USUAL_REORG = 6
+MOST_REORG = 16
+"""Blocks."""
+MOST_SWEPT = 100_000
+"""Units; so that there is something left to sell."""
 
 
 async def attempt(work: Coroutine[Any, Any, str]) -> str:
@@ -97,6 +102,7 @@ async def create(world: World) -> str:
         rng.randrange(1, 4),
         careful=rng.random() < 0.6,
         claims=rng.random() < 0.85,
+        late=rng.random() < 0.15,
     )
     world.deals[deal.request.request_id] = deal
     return f"{deal.name}: {await attempt(_ask(world, deal))}"
@@ -202,7 +208,8 @@ async def mine_many(world: World) -> str:
 
 async def reorg(world: World) -> str:
     """The last blocks are replaced."""
-    done = world.reorg(world.rng.randrange(1, 7), world.rng.randrange(2))
+    most = MOST_REORG if DEEP_REORGS and world.rng.random() < 0.1 else USUAL_REORG
+    done = world.reorg(world.rng.randrange(1, most + 1), world.rng.randrange(2))
     return f"{done} deep, height {world.ground.chain.tip_height}"
 
 
@@ -221,6 +228,62 @@ async def mempool_forgets(world: World) -> str:
         return "nothing"
     world.ground.forget(world.rng.choice(waiting))
     return "one"
+
+
+async def version_mined(world: World) -> str:
+    """A miner who kept another version of a transaction of ours mines that one."""
+    rows = world.rules.ask("SELECT txid, raw, replaces FROM own_tx ORDER BY rowid")
+    replaced = {row["replaces"] for row in rows}
+    versions = [
+        row
+        for row in rows
+        if (row["replaces"] or row["txid"] in replaced) and world.ground.find(row["txid"]) is None
+    ]
+    if not versions:
+        return "none"
+    raw = world.rng.choice(versions[-6:])["raw"]
+    depth = max(
+        (
+            world.ground.confirmations(spender.txid)
+            for i in parsed(raw).inputs
+            if (spender := world.ground.spender(*i.outpoint)) is not None
+        ),
+        default=0,
+    )
+    if depth >= world.settings.final_confs:
+        return "too late"
+    world.coverage.everywhere("version mined")
+    done = world.ground.reorg_to(depth, raw) if depth else world.ground.mine_version(raw)
+    return f"{'done' if done else 'refused'}, {depth} deep"
+
+
+async def deposit_undone(world: World) -> str:
+    """A sender replaces its deposit, in the mempool or by a reorg as deep as is needed."""
+    able = [
+        (deposit, world.ground.confirmations(deposit.txid))
+        for deposit in world.ground.deposits
+        if world.ground.find(deposit.txid) is not None
+    ]
+    able = [(deposit, depth) for deposit, depth in able if depth < world.settings.final_confs]
+    if not able:
+        return "none"
+    deposit, depth = world.rng.choice(able)
+    if not depth:
+        return f"in the mempool: {foreign.undo(world, deposit)}"
+    world.coverage.everywhere("shallow reorg")
+    world.ground.reorg(depth, 0, nothing_held, lambda _gone: foreign.undo(world, deposit) and None)
+    return f"{depth} deep"
+
+
+async def foreign_sweep(world: World) -> str:
+    """Another wallet with the same seed spends a coin that nothing of ours is built on."""
+    coins = [
+        (coin.txid, coin.vout)
+        for scripthash in world.rules.books.wallet.scripts.values()
+        for coin in world.ground.chain.unspent(scripthash)
+        if coin.asset == ASSET and coin.value < MOST_SWEPT
+    ]
+    return str(foreign.sweep(world, world.rng.choice(coins))) if coins else "none"
 
 
 async def foreign_refund(world: World) -> str:
@@ -269,14 +332,25 @@ WEIGHTS: dict[Action, int] = {
     deposit: 12,
     mempool_forgets: 6,
     foreign_refund: 8,
+    foreign_sweep: 3,
+    version_mined: 25,
+    deposit_undone: 8,
+    faults.fees_rise: 12,
     wait: 15,
     faults.clock_jumps: 6,
-    faults.server_fault: 20,
-    faults.lightning_fault: 14,
+    faults.server_fault: 25,
+    faults.lightning_fault: 18,
     faults.disk_fault: 4,
     faults.recovery: 60,
     faults.late_news: 25,
     faults.paid_news: 15,
-    operator: 8,
+    operator: 14,
 }
 """How often each action comes, against the others."""
+
+
+def leave_out(names: Iterable[str]) -> None:
+    """Never choose these actions from now on."""
+    for action in WEIGHTS:
+        if action.__name__ in names:
+            WEIGHTS[action] = 0

@@ -29,6 +29,8 @@ class Deal:
     """Checks chain and heights before it pays; another one pays whenever it can."""
     claims: bool
     """Claims what it paid for; another one never does."""
+    late: bool = False
+    """Pays only when the invoice is about to be closed, or could be already."""
     swap_id: str | None = None
     message: pb.Swap | None = None
     row_seen: object = None
@@ -65,7 +67,9 @@ class Deal:
         return (m.funding_txid, m.asset_vout), (m.funding_txid, m.subsidy_vout)
 
 
-def new_deal(number: int, amount: int, confs: int, *, careful: bool, claims: bool) -> Deal:
+def new_deal(
+    number: int, amount: int, confs: int, *, careful: bool, claims: bool, late: bool = False
+) -> Deal:
     """A buyer with a key and a request of its own."""
     request = Request(
         request_id=f"00000000-0000-4000-8000-{number:012d}",
@@ -75,7 +79,7 @@ def new_deal(number: int, amount: int, confs: int, *, careful: bool, claims: boo
         min_funding_confs=confs,
         max_total_price_msat=DEAR_MSAT,
     )
-    return Deal(number, request, careful, claims)
+    return Deal(number, request, careful, claims, late)
 
 
 def wants_to_pay(deal: Deal, ground: Ground, timelocks: Timelocks, now: int) -> str | None:
@@ -85,6 +89,10 @@ def wants_to_pay(deal: Deal, ground: Ground, timelocks: Timelocks, now: int) -> 
     bolt11 = deal.message.bolt11
     if not bolt11 or decode(bolt11).expires_at < now:
         return None
+    left = deal.message.refund_lock_height - ground.chain.tip_height
+    least = blocks_to_pay_and_claim(timelocks)
+    if deal.late and left > least + 1:
+        return None
     if not deal.careful:
         return bolt11
     message, outpoints = deal.message, deal.outpoints
@@ -92,8 +100,7 @@ def wants_to_pay(deal: Deal, ground: Ground, timelocks: Timelocks, now: int) -> 
         return None
     if any(ground.chain.coin(*outpoint) is None for outpoint in outpoints):
         return None
-    left = message.refund_lock_height - ground.chain.tip_height
-    return bolt11 if left >= blocks_to_pay_and_claim(timelocks) else None
+    return bolt11 if left >= least else None
 
 
 def start_payment(deal: Deal, node: Node, height: int, hold_blocks: int) -> str:

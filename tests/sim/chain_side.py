@@ -14,12 +14,15 @@ from lnliquid.ports import HistoryItem
 from lnliquid.swap import Tip
 
 from .clockwork import Chance, Life
-from .ground import Ground
+from .coverage import Coverage
+from .ground import Ground, parsed
 
 BACKEND = "electrum"
 WATCHER = "watcher"
 """Name of the task in whose reads the world may move."""
 ALREADY_THERE = ("Transaction already in block chain", "txn-already-known")
+
+UNCONFIRMED = 10**6
 
 Status = tuple[tuple[str, int], ...] | None
 
@@ -39,12 +42,18 @@ class Server:
     withheld: set[str] = field(default_factory=set)
     trouble: float = 0.0
     """How likely a single call is to go wrong."""
+    lies: dict[str, int | None] = field(default_factory=dict)
+    """Transactions that it leaves out of histories (None), or shows so many blocks above where
+    they are, or in the mempool (`UNCONFIRMED`)."""
+    lied: set[str] = field(default_factory=set)
+    """Transactions of which the daemon may still believe a lie."""
 
     def heal(self) -> None:
         """No faults any more."""
         self.up, self.behind, self.stale_tip, self.trouble = True, None, None, 0.0
         self.refused.clear()
         self.withheld.clear()
+        self.lies.clear()
 
 
 @dataclass
@@ -69,6 +78,7 @@ class SimChain:
         life: Life,
         meddle: Callable[[str], None],
         broadcasting: Callable[[bytes], None],
+        coverage: Coverage,
     ) -> None:
         self._ground = ground
         self._server = server
@@ -76,6 +86,7 @@ class SimChain:
         self._life = life
         self._meddle = meddle
         self._broadcasting = broadcasting
+        self._coverage = coverage
         self._watches: dict[str, _Watch] = {}
         self._changed: set[bytes] = set()
         self.late: list[str] = []
@@ -131,7 +142,17 @@ class SimChain:
         found = self._ground.chain.history(scripthash)
         if behind is not None:
             found = [i for i in found if 0 < i.height <= behind]
-        return tuple(HistoryItem(i.txid, i.height if i.height > 0 else None) for i in found)
+        items = (HistoryItem(i.txid, i.height if i.height > 0 else None) for i in found)
+        return tuple(item for item in map(self._told, items) if item is not None)
+
+    def _told(self, item: HistoryItem) -> HistoryItem | None:
+        """What the server makes of an item."""
+        lie = self._server.lies.get(item.txid, 0)
+        if lie is None:
+            return None
+        if not lie or item.height is None:
+            return item
+        return HistoryItem(item.txid, None if lie == UNCONFIRMED else item.height + lie)
 
     # ---- calls
 
@@ -144,6 +165,7 @@ class SimChain:
         if self._chance.happens(self._server.trouble, "trouble", method):
             if self._chance.happens(0.5, "kind", method):
                 raise BackendUnavailable(BACKEND, f"connection lost during {method}")
+            self._coverage.everywhere("electrum timeout")
             raise BackendTimeout(BACKEND, f"no answer to {method}")
 
     def _moves_on(self, when: str) -> None:
@@ -221,6 +243,7 @@ class SimChain:
             self._submit(raw)
         await self._life.pause("chain", "broadcast answered")
         if trouble:
+            self._coverage.own("broadcast timeout", parsed(raw).txid)
             raise BackendTimeout(BACKEND, "no answer to a broadcast; it may be sent")
 
     def _submit(self, raw: bytes) -> None:
@@ -229,6 +252,7 @@ class SimChain:
         except Rejected as refusal:
             if refusal.code in ALREADY_THERE:
                 return
+            self._coverage.own("broadcast refused", parsed(raw).txid)
             raise BackendRejected(BACKEND, refusal.reason, -26) from None
         if self._chance.happens(self._server.trouble / 2, "forgotten"):
             self._ground.forget(txid)

@@ -27,6 +27,7 @@ from lnliquid.swap import Outpoint
 
 from .chain_side import WATCHER, Server, SimChain
 from .clockwork import Chance, Life, SimClock
+from .coverage import Coverage
 from .ground import ASSET, Ground
 from .lightning_side import Node, SimLightning
 from .store_side import Disk, SimDatabase
@@ -60,6 +61,7 @@ class Sides:
     chain_meddle: Callable[[str], None]
     lightning_meddle: Callable[[str], None]
     name_of: Callable[[str], object]
+    coverage: Coverage
 
 
 def make_settings(folder: Path, seed: int) -> Settings:
@@ -109,6 +111,7 @@ class Daemon:
             self.life,
             sides.chain_meddle,
             sides.broadcasting,
+            sides.coverage,
         )
         self.lightning = SimLightning(
             sides.node,
@@ -117,6 +120,7 @@ class Daemon:
             sides.lightning_meddle,
             sides.making,
             sides.name_of,
+            sides.coverage,
         )
         self._sides = sides
         self.inventory = Inventory(self.database, self.chain, keys)

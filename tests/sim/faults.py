@@ -2,6 +2,7 @@
 
 from lnliquid.swap import Tip
 
+from .chain_side import UNCONFIRMED
 from .world import World
 
 
@@ -14,7 +15,9 @@ async def clock_jumps(world: World) -> str:
 async def server_fault(world: World) -> str:
     """The Electrum server gets worse."""
     server, chain, rng = world.server, world.ground.chain, world.rng
-    match rng.randrange(7):
+    match rng.randrange(9):
+        case 7 | 8:
+            return _lie(world)
         case 0:
             server.up = False
             return "down"
@@ -41,10 +44,41 @@ async def server_fault(world: World) -> str:
             return f"fails {server.trouble:.0%} of calls"
 
 
+def _lie(world: World) -> str:
+    """Its index is broken: histories leave transactions out, or show them at wrong heights."""
+    rules = world.rules
+    known = [own["txid"] for own in rules.ask("SELECT txid FROM own_tx ORDER BY rowid")][-12:]
+    known += [deposit.txid for deposit in world.ground.deposits[-3:]]
+    known += [txid for deal in world.deals.values() for txid in deal.claim_txids[-1:]][-5:]
+    for txid in world.rng.sample(known, min(len(known), world.rng.randrange(1, 4))):
+        world.server.lies[txid] = world.rng.choice([None, None, 1, UNCONFIRMED])
+        world.server.lied.add(txid)
+    world.coverage.everywhere("server lies")
+    return f"lies about {len(world.server.lies)}"
+
+
+async def fees_rise(world: World) -> str:
+    """Miners take what pays well only; nodes may take in less, and forget what they had."""
+    pool, rng = world.ground.pool, world.rng
+    pool.miner_rate = rng.choice([150, 300, 450, 600])
+    pool.relay_rate = rng.choice([0, 0, 150, 300])
+    world.coverage.everywhere("fees rise")
+    for entry in [*pool.entries.values()]:
+        if entry.fee_sats * 1000 < pool.relay_rate * entry.vsize and rng.random() < 0.5:
+            world.ground.forget(entry.tx.txid)
+    return f"miners take {pool.miner_rate}, nodes {pool.relay_rate} sat/kvB"
+
+
 async def lightning_fault(world: World) -> str:
     """Core Lightning gets worse."""
     node, rng = world.node, world.rng
-    match rng.randrange(4):
+    match rng.randrange(6):
+        case 4:
+            node.slow_secs = rng.choice([0.2, 2.0, 6.0])
+            return f"needs {node.slow_secs} s a call"
+        case 5:
+            node.hung = True
+            return "hangs"
         case 0:
             node.up = False
             return "down"
@@ -82,6 +116,9 @@ async def recovery(world: World) -> str:
     if luck > 0.8:
         world.ground.send_deposits_again()
         told.append("deposits")
+    if 0.3 < luck < 0.5:
+        world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
+        told.append("fees")
     return " and ".join(told)
 
 

@@ -7,7 +7,7 @@ from lnliquid.liquid import htlc, tx
 from lnliquid.swap import InvoiceMark, Outpoint
 
 from . import buyers
-from .ground import LBTC, OP_TRUE
+from .ground import LBTC, OP_TRUE, Deposit
 from .rules import Row
 
 if TYPE_CHECKING:
@@ -23,14 +23,7 @@ def replace(world: "World", gone: Tx) -> None:
     """Send something else that spends what a transaction, now forgotten, had spent."""
     for deposit in world.ground.deposits:
         if deposit.txid == gone.txid:
-            if any(
-                i.outpoint[0] == gone.txid
-                for t in world.rules.books.sent.values()
-                for i in t.inputs
-            ):
-                return  # what was built on it could never confirm, and nobody could prove that
-            done = world.ground.take_back(deposit)
-            world.note(f"    … a deposit is taken back: {done is not None}")
+            undo(world, deposit)
             return
     deal = next((d for d in world.deals.values() if gone.txid in d.claim_txids), None)
     if deal is not None:
@@ -44,15 +37,24 @@ def replace(world: "World", gone: Tx) -> None:
         _spend_otherwise(world, gone)
 
 
-def _spend_otherwise(world: "World", gone: Tx) -> None:
-    """Somebody with the same seed spends the first coin of a transaction of ours elsewhere.
+def undo(world: "World", deposit: Deposit) -> bool:
+    """The sender of a deposit that is in no block spends its coins otherwise."""
+    world.coverage.deposit("undone by its sender", deposit.txid)
+    world.ground.forget(deposit.txid)
+    done = world.ground.take_back(deposit) is not None
+    world.note(f"    … a deposit is taken back: {done}")
+    return done
 
-    Not when somebody has paid, or might, for what it locked: that would be a theft, no accident.
+
+def _spend_otherwise(world: "World", gone: Tx) -> None:
+    """Another wallet with the same seed spends the first coin of a transaction of ours elsewhere.
+
+    Not when a buyer has paid for what it locked, or is paying: that would be a theft.
     """
     for lock in (k for o, k in world.rules.books.locked.items() if o[0] == gone.txid):
         row = world.rules.rows[lock.swap_id]
         deal = world.deals.get(row["request_id"])
-        if deal is None or deal.paid or deal.shown or deal.holding_until is not None:
+        if deal is None or deal.paid or deal.holding_until is not None:
             return
     sent = sweep(world, gone.inputs[0].outpoint)
     world.note(f"    … the coin of an own transaction is swept: {sent}")

@@ -23,10 +23,13 @@ from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.ports import Invoice, InvoiceStatus, NodeInfo
 
 from .clockwork import Chance, Life
+from .coverage import Coverage
 
 T = TypeVar("T")
 
 BACKEND = "core-lightning"
+DEADLINE_SECS = 15.0
+"""For a call, and for all that are made together: the real client's."""
 EXISTS = (900, 901)
 NOT_AS_STATED = (905, 906)
 PLENTY_MSAT = 10**15
@@ -38,9 +41,12 @@ class Node:
 
     height: Callable[[], int]
     clock: Callable[[], int]
+    pass_time: Callable[[float], None]
     up: bool = True
     hung: bool = False
     trouble: float = 0.0
+    slow_secs: float = 0.0
+    """How long a call takes."""
     paid: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when an invoice was paid, unless that news is lost."""
 
@@ -75,7 +81,7 @@ class Node:
 
     def wake(self) -> None:
         """Answer again. What waited is done first, the newest before the older."""
-        self.up, self.hung = True, False
+        self.up, self.hung, self.slow_secs = True, False, 0.0
         waiting, self._waiting = self._waiting, []
         for effect in reversed(waiting):
             try:
@@ -125,6 +131,7 @@ class SimLightning:
         meddle: Callable[[str], None],
         making: Callable[[str], None],
         name_of: Callable[[str], object],
+        coverage: Coverage,
     ) -> None:
         self._node = node
         self._chance = chance
@@ -132,6 +139,7 @@ class SimLightning:
         self._meddle = meddle
         self._making = making
         self._name_of = name_of
+        self._coverage = coverage
 
     async def _call(self, method: str, label: str, effect: Callable[[], T]) -> T:
         """Do `effect` as the node would, or fail as it might."""
@@ -144,7 +152,9 @@ class SimLightning:
         if node.hung:
             if self._chance.happens(0.6, "reaches", method, name):
                 node.remember(effect)
+            self._coverage.swap(f"{method} timed out", label)
             raise BackendTimeout(BACKEND, f"{method}: no answer")
+        node.pass_time(node.slow_secs)
         if self._chance.happens(node.trouble, "trouble", method, name):
             luck = self._chance.number("kind", method, name)
             if luck < 0.4:
@@ -152,6 +162,7 @@ class SimLightning:
             if luck < 0.8:
                 with contextlib.suppress(RpcError):
                     effect()
+            self._coverage.swap(f"{method} timed out", label)
             raise BackendTimeout(BACKEND, f"{method}: no answer")
         try:
             answer = effect()
@@ -223,6 +234,7 @@ class SimLightning:
             if refusal.code in NOT_AS_STATED:
                 return False
             raise
+        self._coverage.swap("invoice deleted", label)
         return True
 
     async def wait_paid(self, after_pay_index: int, wait_secs: int) -> Invoice | None:

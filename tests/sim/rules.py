@@ -16,9 +16,11 @@ from lnliquid.swap import State
 
 from .books import Books, Locked, Wallet
 from .buyers import Deal
+from .chain_side import Server
 from .clockwork import Violation
+from .coverage import Coverage
 from .daemon import SimKeychain
-from .ground import ASSET, LBTC, Ground, parsed
+from .ground import ASSET, DEEP_REORGS, LBTC, Ground, parsed
 from .lightning_side import Node
 
 Row = dict[str, Any]
@@ -31,13 +33,16 @@ class Rules:
         self,
         settings: Settings,
         ground: Ground,
+        server: Server,
         node: Node,
         keys: SimKeychain,
         deals: Mapping[str, Deal],
     ) -> None:
         self.settings = settings
         self.ground = ground
+        self.server = server
         self.node = node
+        self.coverage = Coverage()
         self._keys = keys
         self.deals = deals
         self.store = sqlite3.connect(settings.database)
@@ -49,7 +54,8 @@ class Rules:
         self._told: dict[str, tuple[tuple[Any, ...], Row]] = {}
         self.refunding: set[str] = set()
         """Swaps for whose asset output a refund was signed."""
-        self._raws: dict[str, bytes] = {}
+        self.raws: dict[str, bytes] = {}
+        """Bytes of every transaction that was ever stored, by txid."""
         self.secrets: dict[str, str] = {}
         """Preimages in hex, with whose they are."""
         self._unsubscribe = ground.chain.subscribe(self._moved)
@@ -158,8 +164,16 @@ class Rules:
                 buried = self.ground.confirmations(spender.txid) if spender else 0
                 if buried < self.settings.final_confs:
                     raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
-        elif old and old["finished"] and not row["finished"]:
+        elif old and old["finished"] and not row["finished"] and not self._is_undone(old):
             raise Violation(6, f"{name} was finished and is not any more")
+
+    def _is_undone(self, row: Row) -> bool:
+        """Whether a deep reorg took away what made a swap final."""
+        return DEEP_REORGS and any(
+            spender is None or self.ground.confirmations(spender.txid) < self.settings.final_confs
+            for vout in (row["asset_vout"], row["subsidy_vout"])
+            for spender in [self.ground.spender(row["funding_txid"], vout)]
+        )
 
     def confirmations(self, row: Row) -> tuple[int, int]:
         """Confirmations that a swap's funding has, and needs."""
@@ -168,13 +182,14 @@ class Rules:
         return (self.ground.confirmations(txid) if txid else 0), needed
 
     def _new_own_txs(self) -> None:
-        for own in self.ask("SELECT txid, raw, purpose FROM own_tx"):
-            known = self._raws.get(own["txid"])
+        for own in self.ask("SELECT txid, raw, purpose, replaces FROM own_tx"):
+            known = self.raws.get(own["txid"])
             if known is not None:
                 if known != own["raw"]:
                     raise Violation(1, f"the stored bytes of {own['txid']} were changed")
                 continue
-            self._raws[own["txid"]] = own["raw"]
+            self.raws[own["txid"]] = own["raw"]
+            self.coverage.own("bumped" if own["replaces"] else "signed", own["txid"])
             if own["purpose"] == Purpose.REFUND:
                 self._refund_signed(own)
         cursor = self.ask("SELECT value FROM cursor WHERE name = 'next_change_index'")
@@ -190,10 +205,12 @@ class Rules:
                 continue
             row = self.rows[lock.swap_id]
             name = f"swap {row['key_index']}"
+            self.coverage.swap("refund signed", lock.swap_id)
             if height < lock.lock_height:
                 raise Violation(4, f"{name}: refund signed at {height}, before {lock.lock_height}")
             spender = self.ground.spender(*txin.outpoint)
-            if spender is not None and self.books.is_claim(spender, txin.outpoint):
+            known = spender is not None and spender.txid not in self.server.lied
+            if known and self.books.is_claim(spender, txin.outpoint):
                 raise Violation(4, f"{name}: refund signed against a claim that is known")
             if txin.outpoint != (row["funding_txid"], row["asset_vout"]):
                 continue
@@ -234,7 +251,7 @@ class Rules:
                 row["refund_lock_height"],
             )
         )
-        tx = parsed(self._raws[row["funding_txid"]])
+        tx = parsed(self.raws[row["funding_txid"]])
         for vout, asset, value in (
             (row["asset_vout"], ASSET, row["asset_amount"]),
             (row["subsidy_vout"], LBTC, row["subsidy_sats"]),

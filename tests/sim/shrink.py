@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from .simulation import Failed, simulate
 
 SHRINK_SECS = 60.0
+FIRST_PARTS = 4
+"""Most failures need too many blocks for half of the steps to do."""
 
 
 def shrink(failure: Failed, secs: float = SHRINK_SECS) -> Failed:
@@ -16,7 +18,7 @@ def shrink(failure: Failed, secs: float = SHRINK_SECS) -> Failed:
     def still_fails(steps: Sequence[int]) -> bool:
         nonlocal best
         try:
-            simulate(failure.seed, failure.steps, only=frozenset(steps))
+            simulate(failure.seed, failure.steps, frozenset(steps), with_end=failure.at_end)
         except Failed as found:
             if found.kind == failure.kind:
                 best = found
@@ -32,19 +34,19 @@ def minimal(
     still_fails: Callable[[Sequence[int]], bool],
     out_of_time: Callable[[], bool],
 ) -> list[int]:
-    """Leave out steps, many at once and then ever fewer, for as long as it fails (ddmin)."""
-    kept, parts = list(steps), 2
-    while len(kept) > 1 and not out_of_time():
-        size = -(-len(kept) // parts)
-        for start in range(0, len(kept), size):
-            fewer = kept[:start] + kept[start + size :]
+    """Leave out steps, many at once and then ever fewer, for as long as it fails."""
+    kept = list(steps)
+    size = -(-len(kept) // FIRST_PARTS)
+    while True:
+        before, start = len(kept), 0
+        while start < len(kept):
             if out_of_time():
                 return kept
+            fewer = kept[:start] + kept[start + size :]
             if still_fails(fewer):
-                kept, parts = fewer, max(parts - 1, 2)
-                break
-        else:
-            if size == 1:
-                return kept
-            parts = min(parts * 2, len(kept))
-    return kept
+                kept = fewer
+            else:
+                start += size
+        if size == 1 and len(kept) == before:
+            return kept
+        size = max(1, size // 2)

@@ -14,6 +14,7 @@ from lnliquid.swap import State
 from . import buyers
 from .actions import WEIGHTS, Action, fund, watch
 from .clockwork import Crash, SimLoop, Violation
+from .coverage import Cell
 from .rules import Row
 from .truth import Truth
 from .world import World, captured_log
@@ -33,15 +34,19 @@ END_STEPS = 10**6
 class Failed(AssertionError):
     """A simulation found something wrong; the text tells how to see it again.
 
-    `kind` is the same for failures of one sort. `played` are the steps that were taken.
+    `kind` is the same for failures of one sort. `played` are the steps that were taken; `at_end`
+    when it was found after them.
     """
 
-    def __init__(self, text: str, seed: int, steps: int, kind: str, played: Sequence[int]) -> None:
-        super().__init__(text, seed, steps, kind, played)  # all of it, so that it can be pickled
+    def __init__(
+        self, text: str, seed: int, steps: int, kind: str, played: Sequence[int], at_end: bool
+    ) -> None:
+        super().__init__(text, seed, steps, kind, played, at_end)  # so that it can be pickled
         self.seed = seed
         self.steps = steps
         self.kind = kind
         self.played = played
+        self.at_end = at_end
 
     def __str__(self) -> str:
         return str(self.args[0])
@@ -56,14 +61,23 @@ class Result:
     swaps: Counter[str]
     digest: int
     trace: list[str]
+    cells: Counter[Cell]
 
 
-def simulate(seed: int, steps: int, only: frozenset[int] | None = None) -> Result:
-    """Run one simulation in a fresh folder and event loop; of its steps only these. Raises `Failed`."""
+def simulate(
+    seed: int, steps: int, only: frozenset[int] | None = None, *, with_end: bool = True
+) -> Result:
+    """Run one simulation in a fresh folder and event loop, or `only` these steps of it.
+
+    `with_end`: bring everything to its end after them, as every test does.
+    Raises `Failed`.
+    """
     with _folder() as folder, captured_log() as log:
         loop = SimLoop()
         try:
-            return loop.run_until_complete(_run(World(seed, folder, loop, log), steps, only))
+            return loop.run_until_complete(
+                _run(World(seed, folder, loop, log), steps, only, with_end)
+            )
         finally:
             loop.close()
 
@@ -79,9 +93,10 @@ def _folder() -> Iterator[Path]:
         shutil.rmtree(folder)
 
 
-async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
+async def _run(world: World, steps: int, only: frozenset[int] | None, with_end: bool) -> Result:
     step = 0
     played: list[int] = []
+    at_end = False
     try:
         world.start()
         world.deposit(400_000, 60_000)
@@ -93,15 +108,19 @@ async def _run(world: World, steps: int, only: frozenset[int] | None) -> Result:
             await _step(world, step)
             if step % REST_EVERY == REST_EVERY - 1:
                 await rest(world)
-        await _end(world)
+        at_end = True
+        if with_end:
+            await _end(world)
         swaps = Counter(State(row["state"]).name for row in world.rules.rows.values())
         for row in world.rules.rows.values():
             swaps["paid and not claimed"] += row["paid_unclaimed"]
-        return Result(steps, world.counts, swaps, hash_of(world.trace), world.trace)
+        return Result(
+            steps, world.counts, swaps, hash_of(world.trace), world.trace, world.coverage.cells
+        )
     except Exception as error:
         kind = f"rule {error.rule}" if isinstance(error, Violation) else type(error).__name__
         text = _report(world, step, steps, error, None if only is None else played)
-        raise Failed(text, world.seed, steps, kind, played) from error
+        raise Failed(text, world.seed, steps, kind, played, at_end) from error
     finally:
         await world.close()
 
@@ -168,6 +187,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     world.node.wake()
     world.disk.full = False
     world.clock.offset_secs = 0
+    world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
     world.ground.send_deposits_again()
     calm = 0
     for turn in range(MAX_TURNS):
@@ -192,6 +212,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     truth.check()
     truth.owner_is_unique()
     truth.available_can_confirm(world.daemon.available())
+    world.server.lied.clear()
     world.quiet = False
 
 

@@ -10,7 +10,7 @@ from lnliquid.terms import invoice_lifetime_secs
 
 from .books import read_branch
 from .clockwork import Violation
-from .ground import parsed
+from .ground import DEEP_REORGS, parsed
 from .rules import Row, Rules
 
 
@@ -29,6 +29,12 @@ class Truth:
         for row in self._rules.rows.values():
             if not row["finished"] and row["funding_txid"]:
                 self._is_true(row)
+            elif DEEP_REORGS and State(row["state"]) is not State.FAILED and row["finished"]:
+                state, spend_txid = self.expected(row)
+                if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
+                    raise Violation(
+                        6, f"final swap {row['key_index']} is {state.name} on the chain"
+                    )
             self._nothing_hidden_is_payable(row)
         self._coins_are_true()
 
@@ -68,9 +74,9 @@ class Truth:
         paid = lost or bool(deal and deal.paid)
         stuck = state is State.FUNDED and is_open and paid
         if state is State.CREATED and paid:
-            # Nothing is locked any more, or not yet again: then it may stay shown.
-            [own] = self._rules.ask("SELECT * FROM own_tx WHERE txid = ?", row["funding_txid"])
-            stuck = own["state"] == TxState.ABANDONED or bool(row["paid_unclaimed"])
+            # While its funding may confirm again it may stay shown; once that is dead it must be.
+            dead = self._never(row["funding_txid"]) is not None
+            stuck = dead or bool(row["paid_unclaimed"])
         if bool(row["paid_unclaimed"]) != stuck:
             raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
         spends = [
@@ -145,18 +151,17 @@ class Truth:
 
     def available_can_confirm(self, available: Iterable[Outpoint]) -> None:
         """No coin counts as available that can never be (rule 7)."""
-        raws = {own["txid"]: own["raw"] for own in self._rules.ask("SELECT txid, raw FROM own_tx")}
         for outpoint in available:
-            why = self._never(outpoint.txid, raws)
+            why = self._never(outpoint.txid)
             if why:
                 raise Violation(7, f"{outpoint} is available and can never be: {why}")
 
-    def _never(self, txid: str, own: dict[str, bytes]) -> str | None:
+    def _never(self, txid: str) -> str | None:
         """Why a transaction can never confirm; None while it may."""
         if self._ground.find(txid) is not None:
             return None
         deposits = {d.txid: d.raw for d in self._ground.deposits}
-        raw = own.get(txid) or deposits.get(txid)
+        raw = self._rules.raws.get(txid) or deposits.get(txid)
         if raw is None:
             return f"{txid[:8]} does not exist"
         for txin in parsed(raw).inputs:
@@ -165,7 +170,7 @@ class Truth:
                 if self._ground.confirmations(spender.txid) >= self._settings.final_confs:
                     return f"an input of {txid[:8]} is spent by {spender.txid[:8]}, buried"
             elif self._ground.chain.coin(*txin.outpoint) is None:
-                why = self._never(txin.outpoint[0], own)
+                why = self._never(txin.outpoint[0])
                 if why:
                     return why
         return None

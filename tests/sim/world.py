@@ -23,6 +23,7 @@ from . import buyers, foreign
 from .buyers import Deal
 from .chain_side import Server
 from .clockwork import Chance, SimClock, SimLoop, Violation
+from .coverage import Coverage
 from .daemon import SELLER_WORDS, Daemon, Sides, SimKeychain, make_settings
 from .ground import Ground, Held, nothing_held
 from .lightning_side import Node
@@ -32,6 +33,8 @@ from .store_side import Disk
 DEFECTS = ("swap cannot be judged", "watching failed", "funding failed", "payments failed")
 """Log lines that say that the program itself is wrong."""
 MEDDLES_A_STEP = 2
+HIGHEST_CLAIM_RATE = 1_000
+"""sat/kvB; what the subsidy pays for."""
 REORGS = {"tip": 0.015, "histories answered": 0.02}
 """How likely a reorg comes just then."""
 
@@ -87,10 +90,11 @@ class World:
         self.keys = SimKeychain(SELLER_WORDS, REGTEST)
         self.ground = Ground(self.clock.true, self.pass_time, self.settings.liquid_block_secs)
         self.server = Server()
-        self.node = Node(lambda: self.ground.chain.tip_height, self.clock.true)
+        self.node = Node(lambda: self.ground.chain.tip_height, self.clock.true, self.pass_time)
         self.disk = Disk()
         self.deals: dict[str, Deal] = {}
         """By request id."""
+        self.coverage = Coverage()
         self.trace: list[str] = []
         self.counts: Counter[str] = Counter()
         self.quiet = False
@@ -132,10 +136,14 @@ class World:
                 chain_meddle=self._chain_meddle,
                 lightning_meddle=self._lightning_meddle,
                 name_of=lambda label: self._rules.name_of(label) if self._rules else "",
+                coverage=self.coverage,
             )
         )
         if self._rules is None:
-            self._rules = Rules(self.settings, self.ground, self.node, self.keys, self.deals)
+            self._rules = Rules(
+                self.settings, self.ground, self.server, self.node, self.keys, self.deals
+            )
+            self._rules.coverage = self.coverage.follow(self._rules)
 
     def _guard(self, check: str, *arguments: Any) -> None:
         if self._rules is not None:
@@ -143,6 +151,7 @@ class World:
 
     async def crash(self) -> None:
         """Kill the daemon and start it again."""
+        self.coverage.everywhere("crash")
         await self.daemon.bury()
         self.start()
 
@@ -153,7 +162,7 @@ class World:
         if self._rules is not None:
             self._rules.close()
 
-    def pass_time(self, secs: int) -> None:
+    def pass_time(self, secs: float) -> None:
         """Time goes by for everybody."""
         self.clock.true_secs += secs
         self.loop.seconds += secs
@@ -172,6 +181,7 @@ class World:
     def begin_step(self, step: int) -> None:
         """A new step with luck of its own."""
         self.chance.begin(step)
+        self.coverage.begin_step()
         self.rng = random.Random(f"{self.seed}/{step}")
         self._meddled = 0
         self.daemon.renew_seller()
@@ -211,7 +221,8 @@ class World:
         timelocks = self.settings.timelocks
         if buyers.wants_to_pay(deal, self.ground, timelocks, self.clock.true()) is None:
             return
-        hold_blocks = 1 + self.chance.below(5, "hold", deal.number)
+        longest = 20 if self.chance.happens(0.2, "holds long", deal.number) else 5
+        hold_blocks = 1 + self.chance.below(longest, "hold", deal.number)
         outcome = buyers.start_payment(deal, self.node, height, hold_blocks)
         if outcome == "offered" and not hold:
             outcome = self.settle_payment(deal)
@@ -220,6 +231,7 @@ class World:
     def settle_payment(self, deal: Deal) -> str:
         """A held payment is taken or goes back."""
         outcome = buyers.settle_payment(deal, self.node, self.ground.chain.tip_height)
+        self.coverage.swap(f"payment {outcome}", deal.swap_id)
         if outcome == "paid" and not self.chance.happens(0.2, "payment news lost", deal.number):
             self.node.paid.set()
         return outcome
@@ -232,18 +244,28 @@ class World:
         deal = able[self.chance.below(len(able), "who claims")]
         outputs = ("both", "both", "both", "asset", "subsidy")[self.chance.below(5, "outputs")]
         final = not self.chance.happens(0.3, "replaceable")
-        rate = 100 + self.chance.below(400, "claim rate")
+        rate = max(100 + self.chance.below(400, "claim rate"), self._outbids(deal))
         raw = buyers.claim(deal, self.ground, outputs, rate, final=final)
         txid = self.ground.send(raw) if raw else None
         if txid is not None:
+            self.coverage.swap("claim sent", deal.swap_id)
             deal.claim_txids.append(txid)
         kind = f"{outputs}, {'final' if final else 'replaceable'}"
         self.note(f"{prefix}{deal.name} claims {kind}: {'sent' if txid else 'refused'}")
+
+    def _outbids(self, deal: Deal) -> int:
+        """A rate above that of a refund that is in the way; 0 when there is none."""
+        rivals = (self.ground.pool.spenders.get(outpoint) for outpoint in deal.outpoints or ())
+        entries = [self.ground.pool.entries[txid] for txid in rivals if txid]
+        rates = [entry.fee_sats * 1000 // entry.vsize for entry in entries]
+        return min(max(rates) + 150, HIGHEST_CLAIM_RATE) if rates else 0
 
     # ---- the chain
 
     def reorg(self, depth: int, more: int = 0) -> int:
         """Undo blocks; each transaction in them comes back, is forgotten, or is replaced."""
+        deep = depth > self.settings.final_confs
+        self.coverage.everywhere("deep reorg" if deep else "shallow reorg")
 
         def between(gone: list[Tx]) -> None:
             for n, tx in enumerate(gone):
