@@ -30,6 +30,7 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.refunds import Refunds
 from lnliquid.seller.watcher import Watcher
@@ -206,12 +207,23 @@ def put_together(
     """A seller on these; none of its tasks run yet."""
     inventory = Inventory(database, chain, keys)
     rescue = RescueJournal(settings.rescue_journal_path)
-    funder = Funder(database, chain, inventory, rescue, keys, settings, notices)
-    refunds = Refunds(database, chain, inventory, keys, settings)
-    bumper = Bumper(database, chain, inventory, rescue, keys, settings, notices)
+    outbox = Outbox(database, chain)
+    funder = Funder(database, chain, inventory, outbox, rescue, keys, settings, notices)
+    refunds = Refunds(database, chain, inventory, outbox, keys, settings)
+    bumper = Bumper(database, chain, inventory, outbox, rescue, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, SystemClock())
     watcher = Watcher(
-        database, chain, invoices, inventory, refunds, funder, bumper, settings, notices, rescue
+        database,
+        chain,
+        invoices,
+        inventory,
+        outbox,
+        refunds,
+        funder,
+        bumper,
+        settings,
+        notices,
+        rescue,
     )
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices)
@@ -292,6 +304,7 @@ async def world(
     chain = embedded.Chain()
     chain.generate(FIRST_HEIGHT)
     stock(chain, keys, lanes, lane_asset)
+    chain.generate(made.final_confs)
     notices = Notices()
     client = ChainClient(chain, notices)
     database = Database(made.database, SystemClock())
@@ -323,7 +336,7 @@ def swaps_funded_by(transaction: Tx) -> int:
 
 
 def stock(chain: embedded.Chain, keys: Keychain, lanes: int, lane_asset: int) -> None:
-    """Pay coin pairs to the wallet, each to an address of its own, and mine that."""
+    """Pay coin pairs to the wallet, each to an address of its own."""
     lbtc = REGTEST.policy_asset
     inputs = [
         embedded.Coin("01" * 32, 0, ASSET, lanes * lane_asset, OPEN_SCRIPT, 1),
@@ -343,4 +356,3 @@ def stock(chain: embedded.Chain, keys: Keychain, lanes: int, lane_asset: int) ->
             witnesses=[(OP_TRUE,)] * 2,
         )
     )
-    chain.generate()

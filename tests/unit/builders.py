@@ -15,16 +15,33 @@ from sqlalchemy import text
 
 from lnlab.nodes.embedded.chain import Chain, Verdict
 from lnlab.nodes.embedded.chain import Coin as ChainCoin
-from lnliquid.liquid import htlc, wallet
+from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
+from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import RECEIVE, Keychain
 from lnliquid.liquid.networks import REGTEST
+from lnliquid.ports import Chain as ChainPort
+from lnliquid.seller.bump import Bumper
+from lnliquid.seller.following import Following
+from lnliquid.seller.funder import Funder
+from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.outbox import Outbox
+from lnliquid.seller.put_aside import PutAside
+from lnliquid.seller.reconcile import Policy
+from lnliquid.seller.refund_gate import RefundGate
+from lnliquid.seller.refunds import Refunds
+from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.swaps import NewSwap
 from lnliquid.swap import Coin, Outpoint, Request, State, Swap
 from lnliquid.terms import Timelocks
+
+from .fakes import DEPOSITS, FakeLightning
 
 ROOT = Path(__file__).resolve().parents[2]
 VECTORS: list[dict[str, Any]] = json.loads(
@@ -40,6 +57,8 @@ POLICY_ASSET = REGTEST.policy_asset
 ASSET = "a5" * 32
 NOW = 1_800_000_000
 LOCK_HEIGHT = 1_000
+BURIED = 10
+"""Coins at this height or below may be spent, once `put_coins` stored some."""
 
 TIMELOCKS = Timelocks(
     refund_delta_blocks=500,
@@ -188,14 +207,31 @@ def settings_values(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def wallet_coin(
-    number: int, value: int, asset_id: str = POLICY_ASSET, height: int | None = 10
+    number: int, value: int, asset_id: str = POLICY_ASSET, height: int | None = BURIED
 ) -> Coin:
     """A coin at receive address `number`, in a transaction of its own."""
-    return Coin(Outpoint(txid_of(number), 0), asset_id, value, RECEIVE, number, height)
+    return Coin(
+        Outpoint(_deposit(number, value, asset_id), 0), asset_id, value, RECEIVE, number, height
+    )
+
+
+@functools.cache
+def _deposit(number: int, value: int, asset_id: str) -> str:
+    """Make a transaction that others pay to receive address `number`. Returns its txid."""
+    script = htlc.p2wpkh_script(SELLER.wallet_key(RECEIVE, number).key_hash)
+    raw = encode_tx(
+        [encode_input((txid_of(number), 0))],
+        [encode_output(asset_id, value, script)],
+        witnesses=[()],
+    )
+    txid = tx.parse(raw).txid
+    DEPOSITS[txid] = raw
+    return txid
 
 
 def put_coins(session: Transaction, coins: Sequence[Coin]) -> None:
     """Store coins as the chain would show them, unspent."""
+    coin_store.set_cursor(session, coin_store.BURIED_HEIGHT, BURIED)
     for coin in coins:
         seen = SeenCoin(coin.outpoint, coin.asset_id, coin.value, coin.height, None, None)
         coin_store.replace_script_coins(session, coin.branch, coin.index, [seen])
@@ -205,6 +241,37 @@ async def stock(database: Database, asset: int = 10_000, lbtc: int = 100_000) ->
     """Give the wallet one coin of the asset and one of L-BTC."""
     coins = [wallet_coin(1, asset, ASSET), wallet_coin(2, lbtc)]
     await database.write(lambda session: put_coins(session, coins))
+
+
+class Spenders:
+    """What spends the wallet's coins, put together as `lnliquid.app` does."""
+
+    def __init__(self, database: Database, chain: ChainPort, settings: Settings) -> None:
+        self.notices = Notices()
+        self.outbox = Outbox(database, chain)
+        self.inventory = Inventory(database, chain, SELLER)
+        self.inventory.synced = True
+        self.rescue = RescueJournal(settings.rescue_journal_path)
+        base = (database, chain, self.inventory, self.outbox)
+        self.funder = Funder(*base, self.rescue, SELLER, settings, self.notices)
+        self.bumper = Bumper(*base, self.rescue, SELLER, settings, self.notices)
+        self.refunds = Refunds(*base, SELLER, settings)
+        self.lightning = FakeLightning()
+        self.following = Following(
+            database,
+            chain,
+            self.inventory,
+            self.notices,
+            PutAside(self.notices.wake_watcher),
+            on_load=lambda _swap: None,
+            on_forget=lambda _swap_id: None,
+        )
+        self.gate = RefundGate(
+            chain,
+            self.following,
+            Invoices(database, self.lightning, SELLER, settings, StillClock()),
+            Policy(settings.funding_confs, settings.final_confs, settings.timelocks),
+        )
 
 
 def count_rows(session: Transaction) -> dict[str, int]:

@@ -10,6 +10,8 @@ from lnliquid.store.sqlite import Transaction
 from lnliquid.swap import Tip
 
 DEADLINE_SECS = 10
+DEPOSITS: dict[str, bytes] = {}
+"""Transactions that made the coins of `builders.wallet_coin`, by txid: every chain has them."""
 
 
 class Gate:
@@ -75,9 +77,10 @@ class FakeChain:
         return {script: self.found.get(script, ()) for script in scripts}
 
     async def transactions(self, txids: Sequence[str], *, strict: bool = False) -> dict[str, bytes]:
-        """Those that are known."""
+        """Those that are known, and the deposits that tests made."""
         self._called("transactions")
-        return {txid: self.raws[txid] for txid in txids if txid in self.raws}
+        known = DEPOSITS | self.raws
+        return {txid: known[txid] for txid in txids if txid in known}
 
     async def broadcast(self, raw: bytes) -> None:
         """Accepted, without effect, unless the test says otherwise of these bytes."""

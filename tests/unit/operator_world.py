@@ -15,6 +15,7 @@ from lnliquid.seller.meters import Meters
 from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
 from lnliquid.settings import Settings
@@ -60,6 +61,7 @@ class OperatorWorld:
             self.database,
             chain,
             self.inventory,
+            Outbox(self.database, chain),
             rescue,
             SELLER,
             self.settings,
@@ -138,6 +140,7 @@ class OperatorWorld:
                     vsize=500,
                     created_at=tx.now,
                     signed_height=self.chain.height,
+                    family=txid,
                 )
             )
             tx.flush()

@@ -11,17 +11,14 @@ from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.ports import HistoryItem
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import RescueJournal, line_of
-from lnliquid.seller.notices import Notices
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database
 
 from .builders import (
     BUYER,
-    SELLER,
+    Spenders,
     StillClock,
     make_request,
     migrated,
@@ -52,11 +49,9 @@ async def test_no_swap_is_funded_while_an_earlier_funding_is_in_doubt(tmp_path: 
     new = new_swap(make_request(0))
     swap, _ = await database.write(lambda s: swap_store.create(s, new))
     RescueJournal(settings.rescue_journal_path).append([line_of(swap, "aa" * 32, 500, (0, 1))])
-    chain, rescue = OddChain(), RescueJournal(settings.rescue_journal_path)
-    inventory = Inventory(database, chain, SELLER)
-    funder = Funder(database, chain, inventory, rescue, SELLER, settings, Notices())
+    chain = OddChain()
     with pytest.raises(BackendRejected):
-        await funder.fund_waiting()
+        await Spenders(database, chain, settings).funder.fund_waiting()
     assert len(await database.read(lambda s: swap_store.waiting(s, 9))) == 1
     database.close()
 

@@ -1,28 +1,26 @@
-"""Fee bumping while the funder works: nothing that was built on is replaced."""
+"""Fee bumping: packages are replaced whole, also while the funder works."""
 
+import asyncio
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 
 import pytest
 
 from lnliquid.liquid import tx
-from lnliquid.seller.bump import Bumper
+from lnliquid.seller.families import Standing
 from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.own_txs import _give_back_change
+from lnliquid.seller.own_txs import settle
 from lnliquid.settings import Settings
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
-from lnliquid.store.tables import TxState
-from lnliquid.swap import Tip
+from lnliquid.store.tables import OutpointRow, TxState
+from lnliquid.swap import Outpoint, Tip
 
 from .builders import (
     ASSET,
-    SELLER,
+    Spenders,
     StillClock,
     make_request,
     migrated,
@@ -33,17 +31,22 @@ from .builders import (
 )
 from .fakes import FakeChain
 
+TURNS = 50
+
 
 class BusyChain(FakeChain):
-    """A chain that takes so long to estimate a fee that the funder has a round meanwhile."""
+    """A chain that lets the funder begin a round while a fee is estimated."""
 
     funder: Funder | None = None
+    round: asyncio.Task[int] | None = None
 
     async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
         """No estimate."""
         funder, self.funder = self.funder, None
         if funder is not None:
-            assert await funder.fund_waiting() == 1
+            self.round = asyncio.create_task(funder.fund_waiting())
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
         return None
 
 
@@ -53,11 +56,9 @@ class World:
     def __init__(self, folder: Path) -> None:
         settings = Settings(**settings_values(folder, fee_cap_sats_per_kvb=1_000))
         self.database = Database(migrated(settings.database), StillClock())
-        self.chain, notices = BusyChain(), Notices()
-        inventory = Inventory(self.database, self.chain, SELLER)
-        rescue = RescueJournal(settings.rescue_journal_path)
-        common = (self.database, self.chain, inventory, rescue, SELLER, settings, notices)
-        self.funder, self.bumper = Funder(*common), Bumper(*common)
+        self.chain = BusyChain()
+        self.parts = Spenders(self.database, self.chain, settings)
+        self.funder = self.parts.funder
         self.later = Tip(self.chain.height + settings.bump_after_blocks, "later")
 
     async def create(self, number: int) -> None:
@@ -68,11 +69,28 @@ class World:
     async def bump(self, but: Collection[str] = ()) -> None:
         """Long after the signing, with all of ours found in no block `but` these."""
         txids = {o.txid for o in (await self.database.read(survey)).own_txs}
-        await self.bumper.bump_stuck(self.later, txids - set(but))
+        await self.parts.bumper.bump_stuck(self.later, txids - set(but), self.parts.gate)
 
     async def states(self) -> list[TxState]:
         """Of our transactions."""
         return sorted(o.state for o in (await self.database.read(survey)).own_txs)
+
+    async def require_sound(self) -> None:
+        """One version stands for each family, it has its inputs, and its parents stand too."""
+        own = (await self.database.read(survey)).own_txs
+        standing = {o.txid: tx.parse(o.raw) for o in own if o.is_living}
+        assert len(standing) == len({o.family for o in own})
+        over = {o.txid for o in own} - standing.keys()
+        for txid, parsed in standing.items():
+            inputs = {i.outpoint for i in parsed.inputs}
+            assert not over & {o.txid for o in inputs}, "it spends from what was replaced"
+            assert inputs <= await self.database.read(lambda s, t=txid: bound_to(s, t))  # type: ignore[misc]
+
+
+def bound_to(session: Transaction, txid: str) -> set[Outpoint]:
+    """What is bound to a transaction of ours."""
+    rows = session.query(OutpointRow).filter_by(owner_txid=txid, live=True)
+    return {Outpoint(row.txid, row.vout) for row in rows}
 
 
 @pytest.fixture
@@ -90,38 +108,49 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_a_stuck_funding_is_replaced(world: World) -> None:
     """By one that pays more for the same outputs."""
     await world.bump()
-    assert await world.states() == [TxState.SIGNED, TxState.REPLACED]
+    assert await world.states() == [TxState.REPLACED, TxState.ACCEPTED]
 
 
 async def test_one_is_replaced_again_after_it_had_confirmed_and_was_lost(world: World) -> None:
     """The same fee gives the same replacement, which is kept already: it stands in again."""
     await world.bump()
     rows = {o.state: o for o in (await world.database.read(survey)).own_txs}
-    older, newer = rows[TxState.REPLACED], rows[TxState.SIGNED]
+    older, newer = rows[TxState.REPLACED], rows[TxState.ACCEPTED]
 
-    def older_confirms_after_all(session: Transaction) -> None:
-        own_tx_store.point_to(session, newer.txid, older.txid)
-        _give_back_change(session, newer.txid, tx.parse(older.raw))
+    def older_stands_after_all(session: Transaction) -> None:
+        versions = own_tx_store.versions(session, older.txid)
+        settle(session, versions, Standing(older.txid, TxState.SIGNED, None))
 
-    await world.database.write(older_confirms_after_all)
+    await world.database.write(older_stands_after_all)
     await world.bump()
     states = {o.txid: o.state for o in (await world.database.read(survey)).own_txs}
-    assert states == {older.txid: TxState.REPLACED, newer.txid: TxState.SIGNED}
+    assert states == {older.txid: TxState.REPLACED, newer.txid: TxState.ACCEPTED}
     [swap] = await world.database.read(lambda s: swap_store.funded_by(s, newer.txid))
     assert swap.funding_txid == newer.txid
 
 
-async def test_what_is_built_on_meanwhile_is_not_replaced(world: World) -> None:
-    """The funding on top would lose its coins for ever, and its swap its lock."""
+async def test_nothing_is_built_meanwhile_on_what_is_replaced(world: World) -> None:
+    """It would lose its coins for ever, and its swap its lock: the funder waits and builds on."""
     await world.create(1)
     world.chain.funder = world.funder
     await world.bump()
-    assert world.chain.funder is None
-    assert await world.states() == [TxState.SIGNED, TxState.SIGNED]
+    assert world.chain.round is not None
+    assert await world.chain.round == 1
+    assert await world.states() == [TxState.REPLACED, TxState.ACCEPTED, TxState.ACCEPTED]
+    await world.require_sound()
+
+
+async def test_what_was_built_on_it_is_signed_again_too(world: World) -> None:
+    """On the new outputs: parent and child are replaced together."""
+    await world.create(1)
+    assert await world.funder.fund_waiting() == 1
+    await world.bump()
+    assert await world.states() == [TxState.REPLACED] * 2 + [TxState.ACCEPTED] * 2
+    await world.require_sound()
 
 
 async def test_what_could_not_be_read_is_not_replaced(world: World) -> None:
     """It may be in a block for all that is known, and then no replacement ever is."""
     [funding] = (await world.database.read(survey)).own_txs
     await world.bump(but=[funding.txid])
-    assert await world.states() == [TxState.SIGNED]
+    assert await world.states() == [TxState.ACCEPTED]

@@ -13,11 +13,8 @@ from sqlite3 import connect
 import pytest
 
 from lnliquid.liquid import tx
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal, read_lines
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.journal import read_lines
+from lnliquid.seller.refund_gate import Passed
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database
@@ -26,7 +23,7 @@ from lnliquid.swap import State, Swap
 
 from .builders import (
     ASSET,
-    SELLER,
+    Spenders,
     StillClock,
     make_request,
     migrated,
@@ -82,13 +79,8 @@ class World:
         settings = Settings(**settings_values(folder, lanes=2))
         self.database = Database(migrated(settings.database), StillClock())
         self.chain = WatchfulChain(settings.database, settings.rescue_journal_path)
-        inventory = Inventory(self.database, self.chain, SELLER)
-        inventory.synced = True
-        rescue = RescueJournal(settings.rescue_journal_path)
-        self.funder = Funder(
-            self.database, self.chain, inventory, rescue, SELLER, settings, Notices()
-        )
-        self.refunds = Refunds(self.database, self.chain, inventory, SELLER, settings)
+        spenders = Spenders(self.database, self.chain, settings)
+        self.funder, self.refunds = spenders.funder, spenders.refunds
 
     async def create(self, number: int) -> Swap:
         """T1."""
@@ -134,5 +126,5 @@ async def test_a_refund_is_committed_before_it_is_sent(world: World) -> None:
     before = await world.load(swap)
     funded = replace(before, state=State.FUNDED)
     assert await world.database.write(lambda s: swap_store.save(s, before, funded))
-    await world.refunds.refund([(funded, outpoints(funded))])
+    await world.refunds.refund([Passed(funded, outpoints(funded), await world.chain.tip())])
     assert world.chain.sent == [Purpose.FUNDING, Purpose.REFUND]

@@ -1,6 +1,6 @@
 """Coins that vanish while a transaction is planned on them: nothing is signed on what is not there.
 
-The tip is asked for after the coins are read and before anything is stored.
+The tip, or the fee rate, is asked for after the coins are read and before anything is stored.
 """
 
 import asyncio
@@ -10,11 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.seller.funder import RETRY_SECS, Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.funder import RETRY_SECS
+from lnliquid.seller.refund_gate import Passed
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -25,7 +22,7 @@ from lnliquid.swap import Coin, State, Swap, Tip
 
 from .builders import (
     ASSET,
-    SELLER,
+    Spenders,
     StillClock,
     make_request,
     migrated,
@@ -42,7 +39,7 @@ SPARE = wallet_coin(3, 2_000_000)
 
 
 class MovingChain(FakeChain):
-    """A chain under which the watcher has a round whenever the tip is asked for."""
+    """A chain under which the watcher has a round whenever tip or fee rate are asked for."""
 
     def __init__(self, database: Database) -> None:
         super().__init__()
@@ -52,10 +49,18 @@ class MovingChain(FakeChain):
 
     async def tip(self) -> Tip:
         """A tip; meanwhile a coin vanishes."""
+        await self._vanish()
+        return await super().tip()
+
+    async def fee_rate_sats_per_kvb(self, target_blocks: int) -> int | None:
+        """No estimate; meanwhile a coin vanishes."""
+        await self._vanish()
+        return None
+
+    async def _vanish(self) -> None:
         coin, self.vanishing = self.vanishing, None
         if coin is not None:
             await self._database.write(lambda s: coin_store.drop_coins_of(s, coin.outpoint.txid))
-        return await super().tip()
 
     async def broadcast(self, raw: bytes) -> None:
         """Taken, and told."""
@@ -69,14 +74,9 @@ class World:
         settings = Settings(**settings_values(folder, lanes=2))
         self.database = Database(migrated(settings.database), StillClock())
         self.chain = MovingChain(self.database)
-        inventory = Inventory(self.database, self.chain, SELLER)
-        inventory.synced = True
-        rescue = RescueJournal(settings.rescue_journal_path)
-        self.notices = Notices()
-        self.funder = Funder(
-            self.database, self.chain, inventory, rescue, SELLER, settings, self.notices
-        )
-        self.refunds = Refunds(self.database, self.chain, inventory, SELLER, settings)
+        spenders = Spenders(self.database, self.chain, settings)
+        self.notices, self.funder = spenders.notices, spenders.funder
+        self.refunds = spenders.refunds
 
     async def create(self) -> Swap:
         """T1, with a subsidy that no refund can be paid from."""
@@ -148,7 +148,7 @@ async def test_no_refund_is_paid_for_by_a_coin_that_vanished(world: World) -> No
     funded = replace(stored, state=State.FUNDED)
     assert await world.database.write(lambda s: swap_store.save(s, stored, funded))
     await world.give(SPARE)
-    wanted = [(funded, outpoints(funded))]
+    wanted = [Passed(funded, outpoints(funded), await world.chain.tip())]
     world.chain.vanishing = SPARE
     with pytest.raises(coin_store.CoinsGone):
         await world.refunds.refund(wanted)

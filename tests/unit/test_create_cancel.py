@@ -17,10 +17,6 @@ import pytest
 
 from lnliquid.ports import NodeInfo
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
@@ -30,6 +26,7 @@ from lnliquid.swap import Request, State, Swap, Tip
 from .builders import (
     ASSET,
     SELLER,
+    Spenders,
     StillClock,
     count_rows,
     make_request,
@@ -94,15 +91,10 @@ class World:
             **settings_values(folder, create_wait_secs=60, poll_interval_secs=600)
         )
         self.database = SteppingDatabase(migrated(self.settings.database), StillClock())
-        self.chain, notices = SteppingChain(), Notices()
-        inventory = Inventory(self.database, self.chain, SELLER)
-        inventory.synced = True
-        rescue = RescueJournal(self.settings.rescue_journal_path)
-        self.funder = Funder(
-            self.database, self.chain, inventory, rescue, SELLER, self.settings, notices
-        )
-        self.readiness = (self.database, self.chain, SteppingLightning(), inventory)
-        self.notices = notices
+        self.chain = SteppingChain()
+        parts = Spenders(self.database, self.chain, self.settings)
+        self.funder, self.notices = parts.funder, parts.notices
+        self.readiness = (self.database, self.chain, SteppingLightning(), parts.inventory)
         self.funding: asyncio.Task[None] | None = None
 
     def seller(self) -> Seller:

@@ -183,9 +183,10 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Path) -> 
 def test_a_database_with_two_revisions_is_refused(path: Path) -> None:
     """Somebody merged two by hand; which tables are in it cannot be said."""
     with closing(sqlite3.connect(path)) as connection:
+        [(known,)] = connection.execute("SELECT version_num FROM alembic_version").fetchall()
         connection.execute("INSERT INTO alembic_version VALUES ('9999')")
         connection.commit()
-    with pytest.raises(SettingsError, match=f"{max(schema.known_revisions())}, 9999"):
+    with pytest.raises(SettingsError, match=f"{known}, 9999"):
         Database(path, StillClock())
 
 

@@ -12,10 +12,7 @@ from lnliquid.cli import command_line
 from lnliquid.errors import NotReady, SettingsError
 from lnliquid.seller import older_copy
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import RescueJournal, indexes_line, line_of, mark_line, records
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -30,6 +27,7 @@ from lnliquid.swap import InvoiceMark, State
 from .builders import (
     SELLER,
     SELLER_WORDS,
+    Spenders,
     StillClock,
     make_request,
     make_swap,
@@ -119,12 +117,12 @@ async def test_a_request_that_the_journal_names_is_not_sold_again(copy: Copy) ->
     """Its swap may be funded and unknown here; other requests are served."""
     swap = make_swap(5)
     rescue = copy.journal(line(5))
-    chain, notices = FakeChain(), Notices()
-    inventory = Inventory(copy.database, chain, SELLER)
-    inventory.synced = True
-    readiness = Readiness(copy.database, chain, FakeLightning(), inventory, copy.settings, rescue)
-    funder = Funder(copy.database, chain, inventory, rescue, SELLER, copy.settings, notices)
-    seller = Seller(copy.database, readiness, funder, SELLER, copy.settings, notices)
+    chain = FakeChain()
+    parts = Spenders(copy.database, chain, copy.settings)
+    readiness = Readiness(
+        copy.database, chain, FakeLightning(), parts.inventory, copy.settings, rescue
+    )
+    seller = Seller(copy.database, readiness, parts.funder, SELLER, copy.settings, parts.notices)
     with pytest.raises(NotReady, match="lnliquid rescue"):
         await seller.create_swap(make_request(5, request_id=swap.request_id))
     assert await copy.database.read(swap_store.holds_none)
@@ -246,17 +244,13 @@ async def test_the_funder_moves_only_what_its_store_proves_final(copy: Copy) -> 
             session.add(SwapRow(**{name: getattr(swap, name) for name in FIELDS}))
 
     await copy.database.write(store)
-    rescue, chain = RescueJournal(copy.path), FakeChain()
-    inventory = Inventory(copy.database, chain, SELLER)
-    funder = Funder(copy.database, chain, inventory, rescue, SELLER, copy.settings, Notices())
     before = copy.path.read_bytes()
-    await funder.trim_journal()
+    await Spenders(copy.database, FakeChain(), copy.settings).funder.trim_journal()
     assert copy.path.read_bytes() == before, "a funding that the store does not know may be locked"
     await copy.database.write(lambda s: give_up(s, "aa" * 32))
-    rescue = RescueJournal(copy.path)
-    funder = Funder(copy.database, chain, inventory, rescue, SELLER, copy.settings, Notices())
-    await funder.trim_journal()
-    rescue.note_marks({waiting[0].swap_id: InvoiceMark.ASKED})
+    parts = Spenders(copy.database, FakeChain(), copy.settings)
+    await parts.funder.trim_journal()
+    parts.rescue.note_marks({waiting[0].swap_id: InvoiceMark.ASKED})
     kept = list(records(copy.path))
     assert kept[0]["next_swap_index"] == await copy.next_index()
     left = {r["swap_id"] for r in kept if r["kind"] == "swap"}

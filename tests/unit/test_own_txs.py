@@ -11,6 +11,7 @@ from lnliquid.liquid import tx
 from lnliquid.liquid.wallet import FundingPlan
 from lnliquid.ports import HistoryItem
 from lnliquid.seller.observe import REORG_BLOCKS
+from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
@@ -46,7 +47,8 @@ class World:
 
     def start(self) -> None:
         """Start the daemon, again: what was in memory is gone."""
-        self.own_txs = OwnTxs(self.database, self.chain, FINAL_CONFS)
+        outbox = Outbox(self.database, self.chain)
+        self.own_txs = OwnTxs(self.database, self.chain, outbox, FINAL_CONFS, lambda _: True)
 
     async def store(self, number: int, on: FundingPlan | None = None) -> FundingPlan:
         """T1 and T2 of a swap, with two coins of its own or `on` the change of another funding."""
@@ -62,6 +64,8 @@ class World:
         plan = plan_funding([swap], inputs)
 
         def write(session: Transaction) -> None:
+            if on is not None:
+                own_tx_store.mark_sent(session, on.signed.txid, TxState.ACCEPTED)
             self._add(session, plan)
             coin_store.bind_coins(session, inputs, plan.signed.txid)
             coin_store.add_own_coins(session, plan.change)
@@ -161,7 +165,7 @@ async def test_one_that_is_refused_is_looked_at_later_and_holds_up_no_other(worl
     world.chain.calls.clear()
     world.start()
     await world.check(blocks=1)
-    assert (await world.states())[refused.signed.txid] == (TxState.SIGNED, None)
+    assert (await world.states())[refused.signed.txid] == (TxState.ACCEPTED, None)
     assert world.chain.calls.count("broadcast") == 1
 
 
@@ -190,11 +194,12 @@ async def test_what_spends_from_one_that_was_given_up_is_given_up(world: World) 
     world.reject(child)
     world.show(parent, None)
     assert await world.check() == set()
-    assert await world.state_of(child) is TxState.SIGNED
+    assert await world.state_of(child) is TxState.REFUSED
     await world.abandon(parent)
-    assert await world.check(blocks=1) == {child.swaps[0].swap_id}
+    swaps = {plan.swaps[0].swap_id for plan in (parent, child)}
+    assert await world.check(blocks=1) == swaps
     assert await world.state_of(child) is TxState.ABANDONED
-    assert await world.waiting() == 1
+    assert await world.waiting() == 2
 
 
 async def test_what_spends_from_one_that_lost_is_given_up_once_that_is_buried(
@@ -207,14 +212,14 @@ async def test_what_spends_from_one_that_lost_is_given_up_once_that_is_buried(
     world.reject(child)
     world.show(newer, world.chain.height)
     assert await world.check() == set()
-    assert await world.state_of(child) is TxState.SIGNED
+    assert await world.state_of(child) is TxState.REFUSED
     assert await world.check(blocks=FINAL_CONFS - 1) == {child.swaps[0].swap_id}
     assert await world.state_of(child) is TxState.ABANDONED
     assert await world.state_of(newer) is TxState.CONFIRMED
 
 
-async def test_what_may_be_paid_is_not_given_up(world: World) -> None:
-    """Not before the invoice of its swap is gone."""
+async def test_what_may_be_paid_is_not_funded_again(world: World) -> None:
+    """Not before the invoice of its swap is gone; it holds up no other."""
     parent = await world.store(1)
     child = await world.store(2, on=parent)
     [swap] = child.swaps
@@ -230,10 +235,13 @@ async def test_what_may_be_paid_is_not_given_up(world: World) -> None:
     await world.abandon(parent)
     world.reject(child)
     await mark(InvoiceMark.ASKED)
+    assert await world.check() == {plan.swaps[0].swap_id for plan in (parent, child)}
+    assert await world.state_of(child) is TxState.ABANDONED
     assert await world.check() == set()
-    assert await world.state_of(child) is TxState.SIGNED
+    assert await world.waiting() == 1
     await mark(InvoiceMark.NONE)
     assert await world.check() == {swap.swap_id}
+    assert await world.waiting() == 2
 
 
 async def test_a_broadcast_without_an_answer_holds_up_no_other(world: World) -> None:
@@ -244,7 +252,8 @@ async def test_a_broadcast_without_an_answer_holds_up_no_other(world: World) -> 
         world.chain.calls.clear()
         assert await world.check(blocks=1) == set()
         assert world.chain.calls.count("broadcast") == 2
-    assert [await world.state_of(plan) for plan in (first, second)] == [TxState.SIGNED] * 2
+    assert await world.state_of(first) is TxState.SIGNED
+    assert await world.state_of(second) is TxState.ACCEPTED
     world.chain.unsent[first.signed.raw] = BackendUnavailable("electrum", "not connected")
     with pytest.raises(BackendUnavailable):
         await world.check()

@@ -7,9 +7,8 @@ import pytest
 
 from lnlab.nodes.embedded.chain import Coin as ChainCoin
 from lnliquid.liquid import htlc, tx
-from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.observe import witness_script
-from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.refund_gate import Passed
 from lnliquid.settings import Settings
 from lnliquid.store.sqlite import Database
 from lnliquid.swap import Swap
@@ -19,8 +18,8 @@ from .builders import (
     ASSET,
     LOCK_HEIGHT,
     POLICY_ASSET,
-    SELLER,
     Judge,
+    Spenders,
     StillClock,
     make_swap,
     migrated,
@@ -70,8 +69,7 @@ class World:
         settings = Settings(**settings_values(folder))
         self.database = Database(migrated(settings.database), StillClock())
         self.chain = JudgedChain()
-        inventory = Inventory(self.database, self.chain, SELLER)
-        self.refunds = Refunds(self.database, self.chain, inventory, SELLER, settings)
+        self.refunds = Spenders(self.database, self.chain, settings).refunds
 
 
 @pytest.fixture
@@ -88,8 +86,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 async def test_a_batch_stays_below_21_million_units(world: World) -> None:
     """Twelve swaps of a tenth of it each are refunded in several valid transactions."""
     swaps = [world.chain.locked(n, MAX_AMOUNT // 10) for n in range(12)]
+    tip = await world.chain.tip()
     for _ in swaps:
-        await world.refunds.refund([(s, outpoints(s)) for s in swaps])
+        await world.refunds.refund([Passed(s, outpoints(s), tip) for s in swaps])
     refunded = {i.outpoint for sent in world.chain.sent for i in sent.inputs}
     assert refunded == {o for s in swaps for o in outpoints(s)}
     assert 1 < len(world.chain.sent) < len(swaps)
@@ -98,6 +97,6 @@ async def test_a_batch_stays_below_21_million_units(world: World) -> None:
 async def test_what_tops_a_refund_up_counts_too(world: World) -> None:
     """A swap of nearly all that fits, its subsidy taken: the fee comes from a coin that fits."""
     swap = world.chain.locked(0, MAX_AMOUNT - 200_000)
-    await world.refunds.refund([(swap, outpoints(swap)[:1])])
+    await world.refunds.refund([Passed(swap, outpoints(swap)[:1], await world.chain.tip())])
     [sent] = world.chain.sent
-    assert sent.inputs[-1].outpoint == wallet_coin(502, 0).outpoint
+    assert sent.inputs[-1].outpoint == wallet_coin(502, 100_000).outpoint

@@ -20,6 +20,7 @@ from lnliquid.swap import Coin, Outpoint, Pending
 
 from .builders import (
     ASSET,
+    BURIED,
     POLICY_ASSET,
     StillClock,
     make_request,
@@ -74,31 +75,49 @@ async def test_confirmed_coins_may_be_spent_largest_first(database: Database) ->
     assert await reservable(database) == (20, 40)
 
 
-async def test_an_unconfirmed_deposit_is_not_spent(database: Database) -> None:
-    """Its sender may replace it; it counts once it has a block."""
+async def test_a_deposit_is_not_spent_before_it_is_buried(database: Database) -> None:
+    """Its sender may replace it, or a reorg undo it; it counts once it is deep enough."""
     await database.write(lambda s: put_coins(s, [wallet_coin(1, 10, height=None)]))
     assert await available(database) == []
     assert await reservable(database) == (0, 0)
-    await database.write(lambda s: put_coins(s, [wallet_coin(1, 10, height=7)]))
+    await database.write(lambda s: put_coins(s, [wallet_coin(1, 10, height=BURIED + 1)]))
+    assert await available(database) == []
+    assert await reservable(database) == (0, 0)
+    assert [c.value for c in await database.read(store.unsure_coins)] == [10]
+    await database.write(lambda s: store.set_cursor(s, store.BURIED_HEIGHT, BURIED + 1))
     assert await available(database) == [10]
+    assert await reservable(database) == (0, 10)
+    assert await database.read(store.unsure_coins) == []
 
 
 @pytest.mark.parametrize(
-    ("purpose", "state", "usable"),
+    ("purpose", "state", "usable", "counted"),
     [
-        (Purpose.FUNDING, TxState.SIGNED, True),
-        (Purpose.FUNDING, TxState.CONFIRMED, True),
-        (Purpose.LANES, TxState.SIGNED, True),
-        (Purpose.FUNDING, TxState.ABANDONED, False),
-        (Purpose.FUNDING, TxState.REPLACED, False),
-        (Purpose.REFUND, TxState.SIGNED, False),
+        (Purpose.FUNDING, TxState.SIGNED, False, True),  # until a node has it
+        (Purpose.FUNDING, TxState.ACCEPTED, True, True),
+        (Purpose.FUNDING, TxState.REFUSED, False, False),
+        (Purpose.FUNDING, TxState.CONFIRMED, True, True),
+        (Purpose.FUNDING, TxState.ABANDONED, False, False),
+        (Purpose.FUNDING, TxState.REPLACED, False, False),
+        (Purpose.LANES, TxState.SIGNED, False, True),
+        (Purpose.LANES, TxState.ACCEPTED, True, True),
+        (Purpose.LANES, TxState.REFUSED, False, False),
+        (Purpose.LANES, TxState.CONFIRMED, True, True),
+        (Purpose.REFUND, TxState.SIGNED, False, False),
+        (Purpose.REFUND, TxState.ACCEPTED, False, False),
+        (Purpose.REFUND, TxState.CONFIRMED, True, True),
+        (Purpose.DEPOSIT, TxState.ACCEPTED, False, False),
+        (Purpose.DEPOSIT, TxState.CONFIRMED, False, False),  # not buried
     ],
     ids=lambda v: getattr(v, "name", v),
 )
-async def test_unconfirmed_outputs_of_our_own(
-    database: Database, purpose: Purpose, state: TxState, usable: bool
+async def test_outputs_of_our_own(
+    database: Database, purpose: Purpose, state: TxState, usable: bool, counted: bool
 ) -> None:
-    """Change of a living funding is as sure as it is; a refund may lose against a claim."""
+    """Change of a living funding is as sure as it is; a refund may lose against a claim.
+
+    Nothing is built on what no node has taken, but what was just signed may be promised.
+    """
 
     def write(session: Transaction) -> None:
         store_tx(session, purpose=purpose)
@@ -107,6 +126,7 @@ async def test_unconfirmed_outputs_of_our_own(
 
     await database.write(write)
     assert await available(database) == ([70] if usable else [])
+    assert await reservable(database) == (0, 70 if counted else 0)
 
 
 async def test_bound_and_spent_coins_are_not_available(database: Database) -> None:
@@ -152,6 +172,8 @@ async def test_at_t2_the_reservation_becomes_inputs_and_change(database: Databas
         swap_store.bind_funding(session, OWN, [swap_store.FundedSwap(swap.swap_id, 600, 0, 1)])
 
     await database.write(t2)
+    assert await reservable(database) == (4_000, 9_000 - 500 - fee)
+    await database.write(lambda s: own_txs.mark_sent(s, OWN, TxState.ACCEPTED))
     assert await reservable(database) == (4_000, 9_000 - 500 - fee)
     assert sorted(await available(database)) == [4_000, 9_000 - 500 - fee]
 
@@ -270,7 +292,8 @@ async def test_outputs_of_our_own_stay_while_their_transaction_lives(
     await database.write(write)
     await database.write(lambda s: store.replace_script_coins(s, CHANGE, 3, []))
     rows = await database.read(lambda s: [(r.height, r.spent_txid) for r in s.query(CoinRow)])
-    assert rows == ([(None, None)] if state <= TxState.CONFIRMED else [])
+    lives = state not in (TxState.ABANDONED, TxState.REPLACED)
+    assert rows == ([(None, None)] if lives else [])
 
 
 async def test_outputs_of_a_given_up_transaction_are_forgotten(database: Database) -> None:
@@ -314,7 +337,7 @@ async def test_derivation_indexes_are_taken_once(database: Database) -> None:
 async def test_unconfirmed_transactions_of_ours_are_known_with_their_parents(
     database: Database,
 ) -> None:
-    """Those that are not in a block; the coins that they live from name the parents."""
+    """Those that are not in a block, each with those of them that it lives from."""
 
     def write(session: Transaction) -> None:
         for number in range(1, 5):
@@ -327,7 +350,7 @@ async def test_unconfirmed_transactions_of_ours_are_known_with_their_parents(
 
     await database.write(write)
     assert set(await database.read(store.pending_own_txs)) == {
-        Pending(txid_of(1), 483, frozenset({txid_of(9)})),
+        Pending(txid_of(1), 483, frozenset()),
         Pending(txid_of(2), 483, frozenset({txid_of(1)})),
     }
 

@@ -34,11 +34,12 @@ def database(tmp_path: Path, clock: StillClock) -> Iterator[Database]:
 STATES = [
     (TxState.SIGNED, None), (TxState.CONFIRMED, 10), (TxState.CONFIRMED, 11),
     (TxState.ABANDONED, None), (TxState.REPLACED, None), (TxState.SIGNED, None),
+    (TxState.ACCEPTED, None), (TxState.REFUSED, None),
 ]  # fmt: skip
 
 
 async def store_txs(database: Database, clock: StillClock) -> None:
-    """Store transactions 1 to 6 in the states above, a second and a block apart."""
+    """Store transactions 1 to 8 in the states above, a second and a block apart."""
     for number, (state, height) in enumerate(STATES, 1):
 
         def write(session: Transaction) -> None:
@@ -52,20 +53,19 @@ async def store_txs(database: Database, clock: StillClock) -> None:
 async def test_own_transactions_are_followed_until_they_are_buried(
     database: Database, clock: StillClock
 ) -> None:
-    """Signed ones always, confirmed ones above the height, given up ones never; oldest first."""
+    """Those to confirm always, confirmed ones above the height, given up ones never; in order."""
     await store_txs(database, clock)
     rows = await database.read(lambda s: own_txs.moving(s, 10))
-    assert [row.txid for row in rows] == [txid_of(n) for n in (1, 3, 6)]
+    assert [row.txid for row in rows] == [txid_of(n) for n in (1, 3, 6, 7, 8)]
 
 
-async def test_transactions_that_stay_unconfirmed_are_found(
+async def test_transactions_that_are_to_confirm_are_found(
     database: Database, clock: StillClock
 ) -> None:
-    """Signed at this height or before, and still in no block."""
+    """In the order in which they were stored."""
     await store_txs(database, clock)
-    for height, stuck in ((100, []), (101, [1]), (105, [1]), (106, [1, 6])):
-        rows = await database.read(lambda s: own_txs.stuck(s, height))  # noqa: B023
-        assert [row.txid for row in rows] == [txid_of(n) for n in stuck]
+    rows = await database.read(own_txs.pending)
+    assert [row.txid for row in rows] == [txid_of(n) for n in (1, 6, 7, 8)]
 
 
 async def test_a_replacement_takes_over_inputs_and_swaps(database: Database) -> None:
@@ -112,8 +112,8 @@ async def test_of_those_that_replaced_each_other_one_confirms_and_the_others_are
         await database.write(confirm)
         for txid in family:
             found = await database.read(lambda s: own_txs.lost(s, {txid}, 50))  # noqa: B023
-            assert found == (None if txid == winner else txid)
-        assert await database.read(lambda s: own_txs.lost(s, family, 49)) is None
+            assert found == ({txid} - {winner})
+        assert await database.read(lambda s: own_txs.lost(s, family, 49)) == set()
 
 
 async def test_swaps_are_listed_newest_first(database: Database) -> None:

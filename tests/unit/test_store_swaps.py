@@ -20,7 +20,7 @@ from lnliquid.store import own_txs
 from lnliquid.store import swaps as store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.swaps import FundedSwap
-from lnliquid.store.tables import Purpose
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import IllegalTransition, InvoiceMark, Request, State, Swap
 
 from .builders import (
@@ -298,14 +298,22 @@ async def test_a_swap_is_not_bound_to_a_transaction_that_is_not_stored(database:
     assert await load(database, swap.swap_id) == swap
 
 
-async def test_giving_a_funding_up_reserves_the_amounts_again(database: Database) -> None:
+async def abandoned(database: Database, txid: str = FUNDING) -> None:
+    """A funding that cannot confirm any more."""
+    await database.write(lambda s: own_txs.set_state(s, txid, TxState.ABANDONED))
+
+
+async def test_an_abandoned_funding_reserves_the_amounts_again(database: Database) -> None:
     """The swaps wait as before T2, and no other swap is touched."""
     await stock(database)
     swaps = [await created(database, n) for n in range(2)]
-    await fund(database, swaps[0])
+    [first] = await fund(database, swaps[0])
     [other] = await fund(database, swaps[1], txid=txid_of(78))
-    let_go = await database.write(lambda s: store.unbind_funding(s, FUNDING))
-    assert let_go == {swaps[0].swap_id}
+    assert await database.write(store.let_go) == set()
+    await abandoned(database)
+    assert await database.read(store.held) == [first]
+    assert await database.write(store.let_go) == {swaps[0].swap_id}
+    assert await database.read(store.held) == []
     assert await database.read(lambda s: store.waiting(s, 9)) == [swaps[0]]
     assert await database.read(store.watched) == [other]
     left = await database.read(lambda s: coin_store.reservable(s, ASSET))
@@ -314,29 +322,52 @@ async def test_giving_a_funding_up_reserves_the_amounts_again(database: Database
     assert lbtc == 100_000 - 1_120
 
 
+STAYS: dict[str, Any] = {}
+FAILED: dict[str, Any] = {
+    "state": State.FAILED,
+    "finished": True,
+    "funding_txid": None,
+    "asset_vout": None,
+    "subsidy_vout": None,
+    "refund_lock_height": None,
+}
+SHOWN: dict[str, Any] = {"paid_unclaimed": True}
+ORDERED: dict[str, Any] = {"forced_refund_reason": "closed by hand"}
+
+
 @pytest.mark.parametrize(
-    "held",
+    ("changes", "becomes"),
     [
-        {"state": State.FUNDED},
-        {"state": State.CLAIMED},
-        {"invoice_mark": InvoiceMark.ASKED},
-        {"invoice_mark": InvoiceMark.PAID},
-        {"invoice_mark": InvoiceMark.CLOSED},
-        {"invoice_mark": InvoiceMark.REFUNDING},
+        ({"state": State.FUNDED}, STAYS),
+        ({"state": State.CLAIMED}, STAYS),
+        ({"invoice_mark": InvoiceMark.ASKED}, STAYS),
+        ({"invoice_mark": InvoiceMark.CLOSED}, STAYS),
+        ({"invoice_mark": InvoiceMark.PAID}, SHOWN),
+        ({"invoice_mark": InvoiceMark.LOST}, SHOWN),
+        ({"invoice_mark": InvoiceMark.PAID, **SHOWN}, STAYS),
+        ({"invoice_mark": InvoiceMark.REFUNDING}, FAILED),
+        (
+            {"invoice_mark": InvoiceMark.PAID, **SHOWN, **ORDERED},
+            FAILED | {"paid_unclaimed": False},
+        ),
     ],
-    ids=lambda h: str(next(iter(h.values())).name),
+    ids=str,
 )
-async def test_a_funding_is_not_given_up_while_a_swap_of_it_holds_on(
-    database: Database, held: dict[str, Any]
+async def test_each_swap_of_an_abandoned_funding_goes_its_own_way(
+    database: Database, changes: dict[str, Any], becomes: dict[str, Any]
 ) -> None:
-    """One swap that is not back in CREATED without invoice keeps the whole batch as it is."""
+    """One that was paid, or may be, is never funded again, and holds up no other."""
     await stock(database)
     free, swap = await fund(database, await created(database), await created(database, 1))
-    await database.write(lambda s: store.save(s, swap, replace(swap, **held)))
-    with pytest.raises(store.StillHeld):
-        await database.write(lambda s: store.unbind_funding(s, FUNDING))
-    assert [s.funding_txid for s in await database.read(store.watched)] == [FUNDING, FUNDING]
-    assert await load(database, free.swap_id) == free
+    held = replace(swap, **changes)
+    await database.write(lambda s: store.save(s, swap, held))
+    await abandoned(database)
+    changed = await database.write(store.let_go)
+    assert changed == {free.swap_id} | ({swap.swap_id} if becomes else set())
+    assert await load(database, swap.swap_id) == replace(held, **becomes)
+    assert await database.read(lambda s: [w.swap_id for w in store.waiting(s, 9)]) == [free.swap_id]
+    assert (await database.read(count_rows))["reservation"] == 1
+    assert await database.write(store.let_go) == set()
 
 
 async def test_only_a_swap_that_nothing_was_signed_for_may_fail(database: Database) -> None:

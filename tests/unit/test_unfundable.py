@@ -6,10 +6,6 @@ from pathlib import Path
 import pytest
 
 from lnliquid.liquid.keys import RECEIVE
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.notices import Notices
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -19,7 +15,7 @@ from lnliquid.swap import Outpoint, State, Swap
 
 from .builders import (
     ASSET,
-    SELLER,
+    Spenders,
     StillClock,
     make_request,
     migrated,
@@ -40,12 +36,7 @@ class World:
         self.settings = Settings(**settings_values(folder))
         self.clock = StillClock()
         self.database = Database(migrated(self.settings.database), self.clock)
-        inventory = Inventory(self.database, FakeChain(), SELLER)
-        inventory.synced = True
-        rescue = RescueJournal(self.settings.rescue_journal_path)
-        self.funder = Funder(
-            self.database, FakeChain(), inventory, rescue, SELLER, self.settings, Notices()
-        )
+        self.funder = Spenders(self.database, FakeChain(), self.settings).funder
 
     async def create(self, number: int, amount: int) -> Swap:
         """T1."""

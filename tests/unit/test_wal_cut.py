@@ -8,7 +8,7 @@ every frame, and what `Database` makes of it is compared with what was reported 
 import asyncio
 import shutil
 import struct
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -21,20 +21,18 @@ from sqlalchemy import text
 
 from lnliquid.liquid import tx
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.tables import Purpose
 from lnliquid.swap import InvoiceMark, State, Swap
 
 from .builders import (
     ASSET,
     NOW,
     SELLER,
+    Spenders,
     StillClock,
     make_request,
     new_swap,
@@ -60,6 +58,18 @@ def picture(session: Transaction) -> Picture:
     return {table: [dict(row) for row in rows.mappings()] for table, rows in found.items()}
 
 
+class NotedChain(FakeChain):
+    """Takes what is broadcast; that its T2 was reported done is noted before."""
+
+    def __init__(self, stored: Callable[[], Awaitable[None]]) -> None:
+        super().__init__()
+        self._stored = stored
+
+    async def broadcast(self, raw: bytes) -> None:
+        """Note, and take it."""
+        await self._stored()
+
+
 class Builder:
     """Builds the database step by step, one commit each, and notes what was done by when."""
 
@@ -69,14 +79,12 @@ class Builder:
         self.database = Database(self.path, StillClock())
         with closing(connect(self.path)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the tables are not of interest
-        chain, notices = FakeChain(), Notices()
+        chain = NotedChain(self.note)
         settings = Settings(**settings_values(folder, create_wait_secs=0))
-        inventory = Inventory(self.database, chain, SELLER)
-        inventory.synced = True
-        rescue = RescueJournal(settings.rescue_journal_path)
-        self.funder = Funder(self.database, chain, inventory, rescue, SELLER, settings, notices)
-        readiness = Readiness(self.database, chain, FakeLightning(), inventory, settings)
-        self.seller = Seller(self.database, readiness, self.funder, SELLER, settings, notices)
+        parts = Spenders(self.database, chain, settings)
+        self.funder = parts.funder
+        readiness = Readiness(self.database, chain, FakeLightning(), parts.inventory, settings)
+        self.seller = Seller(self.database, readiness, self.funder, SELLER, settings, parts.notices)
         self.done: list[tuple[int, Picture]] = []
         """Size of the log when a step was reported done, and all rows at that moment."""
 
@@ -85,6 +93,10 @@ class Builder:
         before = self.database.commits
         await work
         assert self.database.commits == before + commits
+        await self.note()
+
+    async def note(self) -> None:
+        """What is in the log by now was reported done."""
         self.done.append((self.log.stat().st_size, await self.database.read(picture)))
 
     async def keep_log(self) -> None:
@@ -128,14 +140,14 @@ class Builder:
         await self.step(self.database.write(lambda s: put_coins(s, coins)))
         for number in range(3):
             await self.step(self.seller.create_swap(make_request(number)))
-        await self.step(self.funder.fund_waiting())
+        await self.step(self.funder.fund_waiting(), commits=2)  # T2, and the answer
         paid = {"invoice_mark": InvoiceMark.ASKED, "bolt11": "lnert1", "invoice_expires_at": NOW}
         await self.move(0, state=State.FUNDED, **paid)
         for number in (3, 4):
             await self.step(self.seller.create_swap(make_request(number)))
         lost = await self.swap(4)
         await self.step(self.database.write(lambda s: swap_store.fail_waiting(s, lost, "a test")))
-        await self.step(self.funder.fund_waiting())
+        await self.step(self.funder.fund_waiting(), commits=2)  # T2, and the answer
         await self.move(0, state=State.CLAIMED, spend_txid="c1" * 32)
         await self.move(0, finished=True)
         await self.step(self.group(range(5, 8)), commits=2)
@@ -173,6 +185,7 @@ def check_sound(rows: Picture) -> None:
         (s["request_id"], s["swap_id"]) for s in swaps
     }
     raws = {row["txid"]: row["raw"] for row in rows["own_tx"]}
+    deposits = {row["txid"] for row in rows["own_tx"] if row["purpose"] == Purpose.DEPOSIT}
     live = [
         ((row["txid"], row["vout"]), row["owner_txid"])
         for row in rows["reserved_outpoint"]
@@ -183,6 +196,8 @@ def check_sound(rows: Picture) -> None:
     for txid, raw in raws.items():
         parsed = tx.parse(raw)
         assert parsed.txid == txid
+        if txid in deposits:
+            continue  # others made it, from coins of theirs
         spent |= {((i.outpoint.txid, i.outpoint.vout), txid) for i in parsed.inputs}
     assert set(live) == spent
     for swap in swaps:
