@@ -2,7 +2,7 @@
 
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import delete, literal_column, select, update
+from sqlalchemy import delete, literal_column, or_, select, update
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
@@ -43,17 +43,18 @@ def add(
 
 def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
     """Our transactions that may still change: signed, confirmed above this height, or unread."""
-    unread = unread_txids(tx)
+    confirmed = col(OwnTxRow.state) == TxState.CONFIRMED
+    # SQLite has an index for each of these: the OR is flat, and IN is not of nothing.
+    may_change = [
+        col(OwnTxRow.state) == TxState.SIGNED,
+        confirmed & (col(OwnTxRow.height) > above_height),
+    ]
+    if unread := unread_txids(tx):
+        may_change.append(confirmed & col(OwnTxRow.txid).in_(unread))
     return list(
         tx.scalars(
             select(OwnTxRow)
-            .where(
-                (col(OwnTxRow.state) == TxState.SIGNED)
-                | (
-                    (col(OwnTxRow.state) == TxState.CONFIRMED)
-                    & ((col(OwnTxRow.height) > above_height) | col(OwnTxRow.txid).in_(unread))
-                )
-            )
+            .where(or_(*may_change))
             .order_by(literal_column("rowid"))  # parents were stored before their children
         )
     )

@@ -33,8 +33,8 @@ class StillHeld(Exception):
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that no funding transaction exists for, oldest first."""
-    unfunded = col(SwapRow.funding_txid).is_(None)
-    return swaps_where(tx, col(SwapRow.state) == State.CREATED, unfunded, limit=limit)
+    created = col(SwapRow.finished).is_(False) & (col(SwapRow.state) == State.CREATED)
+    return swaps_where(tx, created, col(SwapRow.funding_txid).is_(None), limit=limit)
 
 
 def everything(tx: Transaction) -> list[Swap]:
