@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlmodel import SQLModel
 
 from bench.figures import Figure
@@ -180,7 +181,7 @@ def _defaults(table: type[SQLModel]) -> dict[str, str]:
     """The defaults of the columns that must hold something."""
     columns = SQLModel.metadata.tables[str(table.__tablename__)].columns
     return {
-        c.name: f"{int(c.default.arg)}"
-        for c in columns
-        if c.default is not None and c.default.is_scalar and not c.nullable
+        column.name: f"{int(column.default.arg)}"
+        for column in columns
+        if isinstance(column.default, ScalarElementColumnDefault)
     }
