@@ -16,6 +16,7 @@ from bench.history import a_round, grow_old, t1
 from bench.world import World, world
 from lnliquid.store import figures
 from lnliquid.store import own_txs as own_tx_store
+from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
 
 FEW, MANY = 30, 3_000
@@ -46,6 +47,8 @@ async def counted() -> AsyncIterator[Counter[str]]:
 def other_reads(tx: Transaction) -> None:
     """What is read of the store beside rounds, reservations and fundings."""
     figures.counts(tx)
+    swap_store.final_fundings(tx, {"a", "b"})
+    own_tx_store.superseded(tx, {"a", "b"})
     figures.locked(tx)
     figures.next_to_refund(tx, 10)
     figures.newest_events(tx, 0, 10)

@@ -1,10 +1,12 @@
 """Our own transactions: kept whole before they are sent, followed, replaced, given up."""
 
+from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 from sqlalchemy import delete, literal_column, or_, select, update
 from sqlmodel import col
 
+from lnliquid.store.rows import among
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import CursorRow, OutpointRow, OwnTxRow, Purpose, SwapRow, TxState
 
@@ -109,11 +111,11 @@ def known(tx: Transaction, txids: set[str]) -> set[str]:
     return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.txid).in_(txids))))
 
 
-def superseded(tx: Transaction) -> frozenset[str]:
-    """Transactions of ours that were given up or replaced."""
-    over = [int(TxState.ABANDONED), int(TxState.REPLACED)]
-    rows = tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.state).in_(over)))
-    return frozenset(rows)
+def superseded(tx: Transaction, txids: Collection[str]) -> frozenset[str]:
+    """Those of these transactions of ours that were given up or replaced."""
+    columns = col(OwnTxRow.txid), col(OwnTxRow.state)
+    rows = tx.execute(select(*columns).where(among(col(OwnTxRow.txid), txids)))
+    return frozenset(txid for txid, state in rows if state in (TxState.ABANDONED, TxState.REPLACED))
 
 
 def replaced_by(tx: Transaction, txid: str) -> list[OwnTxRow]:

@@ -114,10 +114,10 @@ def let_go_displaced(tx: Transaction) -> set[str]:
     Returns their ids. Those that still have an invoice stay as they are.
     """
     let_go: set[str] = set()
-    over = own_tx_store.superseded(tx)
-    for txid in sorted({s.funding_txid for s in swap_store.watched(tx) if s.funding_txid in over}):
+    fundings = {str(s.funding_txid) for s in swap_store.watched(tx)}
+    for txid in sorted(own_tx_store.superseded(tx, fundings)):
         with suppress(swap_store.StillHeld):
-            let_go |= swap_store.unbind_funding(tx, str(txid))
+            let_go |= swap_store.unbind_funding(tx, txid)
     return let_go
 
 
