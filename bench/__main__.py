@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from rich.console import Console
 
-from bench import batches, commits, creating, replays, scale
+from bench import batches, commits, creating, history, replays, sales, scale
 from bench.figures import Figure, table_of
 from lnliquid.liquid.keys import require_native_secp256k1
 
@@ -19,7 +19,9 @@ PARTS: dict[str, Callable[[Path], Awaitable[list[Figure]]]] = {
     "batches": batches.measure,
     "commits": commits.measure,
     "creating": creating.measure,
+    "history": history.measure,
     "replays": replays.measure,
+    "sales": sales.measure,
     "scale": scale.measure,
 }
 

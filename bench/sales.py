@@ -7,9 +7,36 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from bench.figures import Figure
 from bench.open_swaps import Crowd, rounds
-from bench.world import World, world
+from bench.world import ChainClient, World, world
 from lnliquid.seller.observe import REORG_BLOCKS
+
+SALES, EARLY = 5_000, 500
+A_FUNDING = 10
+TARGET = 1.1
+
+
+async def measure(folder: Path) -> list[Figure]:
+    """What is held and watched after many sales against after the first of them."""
+    async with shop(folder) as made:
+        await made.sell(EARLY // A_FUNDING, A_FUNDING)
+        early = made.held()
+        await made.sell((SALES - EARLY) // A_FUNDING, A_FUNDING)
+        late = made.held()
+    watched = ChainClient.__name__ + "._scripts"
+    return [
+        Figure(
+            f"{name} after {SALES:,} sales",
+            "",
+            sum(late[key] for key in keys),
+            sum(early[key] for key in keys),
+            f"after {EARLY}",
+            TARGET,
+            at_most=True,
+        )
+        for name, keys in (("scripts watched", {watched}), ("entries in memory", late.keys()))
+    ]
 
 
 class Shop:

@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -55,7 +56,7 @@ def test_tables_and_checks_exist(path: Path) -> None:
     assert set(made) >= TABLES
     index = made["uq_reserved_outpoint_live"]
     assert index.startswith("CREATE UNIQUE INDEX")
-    assert index.endswith("ON reserved_outpoint (txid, vout) WHERE live = 1")
+    assert index.endswith("ON reserved_outpoint (txid, vout) WHERE live IS 1")
     assert "CHECK (asset_amount > 0)" in made["swap"]
     assert "CHECK (state BETWEEN 1 AND 5)" in made["swap"]
 
@@ -160,6 +161,34 @@ def test_a_database_of_an_older_program_is_brought_up_to_date(path: Path) -> Non
         with closing(sqlite3.connect(path)) as connection:
             rows = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
             assert {name for (name,) in rows} >= TABLES
+
+
+def test_an_older_database_keeps_its_rows(tmp_path: Path) -> None:
+    """The indexes of what is live come to a file of the first schema, over what is in it."""
+    path = tmp_path / "older.sqlite"
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(schema.migrations()))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for txid in ("a", "b"):
+            connection.execute(
+                text(
+                    "INSERT INTO reserved_outpoint (txid, vout, owner_txid, live) "
+                    "VALUES (:t, 0, 'o', 1)"
+                ),
+                {"t": txid},
+            )
+    engine.dispose()
+    Database(path, StillClock()).close()
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT txid, live FROM reserved_outpoint").fetchall()
+        assert rows == [("a", 1), ("b", 1)]
+        with pytest.raises(sqlite3.IntegrityError):
+            connection.execute(
+                "INSERT INTO reserved_outpoint (txid, vout, owner_txid, live) VALUES ('a',0,'p',1)"
+            )
 
 
 def test_a_database_of_a_newer_program_is_refused_and_left_alone(path: Path) -> None:

@@ -294,7 +294,7 @@ async def test_a_writer_that_ended_lets_no_write_wait(path: Path) -> None:
     gate = Gate()
     database = Dying(migrated(path), StillClock())
     try:
-        works = [gate, note("a"), note("b")]
+        works: list[Callable[[Transaction], object]] = [gate, note("a"), note("b")]
         writes = [asyncio.create_task(database.write(work)) for work in works]
         await gate.reached()
         gate.open()

@@ -287,8 +287,8 @@ class Funder:
 
         def look(session: Transaction) -> tuple[dict[str, str | None], frozenset[str], str]:
             return (
-                swap_store.final_fundings(session),
-                own_tx_store.superseded(session),
+                swap_store.final_fundings(session, told.keys()),
+                own_tx_store.superseded(session, set().union(*told.values())),
                 journal.indexes_line(
                     coin_store.cursor(session, swap_store.NEXT_SWAP),
                     coin_store.cursor(session, NEXT_INDEX[CHANGE]),
@@ -296,6 +296,7 @@ class Funder:
             )
 
         async with self._inventory.spending:
+            told = await asyncio.to_thread(self._rescue.fundings)
             final, superseded, indexes = await self._database.read(look)
             if await asyncio.to_thread(self._rescue.trim, final, superseded, indexes):
                 log.info("rescue journal rewritten", lines=self._rescue.lines)

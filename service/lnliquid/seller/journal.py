@@ -95,14 +95,12 @@ class RescueJournal:
         self._lines = 0
         self._kept = 0
         self._marks: dict[str, str] = {}
-        self._fundings: dict[str, set[str]] = {}
+        self._fundings = self.fundings()
         self.earlier_requests: dict[str, str] = {}
         """Request id to swap id, as the file named them when it was opened."""
         for line in records(path):
             self._lines += 1
             if is_swap(line):
-                funding_txids = self._fundings.setdefault(str(line.get("swap_id")), set())
-                funding_txids.add(str(line.get("funding_txid")))
                 self.earlier_requests[str(line.get("request_id"))] = str(line.get("swap_id"))
             if line.get("kind") == "mark":
                 self._marks[str(line.get("swap_id"))] = str(line.get("mark"))
@@ -120,6 +118,13 @@ class RescueJournal:
     def earlier_fundings(self, swap_id: str) -> set[str]:
         """Txids of the fundings that the file named for a swap when it was opened."""
         return self._fundings.get(swap_id, set())
+
+    def fundings(self) -> dict[str, set[str]]:
+        """Swaps that the file names now, each with the txids of its fundings."""
+        found: dict[str, set[str]] = {}
+        for line in read_lines(self._path):
+            found.setdefault(str(line.get("swap_id")), set()).add(str(line.get("funding_txid")))
+        return found
 
     def append(self, lines: Sequence[str]) -> None:
         """Write and sync. Raises `JournalFailure`; then a part may have been written."""

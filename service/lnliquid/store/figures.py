@@ -103,7 +103,9 @@ def counts(tx: Transaction) -> Counts:
     unfinished = select(func.count()).where(col(SwapRow.finished).is_(False))
     unclaimed = select(func.count()).where(col(SwapRow.paid_unclaimed).is_(True))
     lock = select(func.min(col(SwapRow.refund_lock_height))).where(
-        col(SwapRow.state) == State.FUNDED, col(SwapRow.paid_unclaimed).is_(False)
+        col(SwapRow.finished).is_(False),
+        col(SwapRow.state) == State.FUNDED,
+        col(SwapRow.paid_unclaimed).is_(False),
     )
     return Counts(
         {State(state): int(number) for state, number in by_state},
@@ -120,6 +122,7 @@ def locked(tx: Transaction) -> tuple[int, int]:
             func.coalesce(func.sum(col(SwapRow.asset_amount)), 0),
             func.coalesce(func.sum(col(SwapRow.subsidy_sats)), 0),
         ).where(
+            col(SwapRow.finished).is_(False),
             col(SwapRow.funding_txid).is_not(None),
             col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
         )

@@ -176,20 +176,21 @@ class Database:
 
     def _commit(self, group: Sequence[Write]) -> None:
         try:
-            told = self._committed([work for work, _ in group])
+            told = self._outcomes([work for work, _ in group])
             self.commits += 1
             self.failed = False
         except BaseException as error:
             self.failed = True
             # A refusal too was judged on rows of this group that are not there.
-            told = [(None, StoreFailure(_reason(error)))] * len(group)
+            is_store = isinstance(error, SQLAlchemyError | sqlite3.Error)
+            told = [(None, StoreFailure(_reason(error)) if is_store else error)] * len(group)
         for (_, future), (result, problem) in zip(group, told, strict=True):
             if problem is None:
                 future.set_result(result)
             else:
                 future.set_exception(problem)
 
-    def _committed(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
+    def _outcomes(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         """The outcome of each. When it raises, nothing of them is in the database."""
         connection = self._engine.connect()
         try:

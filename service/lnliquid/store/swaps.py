@@ -3,7 +3,7 @@
 Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import delete, exists, insert, select, update
@@ -15,7 +15,14 @@ from lnliquid.store.creation import create as create
 from lnliquid.store.creation import create_all as create_all
 from lnliquid.store.creation import swap_of_request as swap_of_request
 from lnliquid.store.creation import swaps_of_requests as swaps_of_requests
-from lnliquid.store.rows import FIELDS, event_of_row, event_values, reservation_values, swaps_where
+from lnliquid.store.rows import (
+    FIELDS,
+    among,
+    event_of_row,
+    event_values,
+    reservation_values,
+    swaps_where,
+)
 from lnliquid.store.rows import get as get
 from lnliquid.store.rows import get_all as get_all
 from lnliquid.store.sqlite import Transaction
@@ -31,8 +38,8 @@ from lnliquid.swap import Event, InvoiceMark, State, Swap, path
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that no funding transaction exists for, oldest first."""
-    unfunded = col(SwapRow.funding_txid).is_(None)
-    return swaps_where(tx, col(SwapRow.state) == State.CREATED, unfunded, limit=limit)
+    created = col(SwapRow.finished).is_(False) & (col(SwapRow.state) == State.CREATED)
+    return swaps_where(tx, created, col(SwapRow.funding_txid).is_(None), limit=limit)
 
 
 def everything(tx: Transaction) -> list[Swap]:
@@ -50,11 +57,11 @@ def watched(tx: Transaction) -> list[Swap]:
     return swaps_where(tx, col(SwapRow.finished).is_(False), col(SwapRow.funding_txid).is_not(None))
 
 
-def final_fundings(tx: Transaction) -> dict[str, str | None]:
-    """Every final swap by id, with the txid of its funding, None when nothing was locked."""
-    columns = col(SwapRow.swap_id), col(SwapRow.funding_txid)
-    rows = tx.execute(select(*columns).where(col(SwapRow.finished).is_(True)))
-    return {swap_id: txid for swap_id, txid in rows}  # noqa: C416 - rows are not pairs to mypy
+def final_fundings(tx: Transaction, swap_ids: Collection[str]) -> dict[str, str | None]:
+    """Those of these swaps that are final, with the txids of their fundings, None without one."""
+    columns = col(SwapRow.swap_id), col(SwapRow.funding_txid), col(SwapRow.finished)
+    rows = tx.execute(select(*columns).where(among(col(SwapRow.swap_id), swap_ids)))
+    return {swap_id: txid for swap_id, txid, finished in rows if finished}
 
 
 def events(tx: Transaction, swap_id: str, after: int = 0) -> list[Event]:

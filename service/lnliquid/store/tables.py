@@ -19,6 +19,7 @@ class SwapRow(SQLModel, table=True):
         CheckConstraint("state BETWEEN 1 AND 5", name="ck_swap_state"),
         CheckConstraint("asset_amount > 0", name="ck_swap_amount"),
         Index("ix_swap_open", "finished", "state"),
+        Index("ix_swap_unclaimed", "key_index", sqlite_where=text("paid_unclaimed IS 1")),
     )
 
     swap_id: str = Field(primary_key=True)
@@ -78,8 +79,8 @@ class OutpointRow(SQLModel, table=True):
     __tablename__ = "reserved_outpoint"
     __table_args__ = (
         Index(
-            "uq_reserved_outpoint_live", "txid", "vout", unique=True, sqlite_where=text("live = 1")
-        ),
+            "uq_reserved_outpoint_live", "txid", "vout", unique=True, sqlite_where=text("live IS 1")
+        ),  # IS, as the queries say it: SQLite uses the index for no other words
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -93,7 +94,11 @@ class CoinRow(SQLModel, table=True):
     """An output that pays the wallet. `height` is null while unconfirmed."""
 
     __tablename__ = "coin"
-    __table_args__ = (Index("ix_coin_script", "branch", "key_index"),)
+    __table_args__ = (
+        Index("ix_coin_script", "branch", "key_index"),
+        Index("ix_coin_unspent", "asset_id", sqlite_where=text("spent_txid IS NULL")),
+        Index("ix_coin_spent_height", "spent_height"),
+    )
 
     txid: str = Field(primary_key=True)
     vout: int = Field(primary_key=True)
@@ -149,11 +154,12 @@ class OwnTxRow(SQLModel, table=True):
     """A transaction of ours, stored whole before its first broadcast (money rule 1)."""
 
     __tablename__ = "own_tx"
+    __table_args__ = (Index("ix_own_tx_state", "state", "height"),)
 
     txid: str = Field(primary_key=True)
     purpose: int
     raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    state: int = Field(default=int(TxState.SIGNED), index=True)
+    state: int = int(TxState.SIGNED)
     fee_sats: int
     vsize: int
     created_at: int
