@@ -79,6 +79,11 @@ class FakeChain:
         self._called("transactions")
         return {txid: self.raws[txid] for txid in txids if txid in self.raws}
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """As `tip` names them."""
+        self._called("block_ids")
+        return {h: f"block {h}" for h in heights}
+
     async def broadcast(self, raw: bytes) -> None:
         """Accepted, without effect, unless the test says otherwise of these bytes."""
         self._called("broadcast")
