@@ -100,6 +100,9 @@ def reconcile(
     state, cause, txid, height = _state(swap, facts, tip, policy)
     is_open = tip.height >= (swap.refund_lock_height or 0)
     after = _with_invoice(swap, facts, invoice, state)
+    spends = (facts.asset_spend, facts.subsidy_spend)
+    finished = all(_is_buried(spend, tip, policy) for spend in spends)
+    heights = [spend.height for spend in spends if spend and spend.height is not None]
     after = replace(
         after,
         state=state,
@@ -107,8 +110,8 @@ def reconcile(
         paid_unclaimed=after.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
         and state is State.FUNDED
         and is_open,
-        finished=_is_buried(facts.asset_spend, tip, policy)
-        and _is_buried(facts.subsidy_spend, tip, policy),
+        finished=finished,
+        final_height=max(heights) if finished else swap.final_height,
     )
     action: Action | None = None
     if state is State.FUNDED and facts.asset_spend is None:

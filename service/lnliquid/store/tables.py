@@ -19,6 +19,7 @@ class SwapRow(SQLModel, table=True):
         CheckConstraint("state BETWEEN 1 AND 5", name="ck_swap_state"),
         CheckConstraint("asset_amount > 0", name="ck_swap_amount"),
         Index("ix_swap_open", "finished", "state"),
+        Index("ix_swap_final_height", "final_height"),
     )
 
     swap_id: str = Field(primary_key=True)
@@ -48,6 +49,7 @@ class SwapRow(SQLModel, table=True):
     spend_txid: str | None = None
     paid_unclaimed: bool = False
     finished: bool = False
+    final_height: int | None = None
     forced_refund_reason: str | None = None
 
 
@@ -169,3 +171,12 @@ class CursorRow(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: int
+
+
+class BlockRow(SQLModel, table=True):
+    """A block of the chain that decisions were made on. `block_id` as in `swap.Tip`."""
+
+    __tablename__ = "block"
+
+    height: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    block_id: str
