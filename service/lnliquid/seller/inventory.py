@@ -5,7 +5,7 @@ holds a coin, and a gap of fresh ones, so that a wallet restored from its mnemon
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -83,6 +83,10 @@ class Inventory:
                     coin_store.set_cursor(session, name, index + 1)
 
         await self._database.write(store)
+
+    def read_again(self, addresses: Collection[tuple[int, int]]) -> None:
+        """Read these addresses (branch, index) though nothing may tell that they changed."""
+        self._chain.mark_changed(s for s, own in self._addresses.items() if own in addresses)
 
     def _read_later(self, scripts: set[bytes]) -> None:
         asyncio.get_running_loop().call_later(RETRY_SECS, self._chain.mark_changed, scripts)

@@ -17,6 +17,7 @@ from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
+from lnliquid.seller.chain_incidents import ChainIncidents
 from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
@@ -75,6 +76,7 @@ class Watcher:
         self._notices = notices
         self._rescue = rescue
         self._own_txs = OwnTxs(database, chain, settings.final_confs)
+        self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self._put_aside = PutAside(notices.wake_watcher)
         self._following = Following(
@@ -126,6 +128,7 @@ class Watcher:
         """
         await self._following.load(reload_all)
         tip = await self._following.read_chain(self._tip)
+        await self._incidents.check(tip)
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
