@@ -48,6 +48,8 @@ class Rules:
         """Every swap as committed, by id."""
         self.refunding: set[str] = set()
         """Swaps for whose asset output a refund was signed."""
+        self._burials: dict[str, set[str]] = {}
+        """Of each final swap the blocks that hold its spends, by hash."""
         self._raws: dict[str, bytes] = {}
         self.secrets: dict[str, str] = {}
         """Preimages in hex, with whose they are."""
@@ -138,13 +140,23 @@ class Rules:
                 if any(self.ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
                     raise Violation(6, f"{name} is FAILED and its funding exists")
                 return
-            for vout in (row["asset_vout"], row["subsidy_vout"]):
-                spender = self.ground.spender(row["funding_txid"], vout)
-                buried = self.ground.confirmations(spender.txid) if spender else 0
-                if buried < self.settings.final_confs:
-                    raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
+            self._burials[row["swap_id"]] = self.buried(row)
         elif old and old["finished"] and not row["finished"]:
-            raise Violation(6, f"{name} was finished and is not any more")
+            blocks = self._burials[row["swap_id"]]
+            if all(self.ground.chain.block_height(block) is not None for block in blocks):
+                raise Violation(6, f"{name} was finished and is not any more, its blocks stand")
+
+    def buried(self, row: Row) -> set[str]:
+        """The blocks that a final swap's spends are in. Each must be deep enough (rule 6)."""
+        blocks: set[str] = set()
+        for vout in (row["asset_vout"], row["subsidy_vout"]):
+            spender = self.ground.spender(row["funding_txid"], vout)
+            confs = self.ground.confirmations(spender.txid) if spender else 0
+            if confs < self.settings.final_confs:
+                name = f"swap {row['key_index']}"
+                raise Violation(6, f"{name} is finished, a spend has {confs} confirmations")
+            blocks.add(self.ground.chain.block_hash(self.ground.chain.tip_height - confs + 1))
+        return blocks
 
     def confirmations(self, row: Row) -> tuple[int, int]:
         """Confirmations that a swap's funding has, and needs."""

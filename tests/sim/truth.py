@@ -26,7 +26,9 @@ class Truth:
         """Nothing is under way and no fault left: the store must say what the world is (rule 5)."""
         self._rules.committed()
         for row in self._rules.rows.values():
-            if not row["finished"] and row["funding_txid"]:
+            if row["finished"] and row["funding_txid"]:
+                self._rules.buried(row)
+            elif row["funding_txid"]:
                 self._is_true(row)
         self._coins_are_true()
 
