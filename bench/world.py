@@ -79,7 +79,8 @@ class ChainClient:
 
     async def tip(self) -> Tip:
         """See `ports.Chain`."""
-        return Tip(self._chain.tip_height, self._chain.tip_hash)
+        height = self._chain.tip_height
+        return Tip(height, (await self.block_ids([height]))[height])
 
     async def watch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`."""
@@ -121,6 +122,10 @@ class ChainClient:
             except LookupError:
                 continue
         return found
+
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """See `ports.Chain`."""
+        return {h: hashlib.sha256(self._chain.header(h)).hexdigest() for h in heights}
 
     async def broadcast(self, raw: bytes) -> None:
         """See `ports.Chain`."""

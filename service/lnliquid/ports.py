@@ -64,6 +64,10 @@ class Chain(Protocol):
         """
         ...
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """The `Tip.block_id` of the block at each height. `BackendRejected` when one is missing."""
+        ...
+
     async def broadcast(self, raw: bytes) -> None:
         """Send a signed transaction. Returns when the node has it (also when it had it before).
 

@@ -174,6 +174,9 @@ class Swap:
     """
     finished: bool = False
     """Every output's spend is buried (money rule 6): watching has ended."""
+    final_height: int | None = None
+    """Height of the later spend when the swap was final last. Kept when a chain incident reopens
+    it: a swap that has one and is not finished is a reopened one."""
     forced_refund_reason: str | None = None
     """Set by the operator to refund a swap that was paid and not claimed."""
 
@@ -185,6 +188,11 @@ class Swap:
             "request_id": self.request_id,
             "payment_hash": self.payment_hash.hex(),
         }
+
+    @property
+    def is_reopened(self) -> bool:
+        """True while a swap that was final is watched again, see `seller/chain_incidents`."""
+        return self.final_height is not None and not self.finished
 
     @property
     def asset_outpoint(self) -> Outpoint | None:
@@ -231,7 +239,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of the event log. `from_state` is None for the first."""
+    """A row of the event log. `from_state` is None for the first.
+
+    It is `to_state` where the state stays: a swap became final, or was reopened.
+    """
 
     seq: int
     swap_id: str

@@ -22,3 +22,8 @@ async def test_claim_reorged_out(daemon: SellerDaemon) -> None:
 async def test_refund_reorged_out(daemon: SellerDaemon) -> None:
     """A refund that loses its block is not final, and the same bytes are sent again."""
     await reorg.refund_reorged(daemon, print)
+
+
+async def test_final_claim_reorged_out(daemon: SellerDaemon) -> None:
+    """Deeper than final: reopened, named, sales stopped until the operator resumes them."""
+    await reorg.deep_reorg(daemon, print)

@@ -58,6 +58,7 @@ async def test_daemon_killed_at(daemon: SellerDaemon, point: str) -> None:
         pb.SWAP_STATE_CREATED,
         pb.SWAP_STATE_FUNDED,
         pb.SWAP_STATE_CLAIMED,
+        pb.SWAP_STATE_CLAIMED,  # the claim is final
     ]
     # Everything that ever touched the HTLC: the one funding and the one claim.
     script = b"\x00\x20" + hashlib.sha256(reply.swap.witness_script).digest()

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import replace
 from typing import Any
 
+from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.api import convert
 from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
 from lnliquid.liquid.wallet import MustWait
@@ -15,7 +16,7 @@ from lnliquid.store.coins import CoinsGone
 from . import faults, foreign
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
-from .ground import ASSET, DEEP_REORGS, nothing_held, parsed
+from .ground import ASSET, nothing_held, parsed
 from .world import World
 
 Action = Callable[[World], Awaitable[str]]
@@ -208,7 +209,7 @@ async def mine_many(world: World) -> str:
 
 async def reorg(world: World) -> str:
     """The last blocks are replaced."""
-    most = MOST_REORG if DEEP_REORGS and world.rng.random() < 0.1 else USUAL_REORG
+    most = MOST_REORG if world.rng.random() < 0.1 else USUAL_REORG
     done = world.reorg(world.rng.randrange(1, most + 1), world.rng.randrange(2))
     return f"{done} deep, height {world.ground.chain.tip_height}"
 
@@ -271,7 +272,11 @@ async def deposit_undone(world: World) -> str:
     if not depth:
         return f"in the mempool: {foreign.undo(world, deposit)}"
     world.coverage.everywhere("shallow reorg")
-    world.ground.reorg(depth, 0, nothing_held, lambda _gone: foreign.undo(world, deposit) and None)
+
+    def between(_gone: list[Tx]) -> None:
+        foreign.undo(world, deposit)
+
+    world.ground.reorg(depth, 0, nothing_held, between)
     return f"{depth} deep"
 
 

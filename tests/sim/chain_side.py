@@ -231,6 +231,15 @@ class SimChain:
                 found[txid] = self._ground.minted[txid]
         return found
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """See `ports.Chain`."""
+        await self._call("block_ids")
+        chain, behind = self._ground.chain, self._server.behind
+        top = chain.tip_height if behind is None else behind
+        if max(heights, default=0) > top:
+            raise BackendRejected(BACKEND, "missing header")
+        return {h: chain.block_hash(h) for h in heights}
+
     async def broadcast(self, raw: bytes) -> None:
         """See `ports.Chain`."""
         await self._life.pause("chain", "broadcast")

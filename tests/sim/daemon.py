@@ -158,11 +158,11 @@ class Daemon:
     def renew_seller(self) -> None:
         """Make a fresh front half: `Readiness` remembers its answers for seconds of real time."""
         sides = self._sides
-        readiness = Readiness(
+        self.readiness = Readiness(
             self.database, self.chain, self.lightning, self.inventory, sides.settings
         )
         self.seller = Seller(
-            self.database, readiness, self.funder, sides.keys, sides.settings, self.notices
+            self.database, self.readiness, self.funder, sides.keys, sides.settings, self.notices
         )
 
     def available(self) -> list[Outpoint]:

@@ -5,7 +5,6 @@ and appear when wanted: deposits to the seller and fees of foreign transactions 
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,8 +25,6 @@ REPLACEABLE = 0xFFFFFFFD
 BASE_HEIGHT = 20
 """Blocks that no reorg undoes."""
 DEPOSIT_FEE_SATS = 300
-DEEP_REORGS = bool(os.environ.get("SIM_DEEP_REORGS"))
-"""Whether reorgs go far below what counts as final, and final swaps are judged like others."""
 
 parsed = lru_cache(maxsize=1 << 14)(parse_tx)
 """Transactions are looked at over and over."""

@@ -20,7 +20,7 @@ from .chain_side import Server
 from .clockwork import Violation
 from .coverage import Coverage
 from .daemon import SimKeychain
-from .ground import ASSET, DEEP_REORGS, LBTC, Ground, parsed
+from .ground import ASSET, LBTC, Ground, parsed
 from .lightning_side import Node
 
 Row = dict[str, Any]
@@ -54,6 +54,8 @@ class Rules:
         self._told: dict[str, tuple[tuple[Any, ...], Row]] = {}
         self.refunding: set[str] = set()
         """Swaps for whose asset output a refund was signed."""
+        self._burials: dict[str, set[str]] = {}
+        """Of each final swap the blocks that hold its spends, by hash."""
         self.raws: dict[str, bytes] = {}
         """Bytes of every transaction that was ever stored, by txid."""
         self.secrets: dict[str, str] = {}
@@ -159,21 +161,23 @@ class Rules:
                 if any(self.ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
                     raise Violation(6, f"{name} is FAILED and its funding exists")
                 return
-            for vout in (row["asset_vout"], row["subsidy_vout"]):
-                spender = self.ground.spender(row["funding_txid"], vout)
-                buried = self.ground.confirmations(spender.txid) if spender else 0
-                if buried < self.settings.final_confs:
-                    raise Violation(6, f"{name} is finished, a spend has {buried} confirmations")
-        elif old and old["finished"] and not row["finished"] and not self._is_undone(old):
-            raise Violation(6, f"{name} was finished and is not any more")
+            self._burials[row["swap_id"]] = self.buried(row)
+        elif old and old["finished"] and not row["finished"]:
+            blocks = self._burials[row["swap_id"]]
+            if all(self.ground.chain.block_height(block) is not None for block in blocks):
+                raise Violation(6, f"{name} was finished and is not any more, its blocks stand")
 
-    def _is_undone(self, row: Row) -> bool:
-        """Whether a deep reorg took away what made a swap final."""
-        return DEEP_REORGS and any(
-            spender is None or self.ground.confirmations(spender.txid) < self.settings.final_confs
-            for vout in (row["asset_vout"], row["subsidy_vout"])
-            for spender in [self.ground.spender(row["funding_txid"], vout)]
-        )
+    def buried(self, row: Row) -> set[str]:
+        """The blocks that a final swap's spends are in. Each must be deep enough (rule 6)."""
+        blocks: set[str] = set()
+        for vout in (row["asset_vout"], row["subsidy_vout"]):
+            spender = self.ground.spender(row["funding_txid"], vout)
+            confs = self.ground.confirmations(spender.txid) if spender else 0
+            if confs < self.settings.final_confs:
+                name = f"swap {row['key_index']}"
+                raise Violation(6, f"{name} is finished, a spend has {confs} confirmations")
+            blocks.add(self.ground.chain.block_hash(self.ground.chain.tip_height - confs + 1))
+        return blocks
 
     def confirmations(self, row: Row) -> tuple[int, int]:
         """Confirmations that a swap's funding has, and needs."""
@@ -209,8 +213,8 @@ class Rules:
             if height < lock.lock_height:
                 raise Violation(4, f"{name}: refund signed at {height}, before {lock.lock_height}")
             spender = self.ground.spender(*txin.outpoint)
-            known = spender is not None and spender.txid not in self.server.lied
-            if known and self.books.is_claim(spender, txin.outpoint):
+            lied = spender is not None and spender.txid in self.server.lied
+            if spender is not None and not lied and self.books.is_claim(spender, txin.outpoint):
                 raise Violation(4, f"{name}: refund signed against a claim that is known")
             if txin.outpoint != (row["funding_txid"], row["asset_vout"]):
                 continue

@@ -189,6 +189,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     world.clock.offset_secs = 0
     world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
     world.ground.send_deposits_again()
+    await world.daemon.operator.set_paused(False)  # a chain incident paused sales, perhaps
     calm = 0
     for turn in range(MAX_TURNS):
         world.chance.begin(-1 - turn)

@@ -10,7 +10,7 @@ from lnliquid.terms import invoice_lifetime_secs
 
 from .books import read_branch
 from .clockwork import Violation
-from .ground import DEEP_REORGS, parsed
+from .ground import parsed
 from .rules import Row, Rules
 
 
@@ -27,16 +27,19 @@ class Truth:
         """Nothing is under way and no fault left: the store must say what the world is (rule 5)."""
         self._rules.committed()
         for row in self._rules.rows.values():
-            if not row["finished"] and row["funding_txid"]:
+            if row["finished"] and row["funding_txid"]:
+                self._is_final(row)
+            elif row["funding_txid"]:
                 self._is_true(row)
-            elif DEEP_REORGS and State(row["state"]) is not State.FAILED and row["finished"]:
-                state, spend_txid = self.expected(row)
-                if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
-                    raise Violation(
-                        6, f"final swap {row['key_index']} is {state.name} on the chain"
-                    )
             self._nothing_hidden_is_payable(row)
         self._coins_are_true()
+
+    def _is_final(self, row: Row) -> None:
+        """What was called final is so still: a deep reorg reopens it (rule 6)."""
+        self._rules.buried(row)
+        state, spend_txid = self.expected(row)
+        if (State(row["state"]), row["spend_txid"]) != (state, spend_txid):
+            raise Violation(6, f"final swap {row['key_index']} is {state.name} on the chain")
 
     def _nothing_hidden_is_payable(self, row: Row) -> None:
         """Of no swap, finished ones too, is there an invoice to be paid but one that is shown."""

@@ -262,7 +262,7 @@ class Spenders:
             chain,
             self.inventory,
             self.notices,
-            PutAside(self.notices.wake_watcher),
+            PutAside(),
             on_load=lambda _swap: None,
             on_forget=lambda _swap_id: None,
         )

@@ -112,6 +112,10 @@ class ChainView:
         """Raw transactions of a history."""
         return {txid: self.chain.raw_tx(txid)[0] for txid in txids}
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """Not used by the buyer."""
+        return {height: self.chain.block_hash(height) for height in heights}
+
     async def broadcast(self, raw: bytes) -> None:
         """Send; `least_rate` stands for a mempool that is full of dearer ones."""
         self.fuse.tick("before broadcast")

@@ -82,6 +82,11 @@ class FakeChain:
         known = DEPOSITS | self.raws
         return {txid: known[txid] for txid in txids if txid in known}
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """As `tip` names them."""
+        self._called("block_ids")
+        return {h: f"block {h}" for h in heights}
+
     async def broadcast(self, raw: bytes) -> None:
         """Accepted, without effect, unless the test says otherwise of these bytes."""
         self._called("broadcast")

@@ -123,6 +123,10 @@ class FakeServer:
                 return self.status(params[0])
             case "blockchain.scripthash.get_history":
                 return self.histories.get(params[0], [])
+            case "blockchain.block.header":
+                if params[0] > self.tip["height"]:
+                    raise Refusal("missing header")
+                return (HEADER + params[0].to_bytes(4, "big")).hex()
             case "blockchain.transaction.get":
                 if params[0] not in self.raws:
                     raise Refusal("missing transaction")
@@ -294,6 +298,7 @@ Call = Callable[[ElectrumChain], Awaitable[object]]
 READS: dict[str, Call] = {
     "blockchain.scripthash.get_history": lambda chain: chain.histories([script(1)]),
     "blockchain.transaction.get": lambda chain: chain.transactions([TXID_A]),
+    "blockchain.block.header": lambda chain: chain.block_ids([1]),
     "blockchain.estimatefee": lambda chain: chain.fee_rate_sats_per_kvb(2),
 }
 
@@ -620,6 +625,21 @@ async def test_fee_estimates_are_in_sats_per_kvb(fee: object, expected: int | No
     server.fee = fee
     async with connected(server) as chain:
         assert await chain.fee_rate_sats_per_kvb(2) == expected
+
+
+async def test_blocks_are_named_as_the_tip_is() -> None:
+    """By height, in chunks; a height above the tip is refused."""
+    server, wakes = FakeServer(), Wakes()
+    async with connected(server, wakes=wakes) as chain:
+        before = wakes.count
+        server.new_block(120)
+        await wait_for(lambda: wakes.count > before)
+        found = await chain.block_ids(range(1, 121))
+        assert list(found) == [*range(1, 121)]
+        assert len({*found.values()}) == 120
+        assert found[120] == (await chain.tip()).block_id
+        with pytest.raises(BackendRejected, match="header at 121: missing header"):
+            await chain.block_ids([120, 121])
 
 
 async def test_a_refused_fee_estimate_is_none() -> None:

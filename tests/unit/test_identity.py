@@ -25,7 +25,7 @@ from lnliquid.seller.journal import RescueJournal, indexes_line
 from lnliquid.settings import Settings
 from lnliquid.store import identity as identity_store
 from lnliquid.store import own_txs as own_tx_store
-from lnliquid.store import sqlite
+from lnliquid.store import schema
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import CoinRow, Purpose
@@ -191,7 +191,7 @@ async def test_coins_of_our_own_making_tell_the_wallet_where_no_swap_does(
 def older_database(path: Path) -> None:
     """A file as the first program made it, with the seller's first swap."""
     config = Config()
-    config.set_main_option("script_location", str(sqlite._migrations()))
+    config.set_main_option("script_location", str(schema.migrations()))
     engine = create_engine(f"sqlite:///{path}")
     with engine.begin() as connection:
         config.attributes["connection"] = connection

@@ -22,8 +22,7 @@ from .builders import StillClock, count_rows, stock
 
 TABLES = {
     "swap", "request", "reservation", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
-    "identity",
-    "alembic_version",
+    "identity", "block", "alembic_version",
 }  # fmt: skip
 
 

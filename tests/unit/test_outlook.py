@@ -25,6 +25,18 @@ OPEN: dict[str, Any] = {
 }
 
 
+def test_a_reopened_swap_is_named_as_one_in_whatever_state() -> None:
+    """Until it is final again; what is awaited stands behind it."""
+    for changes in ({}, OPEN, OPEN | {"invoice_mark": InvoiceMark.PAID}, {"state": State.CLAIMED}):
+        before = outlook(make_swap(**changes), 500, NOW, POLICY)
+        after = outlook(make_swap(**changes, final_height=400), 500, NOW, POLICY)
+        assert before is not None
+        assert after is not None
+        assert after.awaited == f"REOPENED by a chain incident: {before.awaited}"
+    final = make_swap(state=State.CLAIMED, final_height=400, finished=True)
+    assert outlook(final, 500, NOW, POLICY) is None
+
+
 @pytest.mark.parametrize(
     ("changes", "tip_height", "actor", "by_height", "awaited"),
     [

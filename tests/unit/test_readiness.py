@@ -14,8 +14,11 @@ from sqlalchemy import text
 
 from lnliquid.app import LogWriter
 from lnliquid.errors import StoreFailure
+from lnliquid.seller import chain_incidents
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import JournalFailure, RescueJournal, indexes_line, records
+from lnliquid.seller.notices import Notices
+from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import WRITE_PROBES, Readiness
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -153,6 +156,23 @@ async def test_a_look_at_the_paths_leaves_the_locks_of_sqlite(place: Place) -> N
     arguments = [sys.executable, "-c", program, str(place.settings.database)]
     done = await asyncio.to_thread(subprocess.run, arguments, capture_output=True, text=True)
     assert "database is locked" in done.stderr
+
+
+async def test_each_pause_has_its_reason_and_one_resume_lifts_them(place: Place) -> None:
+    """The operator's own pause does not lift that of a chain incident, nor hide it."""
+    operator = Operator(place.database, SELLER, place.settings, Notices())
+    await operator.set_paused(True)
+    assert await place.readiness().problem() == "the operator has paused new swaps"
+    await place.database.write(lambda s: chain_incidents.pause(s, 55, 3))
+    told = (
+        "paused after a chain incident: blocks from height 55 were replaced, "
+        "3 finished swaps reopened"
+    )
+    assert await place.readiness().problem() == told
+    await operator.set_paused(True)
+    assert await place.readiness().problem() == told
+    await operator.set_paused(False)
+    assert await place.readiness().problem() is None
 
 
 async def test_channels_that_can_receive_nothing_refuse_new_swaps(place: Place) -> None:

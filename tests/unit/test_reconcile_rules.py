@@ -170,7 +170,9 @@ def test_paid_is_for_ever_and_final_is_buried(
     is_claimed = decision.swap.state is State.CLAIMED
     assert decision.swap.finished is (buried and (is_claimed or settled))
     kept = {"state", "bolt11", "invoice_expires_at", "invoice_mark", "spend_txid", "paid_unclaimed",
-            "finished"}  # fmt: skip
+            "finished", "final_height"}  # fmt: skip
+    height = max(s.height or 0 for s in both) if buried else swap.final_height
+    assert decision.swap.final_height == height
     for name in Swap.__dataclass_fields__:
         if name not in kept:
             assert getattr(decision.swap, name) == getattr(swap, name)

@@ -18,8 +18,11 @@ SWAPS = 200
 FEW = SWAPS // 20
 OWN_UNCONFIRMED = 2
 """Transactions of ours in the mempool: one funding, one refund; each is asked for at a block."""
-OF_A_BLOCK = 2
-"""The new header, and whether the old one is still below it."""
+OF_A_BLOCK = 3
+"""The new header, and for the connection and the remembered blocks each whether the old one is
+still below it."""
+REMEMBERED = 1
+"""At a start: whether the last remembered block is still in the chain."""
 
 
 class Watching:
@@ -133,5 +136,5 @@ async def test_a_start_reads_only_what_is_not_as_it_was_stored(tmp_path: Path) -
         histories = 4 * FEW + 1
         transactions = 2 * FEW + 1  # claims; the wallet has read the refund, which pays it
         assert server.requests - of_the_wallet == (
-            SWAPS + histories + transactions + OWN_UNCONFIRMED
+            SWAPS + histories + transactions + OWN_UNCONFIRMED + REMEMBERED
         )

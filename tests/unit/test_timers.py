@@ -73,6 +73,7 @@ class Rounds(Watcher):
             nothing,
             nothing,
             nothing,
+            nothing,
             settings,
             notices,
             nothing,
@@ -144,7 +145,7 @@ def test_orders_that_never_end_do_not_put_off_the_journal(tmp_path: Path) -> Non
         settings, notices = Settings(**settings_values(tmp_path)), Notices()
         notices.caught_up.set()
         keys = Keychain(SELLER_WORDS, REGTEST)
-        funder = Busy(nothing, nothing, nothing, nothing, keys, settings, notices)
+        funder = Busy(nothing, nothing, nothing, nothing, nothing, keys, settings, notices)
         task = asyncio.create_task(funder.run())
         await loop.pass_secs(100)
         task.cancel()

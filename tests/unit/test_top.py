@@ -7,6 +7,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from lnliquid.seller import chain_incidents
 from lnliquid.swap import State
 from lnliquid.top.app import Closable, Top
 from lnliquid.top.feed import Away, Feed
@@ -204,6 +205,19 @@ async def test_nodes_that_are_down_are_named(world: OperatorWorld) -> None:
         assert "NOT READY" in shown(app, "headline")
         assert "the Liquid backend cannot be reached" in shown(app, "backends")
         assert len(rows(app)) == 4
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_chain_incident_is_told_with_its_reason(
+    world: OperatorWorld, is_paused: bool
+) -> None:
+    """Whether the operator has paused sales besides or not."""
+    await world.operator.set_paused(is_paused)
+    await world.database.write(lambda s: chain_incidents.pause(s, 55, 3))
+    app = Top(world.address, every_secs=0.1)
+    async with app.run_test(size=(160, 40)):
+        await filled(app)
+        assert "chain incident: blocks from height 55 were replaced" in shown(app, "headline")
 
 
 async def test_help_and_quit(world: OperatorWorld) -> None:

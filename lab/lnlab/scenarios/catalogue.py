@@ -13,7 +13,7 @@ from lnlab.scenarios.crash import crash
 from lnlab.scenarios.lightning_restart import lightning_restart
 from lnlab.scenarios.outage import outage
 from lnlab.scenarios.refund import refund
-from lnlab.scenarios.reorg import reorg
+from lnlab.scenarios.reorg import deep_reorg, reorg
 from lnlab.scenarios.rescue import rescue
 from lnlab.scenarios.retries import retries
 from lnlab.scenarios.sale import Say
@@ -78,6 +78,7 @@ SCENARIOS: Mapping[str, Scenario] = (
             "partial-claim": paid.partial_claim,
             "claim-race": paid.claim_race,
             "reorg": reorg,
+            "deep-reorg": deep_reorg,
             "crash": crash,
             "stall": lag.stall,
             "lightning-restart": lightning_restart,

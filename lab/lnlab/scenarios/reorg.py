@@ -1,5 +1,8 @@
 """Reorgs: what a block took is given back, and the swap goes on from where the chain is."""
 
+import grpc
+
+from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.daemon import SellerDaemon
 from lnlab.fault_control import Faults
 from lnlab.hand_buyer import HandBuyer
@@ -11,10 +14,13 @@ from lnlab.scenarios.steps import (
     FUNDED,
     REFUNDED,
     history,
+    is_logged,
     look,
     mine_to,
     require_path,
+    require_refusal,
     require_spends,
+    sell,
     until,
     until_final,
     until_no_invoice,
@@ -103,6 +109,45 @@ async def refund_reorged(daemon: SellerDaemon, say: Say) -> None:
     await require_spends(daemon, swap, "refund", "refund")
     say("the same refund is buried")
     daemon.check_log()
+
+
+async def deep_reorg(daemon: SellerDaemon, say: Say) -> None:
+    """A final claim vanishes, deeper than final: sales stop, the swap is reopened and named.
+
+    Once while the daemon runs, once while it is down. The operator resumes sales by hand.
+    """
+    for is_down in (False, True):
+        await _final_claim_reorged(daemon, is_down, say)
+    daemon.check_log()
+
+
+async def _final_claim_reorged(daemon: SellerDaemon, is_down: bool, say: Say) -> None:
+    lab, buyer = daemon.lab, HandBuyer(daemon)
+    swap = await buyer.order()
+    claim = buyer.claim(swap, await buyer.pay(swap))
+    txid = await buyer.send(claim)
+    await until_final(daemon, swap.swap_id, CLAIMED)
+    buried = await lab.rpc.call("getrawtransaction", txid, True)
+    if is_down:
+        await daemon.stop()
+    await lab.reorg(buried["confirmations"], buried["confirmations"] + 1, without=[txid])
+    if lab.nodes.kind == "embedded":
+        await Faults(lab).drop_transaction(txid)
+    if is_down:
+        await daemon.start()
+    await until_state(daemon, swap.swap_id, FUNDED)
+    events = (await look(daemon, swap.swap_id)).events
+    require(any("reopened" in e.cause for e in events), "no event tells that it was reopened")
+    require(is_logged(daemon, "finished swap reopened", swap.swap_id), "the log does not name it")
+    await require_refusal(buyer.order(), grpc.StatusCode.UNAVAILABLE)
+    say(f"a final claim vanished{' while the daemon was down' if is_down else ''}: sales stopped")
+    await buyer.send(claim)
+    await until_final(daemon, swap.swap_id, CLAIMED)
+    await require_spends(daemon, swap, "claim", "claim")
+    await require_refusal(buyer.order(), grpc.StatusCode.UNAVAILABLE)
+    await daemon.operator_stub().Resume(pb.ResumeRequest(), timeout=10)
+    await sell(daemon, buyer)
+    say("the claim is final again, and sales go on after `lnliquid resume-sales`")
 
 
 async def reorg(daemon: SellerDaemon, say: Say) -> None:

@@ -409,7 +409,9 @@ class Swap(_message.Message):
     spend_txid: _builtins.str
     """Transaction that spends the asset output, as last seen; empty while unspent."""
     is_final: _builtins.bool
-    """True when the swap is final: the spends are buried and nothing is watched any more."""
+    """True when the swap is final: the spends are buried and nothing is watched any more.
+    Only a chain that goes back by more than that makes it false again.
+    """
     created_at: _builtins.int
     """When it was created."""
     def __init__(
@@ -462,7 +464,9 @@ class SwapEvent(_message.Message):
     seq: _builtins.int
     """Number of this event; grows over all swaps."""
     from_state: Global___SwapState.ValueType
-    """State before; UNSPECIFIED for the first event."""
+    """State before; UNSPECIFIED for the first event. It is to_state when the swap became final, or was
+    reopened because the chain went back by more than what is final.
+    """
     to_state: Global___SwapState.ValueType
     """State after."""
     cause: _builtins.str

@@ -40,6 +40,7 @@ from lnliquid.swap import Tip
 PROTOCOL = "1.4"
 SCRIPTS_AT_ONCE = 100
 TRANSACTIONS_AT_ONCE = 50
+HEADERS_AT_ONCE = 50
 CACHE_BYTES = 16_000_000
 FIRST_DELAY_SECS, MAX_DELAY_SECS = 0.1, 5.0
 
@@ -295,6 +296,16 @@ class ElectrumChain:
             result[script], status = read_history(answer)
             self._watches.was_read(scripthash, status)
         return result
+
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """See `ports.Chain`."""
+        method = "blockchain.block.header"
+        answers = await self._ask_all(method, [(h,) for h in heights], Pace(HEADERS_AT_ONCE))
+        found: dict[int, str] = {}
+        for height, answer in zip(heights, answers, strict=True):
+            raise_refusal(f"header at {height}", answer)
+            found[height] = read_tip({"hex": answer, "height": height}).block_id
+        return found
 
     # -- transactions ---------------------------------------------------------------------------
 

@@ -135,6 +135,10 @@ class ObservedChain:
         """See `ports.Chain`."""
         return await self.record.call(self._chain.transactions(txids, strict=strict))
 
+    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
+        """See `ports.Chain`."""
+        return await self.record.call(self._chain.block_ids(heights))
+
     async def broadcast(self, raw: bytes) -> None:
         """See `ports.Chain`."""
         await self.record.call(self._chain.broadcast(raw))

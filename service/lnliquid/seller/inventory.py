@@ -7,7 +7,7 @@ somebody sends to one of those by mistake is not found.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
@@ -104,6 +104,10 @@ class Inventory:
         self._refused.update(dict.fromkeys(refused, again_at))
         for script in found:
             self._refused.pop(script, None)
+
+    def read_again(self, addresses: Collection[tuple[int, int]]) -> None:
+        """Read these addresses (branch, index) though nothing may tell that they changed."""
+        self._chain.mark_changed(s for s, own in self._addresses.items() if own in addresses)
 
     async def sync(self, changed: set[bytes]) -> set[bytes]:
         """Read every changed address, and go on while that brings new ones into the gap.

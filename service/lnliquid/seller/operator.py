@@ -7,6 +7,7 @@ import structlog
 from lnliquid.errors import NotPaidUnclaimed, SwapNotFound
 from lnliquid.liquid.keys import Keychain
 from lnliquid.liquid.lanes import lanes_wanted, useful_lanes
+from lnliquid.seller.chain_incidents import lift_pause
 from lnliquid.seller.funder import LANE_SWAPS
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED
@@ -88,8 +89,17 @@ class Operator:
         return bool(await self._database.read(lambda tx: coin_store.cursor(tx, PAUSED)))
 
     async def set_paused(self, paused: bool) -> None:
-        """Stop or go on taking new swaps, also across restarts. Refunds go on either way."""
-        await self._database.write(lambda tx: coin_store.set_cursor(tx, PAUSED, int(paused)))
+        """Stop or go on taking new swaps, also across restarts. Refunds go on either way.
+
+        To go on lifts the pause after a chain incident as well.
+        """
+
+        def switch(session: Transaction) -> None:
+            coin_store.set_cursor(session, PAUSED, int(paused))
+            if not paused:
+                lift_pause(session)
+
+        await self._database.write(switch)
         log.warning("paused by the operator" if paused else "resumed by the operator")
 
     async def refund(self, swap_id: str, reason: str) -> Swap:

@@ -3,12 +3,14 @@
 It says in words what `reconcile` will decide, from the record alone: nothing is asked of a node.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 from lnliquid.seller.reconcile import Policy
 from lnliquid.swap import InvoiceMark, State, Swap
 from lnliquid.terms import blocks_to_pay_and_claim
+
+REOPENED = "REOPENED by a chain incident"
 
 
 class Actor(IntEnum):
@@ -34,6 +36,13 @@ def outlook(swap: Swap, tip_height: int | None, now: int, policy: Policy) -> Out
     """What comes next, None for a swap that is final. `tip_height` None: not known at present."""
     if swap.finished:
         return None
+    ahead = _outlook(swap, tip_height, now, policy)
+    if swap.is_reopened:
+        return replace(ahead, awaited=f"{REOPENED}: {ahead.awaited}")
+    return ahead
+
+
+def _outlook(swap: Swap, tip_height: int | None, now: int, policy: Policy) -> Outlook:
     lock_height = swap.refund_lock_height
     if swap.funding_txid is None or lock_height is None:
         return Outlook("the funding transaction is signed", Actor.DAEMON)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
+from lnliquid.seller import chain_incidents
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.node_options import unsafe_option
@@ -101,10 +102,11 @@ class Readiness:
         if self._store_problem is not None:
             return self._store_problem
         try:
-            if await self._database.read(lambda s: coin_store.cursor(s, PAUSED)):
-                return "the operator has paused new swaps"
+            paused = await self._database.read(_pause_reason)
         except StoreFailure:
             return "the store cannot be read"
+        if paused is not None:
+            return paused
         if await self._cannot_write():
             return "the store cannot be written"
         if self._rescue is not None and self._rescue.failed:  # the funder goes on trying
@@ -197,6 +199,12 @@ class Readiness:
             f"the Lightning node is on {info.network}, and {self._settings.network} goes with "
             f"{' or '.join(fitting)}"
         )
+
+
+def _pause_reason(session: Transaction) -> str | None:
+    by_operator = coin_store.cursor(session, PAUSED)
+    by_chain = chain_incidents.pause_reason(session)
+    return by_chain or ("the operator has paused new swaps" if by_operator else None)
 
 
 def _probe(session: Transaction) -> None:

@@ -109,6 +109,11 @@ def reconcile(
     state, cause, txid, height = _state(swap, facts, tip, policy)
     is_open = tip.height >= (swap.refund_lock_height or 0)
     after = _with_invoice(swap, facts, invoice, state)
+    spends = (facts.asset_spend, facts.subsidy_spend)
+    finished = all(_is_buried(spend, tip, policy) for spend in spends) and (
+        state is State.CLAIMED or _is_settled(invoice)
+    )
+    heights = [spend.height for spend in spends if spend and spend.height is not None]
     after = replace(
         after,
         state=state,
@@ -118,9 +123,8 @@ def reconcile(
         and (
             (state is State.FUNDED and is_open) or (state is State.CREATED and swap.paid_unclaimed)
         ),
-        finished=_is_buried(facts.asset_spend, tip, policy)
-        and _is_buried(facts.subsidy_spend, tip, policy)
-        and (state is State.CLAIMED or _is_settled(invoice)),
+        finished=finished,
+        final_height=max(heights) if finished else swap.final_height,
     )
     action: Action | None = None
     if state is State.FUNDED and facts.asset_spend is None:

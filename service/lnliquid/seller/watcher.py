@@ -19,6 +19,7 @@ from lnliquid.liquid import wallet
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
+from lnliquid.seller.chain_incidents import ChainIncidents
 from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
@@ -84,6 +85,7 @@ class Watcher:
         self._rescue = rescue
         self._outbox = outbox
         self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._may_send)
+        self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self._put_aside = PutAside()
         self._following = Following(
@@ -137,6 +139,7 @@ class Watcher:
         """
         await self._following.load(reload_all)
         tip = await self._following.read_chain(self._tip)
+        await self._incidents.check(tip)
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)

@@ -182,7 +182,7 @@ def save(
     txid: str | None = None,
     height: int | None = None,
 ) -> bool:
-    """Write a changed swap, with an event for every step its state took.
+    """Write a changed swap, with an event for every step its state took, and for becoming final.
 
     False, and nothing written, when the stored state is not `before`'s any more: the caller
     decided on an old picture and must look again. Raises `swap.IllegalTransition`.
@@ -194,6 +194,10 @@ def save(
     for step in path(before.state, after.state):
         tx.add(EventRow(**event_values(tx, before.swap_id, here, step, cause, txid, height)))
         here = step
+    if after.finished and not before.finished and after.final_height is not None:
+        what = "claim" if here is State.CLAIMED else "refund"
+        final = (f"{what} final", after.spend_txid, after.final_height)
+        tx.add(EventRow(**event_values(tx, before.swap_id, here, here, *final)))
     for name in FIELDS:
         value = getattr(after, name)
         if getattr(before, name) != value:

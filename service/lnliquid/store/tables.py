@@ -20,6 +20,7 @@ class SwapRow(SQLModel, table=True):
         CheckConstraint("asset_amount > 0", name="ck_swap_amount"),
         Index("ix_swap_open", "finished", "state"),
         Index("ix_swap_unclaimed", "key_index", sqlite_where=text("paid_unclaimed IS 1")),
+        Index("ix_swap_final_height", "final_height"),
     )
 
     swap_id: str = Field(primary_key=True)
@@ -49,6 +50,7 @@ class SwapRow(SQLModel, table=True):
     spend_txid: str | None = None
     paid_unclaimed: bool = False
     finished: bool = False
+    final_height: int | None = None
     forced_refund_reason: str | None = None
 
 
@@ -201,3 +203,12 @@ class IdentityRow(SQLModel, table=True):
 
     name: str = Field(primary_key=True)
     value: str
+
+
+class BlockRow(SQLModel, table=True):
+    """A block of the chain that decisions were made on. `block_id` as in `swap.Tip`."""
+
+    __tablename__ = "block"
+
+    height: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    block_id: str

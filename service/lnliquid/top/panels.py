@@ -24,7 +24,7 @@ def headline(status: pb.GetStatusResponse) -> Text:
     if status.paid_unclaimed:
         line.append(f" {status.paid_unclaimed} PAID, NOT CLAIMED ", "bold white on red")
     if status.paused:
-        line.append(" PAUSED ", "bold black on yellow")
+        line.append(f" PAUSED: {plain(status.problem)} ", "bold black on yellow")
     elif status.problem:
         line.append(f" NOT READY: {plain(status.problem)} ", "bold black on yellow")
     else:
