@@ -246,7 +246,13 @@ async def stock(database: Database, asset: int = 10_000, lbtc: int = 100_000) ->
 class Spenders:
     """What spends the wallet's coins, put together as `lnliquid.app` does."""
 
-    def __init__(self, database: Database, chain: ChainPort, settings: Settings) -> None:
+    def __init__(
+        self,
+        database: Database,
+        chain: ChainPort,
+        settings: Settings,
+        lightning: FakeLightning | None = None,
+    ) -> None:
         self.notices = Notices()
         self.outbox = Outbox(database, chain)
         self.inventory = Inventory(database, chain, SELLER)
@@ -256,7 +262,6 @@ class Spenders:
         self.funder = Funder(*base, self.rescue, SELLER, settings, self.notices)
         self.bumper = Bumper(*base, self.rescue, SELLER, settings, self.notices)
         self.refunds = Refunds(*base, SELLER, settings)
-        self.lightning = FakeLightning()
         self.following = Following(
             database,
             chain,
@@ -269,9 +274,26 @@ class Spenders:
         self.gate = RefundGate(
             chain,
             self.following,
-            Invoices(database, self.lightning, SELLER, settings, StillClock()),
+            Invoices(database, lightning or FakeLightning(), SELLER, settings, StillClock()),
             Policy(settings.funding_confs, settings.final_confs, settings.timelocks),
         )
+
+
+def claim_of(swap: Swap, *, asset: bool = True, subsidy: bool = True) -> tx.Signed:
+    """The buyer's claim of these HTLC outputs; the subsidy alone pays its own fee."""
+    key = BUYER.wallet_key(RECEIVE, 0)
+    script = wallet.htlc_script(swap, swap.refund_lock_height or 0)
+    asset_out, subsidy_out = outpoints(swap)
+    wanted = [(asset_out, swap.asset_amount)] * asset + [(subsidy_out, swap.subsidy_sats)] * subsidy
+    return tx.claim(
+        spends=[tx.claim_spend(o, value, key, script, preimage_of(swap)) for o, value in wanted],
+        asset_id=swap.asset_id,
+        asset_amount=swap.asset_amount * asset,
+        subsidy_sats=swap.subsidy_sats * subsidy,
+        script_pubkey=htlc.p2wpkh_script(key.key_hash),
+        policy_asset=POLICY_ASSET,
+        rate_sats_per_kvb=100,
+    )
 
 
 def count_rows(session: Transaction) -> dict[str, int]:

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
 from lnliquid.errors import SettingsError
-from lnliquid.store import schema, tables
+from lnliquid.store import own_txs, schema, tables
 from lnliquid.store.sqlite import Database
 
 from .builders import StillClock, count_rows, stock
@@ -242,3 +242,48 @@ def test_a_database_that_others_can_read_is_closed_to_them(path: Path) -> None:
     path.chmod(0o644)
     Database(path, StillClock()).close()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def at_revision(path: Path, revision: str) -> None:
+    """An empty database as an older program left it."""
+    engine = create_engine(f"sqlite:///{path}")
+    config = Config()
+    config.set_main_option("script_location", str(Path(sqlite.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
+
+
+async def test_transactions_that_replaced_others_become_families(tmp_path: Path) -> None:
+    """Each is named by its first version, in whichever order rows lie; nothing else changes."""
+    path = tmp_path / "seller.sqlite"
+    at_revision(path, "0001")
+    replaced = {"a": None, "c": "b", "b": "a", "d": "a", "x": None, "y": "x", "alone": None}
+    insert = (
+        "INSERT INTO own_tx (txid, purpose, raw, state, fee_sats, vsize, created_at, "
+        "signed_height, height, replaces) VALUES (?, 1, ?, 4, 49, 483, 7, 100, 101, ?)"
+    )
+    with closing(sqlite3.connect(path)) as connection:
+        for txid, older in replaced.items():
+            connection.execute(insert, (txid, txid.encode(), older))
+        before = connection.execute("SELECT * FROM own_tx ORDER BY rowid").fetchall()
+        connection.commit()
+    database = Database(path, StillClock())
+    try:
+        rows = await database.read(lambda s: s.execute(text("SELECT * FROM own_tx")).all())
+        stored = {row.txid: row.family for row in rows}
+        assert stored == {
+            "a": "a", "b": "a", "c": "a", "d": "a", "x": "x", "y": "x", "alone": "alone",
+        }  # fmt: skip
+        assert [tuple(row)[:-1] for row in rows] == before
+        assert await database.read(lambda s: [row.txid for row in own_txs.versions(s, "a")]) == [
+            "a",
+            "c",
+            "b",
+            "d",
+        ]
+        count = "SELECT count(*) FROM pragma_foreign_key_check"
+        assert await database.read(lambda s: s.scalar(text(count))) == 0
+    finally:
+        database.close()

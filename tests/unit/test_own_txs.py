@@ -12,14 +12,14 @@ from lnliquid.liquid.wallet import FundingPlan
 from lnliquid.ports import HistoryItem
 from lnliquid.seller.observe import REORG_BLOCKS
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs
+from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs, abandon
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
-from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import InvoiceMark
+from lnliquid.store.tables import OutpointRow, Purpose, TxState
+from lnliquid.swap import InvoiceMark, Outpoint
 
 from .builders import (
     ASSET,
@@ -82,6 +82,8 @@ class World:
         def write(session: Transaction) -> None:
             self._add(session, newer, replaces=plan.signed.txid)
             own_tx_store.point_to(session, plan.signed.txid, newer.signed.txid)
+            values = {c.outpoint.vout: c.value for c in newer.change}
+            coin_store.move_coins(session, plan.signed.txid, newer.signed.txid, values)
 
         await self.database.write(write)
         return newer
@@ -257,3 +259,80 @@ async def test_a_broadcast_without_an_answer_holds_up_no_other(world: World) -> 
     world.chain.unsent[first.signed.raw] = BackendUnavailable("electrum", "not connected")
     with pytest.raises(BackendUnavailable):
         await world.check()
+
+
+async def bound(world: World, plan: FundingPlan) -> set[Outpoint]:
+    """What is bound to it."""
+
+    def look(session: Transaction) -> set[Outpoint]:
+        rows = session.query(OutpointRow).filter_by(owner_txid=plan.signed.txid, live=True)
+        return {Outpoint(row.txid, row.vout) for row in rows}
+
+    return await world.database.read(look)
+
+
+async def coins(world: World, plan: FundingPlan) -> dict[int, int]:
+    """Values of the wallet's coins that it makes, by output."""
+    found = await world.database.read(lambda s: coin_store.coins_of(s, {plan.signed.txid}))
+    return {c.outpoint.vout: c.value for c in found}
+
+
+def change_of(plan: FundingPlan) -> dict[int, int]:
+    """The same as planned."""
+    return {c.outpoint.vout: c.value for c in plan.change}
+
+
+async def test_the_version_that_a_block_has_stands(world: World) -> None:
+    """In both directions: its swap, its inputs and its coins are those of the family."""
+    older = await world.store(1)
+    newer = await world.replace(older)
+    [swap] = older.swaps
+    inputs = {c.outpoint for c in older.inputs}
+    for shown, other in ((older, newer), (newer, older), (older, newer)):
+        world.show(shown, world.chain.height)
+        assert await world.check(blocks=1) == {swap.swap_id}
+        assert await world.state_of(shown) is TxState.CONFIRMED
+        assert await world.state_of(other) is TxState.REPLACED
+        assert await bound(world, shown) == inputs
+        assert await bound(world, other) == set()
+        assert await coins(world, shown) == change_of(shown)
+        assert await coins(world, other) == {}
+        stored = await world.database.read(lambda s: swap_store.get(s, swap.swap_id))
+        assert stored is not None
+        assert stored.funding_txid == shown.signed.txid
+        assert await world.check(blocks=1) == set()
+
+
+async def test_what_no_block_has_is_sent_until_one_version_is_taken(world: World) -> None:
+    """The newest first; the one that a node takes stands from then on."""
+    older = await world.store(1)
+    newer = await world.replace(older)
+    world.reject(newer)
+    world.chain.calls.clear()
+    assert await world.check() == {older.swaps[0].swap_id}
+    assert world.chain.calls.count("broadcast") == 2
+    assert await world.state_of(older) is TxState.ACCEPTED
+    assert await world.state_of(newer) is TxState.REPLACED
+    assert await coins(world, older) == change_of(older)
+
+
+async def test_an_abandoned_family_gives_everything_back(world: World) -> None:
+    """All versions, their coins, and all that builds on any of them; others are not touched."""
+    parent = await world.store(1)
+    newer = await world.replace(parent)
+    child = await world.store(2, on=newer)
+    other = await world.store(3)
+    family = parent.signed.txid
+    swaps = await world.database.write(lambda s: abandon(s, family))
+    assert swaps == {plan.swaps[0].swap_id for plan in (parent, child)}
+    for plan in (parent, newer, child):
+        assert await world.state_of(plan) is TxState.ABANDONED
+        assert await bound(world, plan) == set()
+        assert await coins(world, plan) == {}
+    assert await world.state_of(other) is TxState.SIGNED
+    assert await bound(world, other) == {c.outpoint for c in other.inputs}
+    assert await coins(world, other) == change_of(other)
+    assert await world.waiting() == 2
+    available = await world.database.read(coin_store.available_coins)
+    assert {c.outpoint for c in available} == {c.outpoint for c in parent.inputs}
+    assert await world.database.write(lambda s: abandon(s, family)) == set()

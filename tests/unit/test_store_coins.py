@@ -360,3 +360,84 @@ async def test_outputs_of_a_transaction_to_the_wallet(database: Database) -> Non
     coins = [replace(change_of(OWN), outpoint=Outpoint(OWN, vout)) for vout in (3, 2)]
     await database.write(lambda s: store.add_own_coins(s, [*coins, change_of(RIVAL)]))
     assert await database.read(lambda s: store.coins_of(s, {OWN})) == coins[::-1]
+
+
+async def test_a_replacement_has_the_coins_of_what_it_replaced(database: Database) -> None:
+    """With the values that its outputs have; each once, also when the chain showed them before."""
+    coins = [replace(change_of(OWN, 40 + vout), outpoint=Outpoint(OWN, vout)) for vout in (2, 3)]
+
+    def write(session: Transaction) -> None:
+        store.add_own_coins(session, [*coins, change_of(txid_of(900))])
+        shown = SeenCoin(Outpoint(RIVAL, 3), POLICY_ASSET, 33, 12, None, None)
+        store.replace_script_coins(session, RECEIVE, 9, [shown])
+        store.move_coins(session, OWN, RIVAL, {0: 1, 1: None, 2: 22, 3: 33})
+
+    await database.write(write)
+    found = await database.read(lambda s: store.coins_of(s, {OWN, RIVAL, txid_of(900)}))
+    assert sorted((c.outpoint, c.value, c.branch, c.index, c.height) for c in found) == [
+        (Outpoint(RIVAL, 2), 22, CHANGE, 3, None),
+        (Outpoint(RIVAL, 3), 33, RECEIVE, 9, 12),
+        (Outpoint(txid_of(900), 2), 70, CHANGE, 3, None),
+    ]
+
+
+async def test_what_is_buried_keeps_only_what_it_spends(database: Database) -> None:
+    """What older versions of it spent besides is free; other owners keep theirs."""
+    spent, other, foreign = (Outpoint(txid_of(n), 0) for n in (1, 2, 3))
+
+    def write(session: Transaction) -> None:
+        store.bind_outpoints(session, [spent, other], OWN)
+        store.bind_outpoints(session, [foreign], RIVAL)
+        store.keep_outpoints(session, OWN, {spent})
+
+    await database.write(write)
+    asked = [spent, other, foreign]
+    assert await database.read(lambda s: store.bound_outpoints(s, asked)) == {spent, foreign}
+    await database.write(lambda s: store.bind_outpoints(s, [other], RIVAL))
+
+
+async def test_what_is_bound_already_stays(database: Database) -> None:
+    """A replacement is given all that it spends, and has most of it by then."""
+    first, second = (Outpoint(txid_of(n), 0) for n in (1, 2))
+    for outpoints in ([first], [first, second]):
+        await database.write(lambda s: store.bind_outpoints(s, outpoints, OWN))  # noqa: B023
+    assert await database.read(lambda s: s.query(OutpointRow).count()) == 2
+
+
+@pytest.mark.parametrize("broken", ["bound", "spent", "gone", "not buried", "refused"])
+async def test_a_coin_that_may_not_be_spent_any_more_is_not_bound(
+    database: Database, broken: str
+) -> None:
+    """Nothing of the write is there."""
+    coin = change_of(OWN) if broken == "refused" else wallet_coin(1, 10)
+
+    def write(session: Transaction) -> None:
+        put_coins(session, [])
+        if broken == "refused":
+            store_tx(session)
+            store.add_own_coins(session, [coin])
+            own_txs.mark_sent(session, OWN, TxState.REFUSED)
+        else:
+            put_coins(session, [coin])
+        if broken == "bound":
+            store.bind_outpoints(session, [coin.outpoint], RIVAL)
+        if broken == "spent":
+            seen = SeenCoin(coin.outpoint, POLICY_ASSET, 10, 10, RIVAL, None)
+            store.replace_script_coins(session, RECEIVE, 1, [seen])
+        if broken == "gone":
+            store.replace_script_coins(session, RECEIVE, 1, [])
+        if broken == "not buried":
+            store.set_cursor(session, store.BURIED_HEIGHT, BURIED - 1)
+
+    await database.write(write)
+    rows = await database.read(lambda s: s.query(OutpointRow).count())
+    wanted = [wallet_coin(2, 20), coin]
+    await database.write(
+        lambda s: store.replace_script_coins(
+            s, RECEIVE, 2, [SeenCoin(wanted[0].outpoint, POLICY_ASSET, 20, 1, None, None)]
+        )
+    )
+    with pytest.raises(store.CoinsGone, match=str(coin.outpoint)):
+        await database.write(lambda s: store.bind_coins(s, wanted, txid_of(702)))
+    assert await database.read(lambda s: s.query(OutpointRow).count()) == rows
+    await database.write(lambda s: store.bind_coins(s, wanted[:1], txid_of(702)))

@@ -166,3 +166,79 @@ async def test_swaps_are_counted(database: Database) -> None:
     assert await database.read(figures.counts) == figures.Counts(
         {State.FUNDED: 2, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600
     )
+
+
+async def test_a_family_is_named_by_its_first_version(database: Database) -> None:
+    """However long the chain of replacements; the same bytes again change nothing of that."""
+    first, second, third, other = (txid_of(n) for n in range(1, 5))
+
+    def write(session: Transaction) -> None:
+        for txid, replaces in ((first, None), (second, first), (other, None), (third, second)):
+            store_funding(session, txid, replaces=replaces)
+        store_funding(session, second, signed_height=130, replaces=third)
+
+    await database.write(write)
+    for txid in (first, second, third):
+        assert await database.read(lambda s: own_txs.family_of(s, txid)) == first  # noqa: B023
+    assert await database.read(lambda s: own_txs.family_of(s, other)) == other
+    rows = await database.read(lambda s: own_txs.versions(s, first))
+    assert [(r.txid, r.signed_height) for r in rows] == [(first, 100), (second, 130), (third, 100)]
+    assert await database.read(lambda s: own_txs.versions(s, second)) == []
+
+
+@pytest.mark.parametrize("state", list(TxState))
+async def test_the_version_that_stands_is_told_for_each(database: Database, state: TxState) -> None:
+    """None for what is not stored, or where no version lives."""
+    first, second = txid_of(1), txid_of(2)
+
+    def write(session: Transaction) -> None:
+        store_funding(session, first)
+        store_funding(session, second, replaces=first)
+        own_txs.set_state(session, first, TxState.REPLACED)
+        own_txs.set_state(session, second, state, 7)
+
+    await database.write(write)
+    asked = [first, second, txid_of(3)]
+    found = await database.read(lambda s: own_txs.standing_for(s, asked))
+    lives = state not in (TxState.ABANDONED, TxState.REPLACED)
+    assert found == (dict.fromkeys((first, second), second) if lives else {})
+    assert await database.read(lambda s: own_txs.standing_for(s, [])) == {}
+
+
+@pytest.mark.parametrize("answer", [TxState.ACCEPTED, TxState.REFUSED])
+@pytest.mark.parametrize("state", list(TxState))
+async def test_an_answer_counts_for_what_is_to_confirm(
+    database: Database, state: TxState, answer: TxState
+) -> None:
+    """One that comes late changes nothing of what was settled meanwhile."""
+
+    def write(session: Transaction) -> None:
+        store_funding(session, txid_of(1))
+        own_txs.set_state(session, txid_of(1), state)
+        own_txs.mark_sent(session, txid_of(1), answer)
+
+    await database.write(write)
+    [row] = await database.read(lambda s: own_txs.versions(s, txid_of(1)))
+    is_pending = state in (TxState.SIGNED, TxState.ACCEPTED, TxState.REFUSED)
+    assert row.state == (answer if is_pending else state)
+
+
+async def test_a_family_is_followed_with_all_its_versions(database: Database) -> None:
+    """While one is to confirm, is not deep enough yet, or could not be read."""
+    families = [
+        (TxState.SIGNED, None), (TxState.CONFIRMED, 11), (TxState.CONFIRMED, 10),
+        (TxState.ABANDONED, None), (TxState.CONFIRMED, 9),
+    ]  # fmt: skip
+
+    def write(session: Transaction) -> None:
+        for number, (state, height) in enumerate(families):
+            older, newer = txid_of(10 * number), txid_of(10 * number + 1)
+            store_funding(session, older)
+            store_funding(session, newer, replaces=older)
+            own_txs.set_state(session, older, TxState.REPLACED)
+            own_txs.set_state(session, newer, state, height)
+        own_txs.set_unread(session, {txid_of(41)})
+
+    await database.write(write)
+    rows = await database.read(lambda s: own_txs.moving(s, 10))
+    assert [row.txid for row in rows] == [txid_of(n) for n in (0, 1, 10, 11, 40, 41)]
