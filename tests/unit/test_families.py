@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 
-from lnliquid.seller.families import Standing, Version, is_dead, stand
+from lnliquid.seller.families import Standing, Version, is_dead, is_lost, settled, stand
 from lnliquid.store.tables import PENDING, TxState
 from lnliquid.swap import Outpoint
 
@@ -131,3 +131,22 @@ def test_a_family_is_dead_when_no_version_can_confirm(
 ) -> None:
     """Each has an input that is gone; one that has not keeps the whole family alive."""
     assert is_dead(versions, gone) is dead
+
+
+@pytest.mark.parametrize("winner", ["first", "second", "third"])
+def test_of_those_that_replaced_each_other_one_confirms_and_the_others_are_lost(
+    winner: str,
+) -> None:
+    """Whichever it is, and from the height on at which it is buried."""
+    versions = [Version(t, REPLACED, None) for t in ("first", "second", "third")]
+    stored = settled(versions, Standing(winner, CONFIRMED, 50))
+    assert {v.txid for v in stored if v.state is not REPLACED} == {winner}
+    for version in versions:
+        assert is_lost(version.txid, stored, 50) is (version.txid != winner)
+        assert not is_lost(version.txid, stored, 49)
+
+
+def test_what_was_abandoned_is_lost() -> None:
+    """All of it."""
+    versions = [Version(t, ABANDONED, None) for t in ("first", "second")]
+    assert all(is_lost(v.txid, versions, 0) for v in versions)

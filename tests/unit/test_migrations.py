@@ -248,7 +248,7 @@ def at_revision(path: Path, revision: str) -> None:
     """An empty database as an older program left it."""
     engine = create_engine(f"sqlite:///{path}")
     config = Config()
-    config.set_main_option("script_location", str(Path(sqlite.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(schema.migrations()))
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

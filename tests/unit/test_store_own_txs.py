@@ -90,30 +90,20 @@ async def test_a_replacement_takes_over_inputs_and_swaps(database: Database) -> 
     assert await database.read(lambda s: coin_store.live_children(s, coin.txid)) == {FUNDING}
 
 
-async def test_of_those_that_replaced_each_other_one_confirms_and_the_others_are_lost(
-    database: Database,
-) -> None:
-    """The first, a replacement of it, or another replacement that came after a reorg."""
-    first, second, other = txid_of(1), txid_of(2), txid_of(3)
+async def test_a_family_is_found_by_any_of_its_versions(database: Database) -> None:
+    """The first, a replacement of it, and another replacement that came after a reorg."""
+    first, second, other = family = [txid_of(1), txid_of(2), txid_of(3)]
 
     def write(session: Transaction) -> None:
         for txid, replaces in ((first, None), (second, first), (other, first)):
             store_funding(session, txid, replaces=replaces)
 
     await database.write(write)
-    family = {first, second, other}
-    for winner in family:
-
-        def confirm(session: Transaction) -> None:
-            for txid in family:
-                own_txs.set_state(session, txid, TxState.REPLACED)
-            own_txs.set_state(session, winner, TxState.CONFIRMED, 50)  # noqa: B023
-
-        await database.write(confirm)
-        for txid in family:
-            found = await database.read(lambda s: own_txs.lost(s, {txid}, 50))  # noqa: B023
-            assert found == ({txid} - {winner})
-        assert await database.read(lambda s: own_txs.lost(s, family, 49)) == set()
+    asked = {*family, txid_of(4)}
+    found = await database.read(lambda s: own_txs.families_of(s, asked))
+    assert {t: [row.txid for row in rows] for t, rows in found.items()} == dict.fromkeys(
+        family, family
+    )
 
 
 async def test_swaps_are_listed_newest_first(database: Database) -> None:

@@ -48,6 +48,11 @@ MAX_RAISES = 8
 """Times that a root which the node refuses for its fee is raised at once."""
 
 
+def was_shown(swap: Swap) -> bool:
+    """True when a buyer may act on this funding: no other version is made in its place."""
+    return swap.state is not State.CREATED or swap.invoice_mark is not InvoiceMark.NONE
+
+
 class Bumper:
     """Replaces fundings, lanes and refunds that wait too long for a block."""
 
@@ -188,10 +193,7 @@ class Bumper:
             if member.txid not in unconfirmed:
                 raise CannotPay("nothing is known of where it is now")
             swaps = await self._swaps(member)
-            if member.purpose is Purpose.FUNDING and any(
-                s.state is not State.CREATED or s.invoice_mark is not InvoiceMark.NONE
-                for s in swaps
-            ):
+            if member.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
                 raise CannotPay("a buyer was shown this funding")
             if member.purpose is Purpose.REFUND:
                 await self._require_passed(member, swaps, tip, gate)

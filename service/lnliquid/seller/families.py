@@ -6,7 +6,7 @@ follows, judges, sends or abandons does it for the family.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lnliquid.store.tables import PENDING, TxState
 from lnliquid.swap import Outpoint
@@ -60,6 +60,29 @@ def stand(versions: Sequence[Version], seen: Mapping[str, int | None]) -> Standi
     # What was seen before and is gone is as good as signed only: a node has to take it again.
     state = stored.state if stored.state is TxState.REFUSED else TxState.SIGNED
     return Standing(stored.txid, state, None, tuple(order))
+
+
+def settled(versions: Sequence[Version], standing: Standing) -> list[Version]:
+    """The versions as they are to be stored: one stands, the others are replaced."""
+    return [
+        replace(v, state=standing.state, height=standing.height)
+        if v.txid == standing.current
+        else replace(v, state=TxState.REPLACED)
+        for v in versions
+    ]
+
+
+def is_lost(txid: str, versions: Sequence[Version], buried_at: int) -> bool:
+    """True when no block will ever hold this version: nothing spends its outputs.
+
+    It was abandoned, or another version is in a block of height `buried_at` or below.
+    """
+    return any(
+        v.state is TxState.ABANDONED
+        if v.txid == txid
+        else v.state is TxState.CONFIRMED and v.height is not None and v.height <= buried_at
+        for v in versions
+    )
 
 
 def is_dead(versions: Collection[Collection[Outpoint]], gone: Collection[Outpoint]) -> bool:

@@ -65,13 +65,8 @@ class Invoices:
         self._foreign: set[str] = set()
 
     def view(self, swap: Swap) -> Invoice | None:
-        """The invoice as last read; None when that is not known.
-
-        One that was never asked for needs no call to be known absent.
-        """
-        known = self._known.get(swap.swap_id)
-        if known is None and swap.invoice_mark is InvoiceMark.NONE:
-            return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
+        """The invoice as last read; None when that is not known."""
+        known = as_known(swap, self._known.get(swap.swap_id))
         if known is not None and is_foreign(swap, known) and swap.swap_id not in self._foreign:
             self._foreign.add(swap.swap_id)
             log.error("invoice is not the swap's", **swap.ids, status=known.status.value)
@@ -235,6 +230,13 @@ class Invoices:
         index = min([n - 1 for n in self._untaken.values()], default=self._pay_index)
         if index != stored:
             await self._database.write(lambda s: coin_store.set_cursor(s, LAST_PAY_INDEX, index))
+
+
+def as_known(swap: Swap, read: Invoice | None) -> Invoice | None:
+    """One that was never asked for needs no call to be known absent."""
+    if read is None and swap.invoice_mark is InvoiceMark.NONE:
+        return Invoice(swap.swap_id, InvoiceStatus.ABSENT)
+    return read
 
 
 def _is_news(swap: Swap) -> bool:

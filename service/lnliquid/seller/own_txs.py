@@ -14,7 +14,7 @@ import structlog
 from lnliquid.errors import BackendError
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain, HistoryItem
-from lnliquid.seller.families import Standing, Version, is_dead, stand
+from lnliquid.seller.families import Standing, Version, is_dead, is_lost, settled, stand
 from lnliquid.seller.observe import REORG_BLOCKS, histories
 from lnliquid.seller.outbox import Outbox
 from lnliquid.store import coins as coin_store
@@ -126,7 +126,7 @@ class OwnTxs:
         stands: dict[str, Standing] = {}
         for name, history in found.items():
             standing = stand(
-                [Version(r.txid, TxState(r.state), r.height) for r in due[name]],
+                _versions(due[name]),
                 {item.txid: item.height for item in history},
             )
             if standing is not None:
@@ -241,7 +241,8 @@ class OwnTxs:
     def _lost_inputs(self, session: Transaction, inputs: set[Outpoint], tip: Tip) -> set[Outpoint]:
         """Those of these that are of one of ours that can never be: nothing ever spends them."""
         buried_at = tip.height - self._final_confs + 1
-        lost = own_tx_store.lost(session, {o.txid for o in inputs}, buried_at)
+        families = own_tx_store.families_of(session, {o.txid for o in inputs})
+        lost = {t for t, rows in families.items() if is_lost(t, _versions(rows), buried_at)}
         return {o for o in inputs if o.txid in lost}
 
     async def _rivals(self, own: set[str], inputs: set[Outpoint], tip: Tip) -> set[Outpoint]:
@@ -295,12 +296,13 @@ def _scripts_of(raw: bytes) -> list[bytes]:
     return list(dict.fromkeys(o.script_pubkey for o in reversed(outputs)))[:SCRIPTS_TRIED]
 
 
-def _differs(versions: Family, standing: Standing) -> bool:
-    current = next(row for row in versions if row.txid == standing.current)
-    others_stand = any(
-        row.state != TxState.REPLACED for row in versions if row.txid != standing.current
-    )
-    return others_stand or (current.state, current.height) != (standing.state, standing.height)
+def _versions(family: Family) -> list[Version]:
+    return [Version(row.txid, TxState(row.state), row.height) for row in family]
+
+
+def _differs(family: Family, standing: Standing) -> bool:
+    versions = _versions(family)
+    return settled(versions, standing) != versions
 
 
 def settle(session: Transaction, versions: Family, standing: Standing) -> set[str]:

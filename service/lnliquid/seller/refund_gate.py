@@ -7,6 +7,7 @@ replacement of either at a higher fee are signed for the outputs that it let pas
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice, InvoiceStatus
 from lnliquid.seller.following import Following, TipMoved
 from lnliquid.seller.invoicing import Invoices
@@ -68,6 +69,17 @@ def may_take_back(
         outpoint
         for outpoint, spend in ((swap.asset_outpoint, asset), (swap.subsidy_outpoint, subsidy))
         if outpoint is not None and (spend is None or spend.txid in ours)
+    )
+
+
+def may_send(swap: Swap, facts: ChainFacts, wanted: Collection[Outpoint]) -> bool:
+    """False while another than the seller is known to spend one of these outputs of the swap."""
+    return not any(
+        outpoint in wanted and spend is not None and spend.kind is not SpendKind.REFUND
+        for outpoint, spend in (
+            (swap.asset_outpoint, facts.asset_spend),
+            (swap.subsidy_outpoint, facts.subsidy_spend),
+        )
     )
 
 

@@ -16,7 +16,6 @@ import structlog
 from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import wallet
-from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.chain_incidents import ChainIncidents
@@ -38,7 +37,7 @@ from lnliquid.seller.reconcile import (
     Refund,
     reconcile,
 )
-from lnliquid.seller.refund_gate import RefundGate
+from lnliquid.seller.refund_gate import RefundGate, may_send
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -395,11 +394,7 @@ class Watcher:
     def _may_send(self, outpoints: Iterable[Outpoint]) -> bool:
         """False while another than the seller is known to spend one of these HTLC outputs."""
         wanted = set(outpoints)
-        return not any(
-            outpoint in wanted and spend is not None and spend.kind is not SpendKind.REFUND
+        return all(
+            may_send(self.swaps[swap_id], facts, wanted)
             for swap_id, (facts, _) in self._following.facts.items()
-            for outpoint, spend in (
-                (self.swaps[swap_id].asset_outpoint, facts.asset_spend),
-                (self.swaps[swap_id].subsidy_outpoint, facts.subsidy_spend),
-            )
         )

@@ -150,25 +150,10 @@ def superseded(tx: Transaction, txids: Collection[str]) -> frozenset[str]:
     return frozenset(txid for txid, state in rows if state in (TxState.ABANDONED, TxState.REPLACED))
 
 
-def lost(tx: Transaction, txids: AbstractSet[str], buried_at: int) -> set[str]:
-    """Those of these that are stored and that no block will ever hold.
-
-    They were given up, or another version of their family is in a block of height `buried_at` or
-    below.
-    """
-    found = set()
-    for row in tx.scalars(select(OwnTxRow).where(col(OwnTxRow.txid).in_(txids))):
-        if row.state == TxState.ABANDONED or (
-            row.state == TxState.REPLACED
-            and any(
-                other.state == TxState.CONFIRMED
-                and other.height is not None
-                and other.height <= buried_at
-                for other in versions(tx, row.family)
-            )
-        ):
-            found.add(row.txid)
-    return found
+def families_of(tx: Transaction, txids: AbstractSet[str]) -> dict[str, list[OwnTxRow]]:
+    """For those of these that are stored: all versions of their family, the first one first."""
+    rows = tx.scalars(select(OwnTxRow).where(col(OwnTxRow.txid).in_(txids)))
+    return {row.txid: versions(tx, row.family) for row in rows.all()}
 
 
 def point_to(tx: Transaction, old_txid: str, new_txid: str) -> None:

@@ -124,36 +124,38 @@ def held(tx: Transaction) -> list[Swap]:
 def let_go(tx: Transaction) -> set[str]:
     """Undo T2 for the `held` swaps, as far as that is safe now. Returns the ids of the changed.
 
-    Those without an invoice wait for funding again; their amounts are reserved again, whether coins
-    are left for them or not. Those for which a refund was signed, or which the operator closed,
-    have nothing left and fail. Those that were paid, or perhaps, are shown to the operator and
-    never funded again by ourselves. The others stay until their invoice is gone.
+    Amounts of those that wait for funding again are reserved again, whether coins are left or not.
     """
     changed: set[str] = set()
-    nowhere = dict.fromkeys(("funding_txid", "asset_vout", "subsidy_vout", "refund_lock_height"))
     for swap in held(tx):
-        if swap.invoice_mark is InvoiceMark.NONE:
-            tx.execute(update(SwapRow), [{"swap_id": swap.swap_id, **nowhere}])
-            tx.execute(insert(ReservationRow), [reservation_values(swap)])
-        elif swap.invoice_mark is InvoiceMark.REFUNDING or swap.forced_refund_reason is not None:
-            cause = "its funding cannot confirm any more, and its time is over"
-            failed = replace(
-                swap,
-                state=State.FAILED,
-                finished=True,
-                paid_unclaimed=False,
-                funding_txid=None,
-                asset_vout=None,
-                subsidy_vout=None,
-                refund_lock_height=None,
-            )
-            save(tx, swap, failed, cause=cause, txid=swap.funding_txid)
-        elif swap.invoice_mark >= InvoiceMark.PAID and not swap.paid_unclaimed:
-            save(tx, swap, replace(swap, paid_unclaimed=True))
-        else:
+        after = without_funding(swap)
+        if after == swap:
             continue
+        cause = "its funding cannot confirm any more, and its time is over"
+        save(tx, swap, after, cause=cause, txid=swap.funding_txid)
+        if after.state is State.CREATED and after.funding_txid is None:
+            tx.execute(insert(ReservationRow), [reservation_values(after)])
         changed.add(swap.swap_id)
     return changed
+
+
+def without_funding(swap: Swap) -> Swap:
+    """What becomes of a `held` swap. The same one: it stays until its invoice is gone.
+
+    One without an invoice waits for funding again. One for which a refund was signed, or which the
+    operator closed, has nothing left and fails. One that was paid, or perhaps, is shown to the
+    operator and never funded again by ourselves.
+    """
+    nowhere = replace(
+        swap, funding_txid=None, asset_vout=None, subsidy_vout=None, refund_lock_height=None
+    )
+    if swap.invoice_mark is InvoiceMark.NONE:
+        return nowhere
+    if swap.invoice_mark is InvoiceMark.REFUNDING or swap.forced_refund_reason is not None:
+        return replace(nowhere, state=State.FAILED, finished=True, paid_unclaimed=False)
+    if swap.invoice_mark >= InvoiceMark.PAID:
+        return replace(swap, paid_unclaimed=True)
+    return swap
 
 
 def fail_waiting(tx: Transaction, swap: Swap, cause: str) -> bool:
