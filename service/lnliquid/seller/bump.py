@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
@@ -140,7 +141,8 @@ class Bumper:
             log.info("fee bump is delayed", txid=root.txid, reason=str(error))
             return set()
         for version in versions:
-            await self._outbox.first_send(version.signed.txid, version.signed.raw)
+            if await self._outbox.first_send(version.signed.txid, version.signed.raw):
+                reach("bump.sent")
         return {version.signed.txid for version in versions}
 
     async def _replace(
@@ -274,7 +276,9 @@ class Bumper:
 
     async def _store(self, versions: list[Replacement], tip: Tip) -> None:
         """T2 for the whole package: all of its new versions, or none."""
+        reach("bump.planned")
         await self._journal(versions)
+        reach("bump.journaled")
 
         def write(session: Transaction) -> set[str]:
             swap_ids: set[str] = set()
@@ -299,6 +303,7 @@ class Bumper:
             return swap_ids
 
         self._notices.swaps_changed(await self._database.write(write))
+        reach("bump.stored")
         for version in versions:
             log.info(
                 "fee bumped",

@@ -273,7 +273,8 @@ class Funder:
             lanes=len(plan.outputs),
             fee_sats=plan.signed.fee_sats,
         )
-        await self._outbox.first_send(plan.signed.txid, plan.signed.raw)
+        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
+            reach("lanes.sent")
         return True
 
     async def trim_journal(self) -> None:
@@ -329,7 +330,7 @@ class Funder:
         )
         if plan is None:
             return None
-
+        reach("lanes.planned")
         to_store = ToStore(
             plan.signed,
             Purpose.LANES,
@@ -338,4 +339,5 @@ class Funder:
             indexes=(next_change, len(plan.outputs)),
         )
         await self._outbox.store(to_store, tip.height)
+        reach("lanes.stored")
         return plan

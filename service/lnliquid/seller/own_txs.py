@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
+from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain, HistoryItem
@@ -155,6 +156,8 @@ class OwnTxs:
                 return moved
 
             swaps |= await self._database.write(store)
+            if changed:
+                reach("own_tx.settled")
         for name, standing in stands.items():
             self._noted(due[name], standing, tip, is_changed=name in changed)
         for name, standing in stands.items():
@@ -218,6 +221,7 @@ class OwnTxs:
                 if answered is None:
                     return set()  # not the whole server, as far as is known: the others go on
                 if answered:
+                    reach("own_tx.resent")
                     log.info("transaction rebroadcast", txid=txid, purpose=purpose.name)
                     if txid == standing.current:
                         return set()
@@ -230,6 +234,7 @@ class OwnTxs:
             return set()  # a reason that can pass (fee, chain limit, missing parent): same bytes
         family = versions[0].family
         swaps = await self._database.write(lambda s: abandon(s, family))
+        reach("own_tx.abandoned")
         log.warning("transaction abandoned", txid=standing.current, purpose=purpose.name)
         return swaps
 
