@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy.orm import Mapped
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
@@ -17,7 +18,7 @@ _ALL = select(*(getattr(SwapRow, name) for name in FIELDS)).order_by(col(SwapRow
 """Columns, not row objects: half the cost. Made once, because making it costs as much again."""
 
 
-def among(column: ColumnElement[str], values: Collection[str]) -> ColumnElement[bool]:
+def among(column: ColumnElement[str] | Mapped[str], values: Collection[str]) -> ColumnElement[bool]:
     """True for these values, however many: they are one parameter, not one each."""
     each = func.json_each(json.dumps(sorted(values))).table_valued("value")
     return column.in_(select(each.c.value))
