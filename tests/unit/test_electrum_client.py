@@ -80,6 +80,11 @@ class FakeServer:
             writer.transport.abort()
 
     @property
+    def clients(self) -> int:
+        """Connections now."""
+        return len(self._writers)
+
+    @property
     def url(self) -> str:
         """Where it listens."""
         return f"tcp://127.0.0.1:{self.port}"

@@ -7,8 +7,9 @@ import pytest
 
 from lnlab.wait import wait_for
 from lnliquid.errors import BackendTimeout
-from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.electrum import RENEW_AT, ElectrumChain
 from lnliquid.liquid.electrum_pace import Pace
+from lnliquid.liquid.htlc import electrum_scripthash
 from lnliquid.ports import ExpectedHistories, HistoryItem
 
 from .test_electrum_client import TXID_A, TXID_B, FakeServer, Refusal, connected, script
@@ -162,3 +163,31 @@ def test_a_pace_halves_on_a_time_out_and_grows_when_there_is_much_time_left() ->
     pace.timed_out(100)
     pace.answered(50, took_secs=2.6, deadline_secs=10)
     assert pace.at_once == 50
+
+
+async def test_scripts_that_are_over_do_not_stay_subscribed() -> None:
+    """A connection that has mostly such is replaced, and it is not missed meanwhile."""
+    server = FakeServer()
+    async with connected(server, keepalive_secs=60) as chain:
+        await chain.watch([script(0)])
+        for number in range(1, RENEW_AT + 2):
+            if number % 100 == 1:
+                await chain.watch([script(n) for n in range(number, number + 100)])
+            chain.unwatch([script(number)])
+        asked = len(server.requests)
+
+        async def replaced() -> bool:
+            await chain.tip()  # there is one all the time
+            subscribed = [
+                params for method, params in server.requests[asked:] if method == SUBSCRIBE
+            ]
+            return [electrum_scripthash(script(0))] in subscribed
+
+        await wait_for(replaced)
+        await wait_for(lambda: server.clients == 1)
+        live = [0, *range(RENEW_AT + 2, RENEW_AT + 101)]
+        again = {params[0] for method, params in server.requests[asked:] if method == SUBSCRIBE}
+        assert again == {electrum_scripthash(script(n)) for n in live}
+        chain.take_changed()
+        server.set_history(script(0), (TXID_A, 5))
+        await wait_for(lambda: script(0) in chain.take_changed())

@@ -42,6 +42,9 @@ SCRIPTS_AT_ONCE = 100
 TRANSACTIONS_AT_ONCE = 50
 HEADERS_AT_ONCE = 50
 CACHE_BYTES = 16_000_000
+RENEW_AT = 1_000
+"""A connection is made anew when it has subscribed so many scripts that are not watched any more,
+and more than are: servers read all of them again at each block, and 1.4 cannot unsubscribe."""
 FIRST_DELAY_SECS, MAX_DELAY_SECS = 0.1, 5.0
 
 
@@ -74,6 +77,8 @@ class ElectrumChain:
         self._log = log or structlog.get_logger(__name__)
         self._task: asyncio.Task[None] | None = None
         self._session: ElectrumSession | None = None
+        self._newest: ElectrumSession | None = None
+        """Where scripts are subscribed: `_session`, or the one that takes its place."""
         self._connected = asyncio.Event()
         self._attention = asyncio.Event()  # header announced, connection lost, work pending
         self._tip: Tip | None = None
@@ -134,6 +139,30 @@ class ElectrumChain:
 
     async def _serve_connection(self) -> None:
         """Connect, catch up, follow until the connection ends. Always raises."""
+        try:
+            while True:
+                session, self._tip = await self._open()
+                before, self._session = self._session, session
+                self._last_error = None
+                self._connected.set()
+                self._log.info("electrum_connected", url=self._url, height=self._tip.height)
+                self._wake()
+                if before is not None:
+                    await before.close(force_after=1)
+                await self._follow(session)
+        finally:
+            was_connected, last, self._tip = self.connected, self._session, None
+            self._session = self._newest = None
+            self._is_slow = False
+            self._connected.clear()
+            if last is not None:
+                await last.abort()
+                await last.close(force_after=1)
+            if was_connected:
+                self._wake()
+
+    async def _open(self) -> tuple[ElectrumSession, Tip]:
+        """A connection that has subscribed all that is watched, and the tip it began with."""
         session = await connect(
             self._host,
             self._port,
@@ -143,28 +172,22 @@ class ElectrumChain:
         )
         try:
             await self._ask(session, "server.version", "lnliquid", PROTOCOL)
-            self._tip = await self._read_tip(session)
-            self._watches.compare_all()
+            tip = await self._read_tip(session)
+            self._newest = session
+            self._watches.begin_connection()
             while self._watches.pending:
                 await self._subscribe_pending(session)
-            self._session, self._last_error = session, None
-            self._connected.set()
-            self._log.info("electrum_connected", url=self._url, height=self._tip.height)
-            self._wake()
-            await self._follow(session)
-        finally:
-            was_connected, self._session, self._tip = self.connected, None, None
-            self._is_slow = False
-            self._connected.clear()
+        except BaseException:
             await session.abort()
             await session.close(force_after=1)
-            if was_connected:
-                self._wake()
+            raise
+        return session, tip
 
     async def _follow(self, session: ElectrumSession) -> None:
+        """Keep up with the server until another connection is to take this one's place."""
         loop = asyncio.get_running_loop()
         sweep_at = loop.time()
-        while True:
+        while self._watches.dropped <= max(RENEW_AT, len(self._watches)):
             if not self._watches.pending:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._keepalive_secs):
@@ -240,9 +263,9 @@ class ElectrumChain:
         """See `ports.Chain`. Without a connection it succeeds too: the next one subscribes."""
         wanted = self._watches.add(scripts)
         try:
-            while wanted and self._session is not None:
+            while wanted and self._newest is not None:
                 chunk = wanted[: self._scripts_pace.at_once]
-                await self._subscribe(self._session, chunk)
+                await self._subscribe(self._newest, chunk)
                 del wanted[: len(chunk)]
         except (ConnectionLost, TimeoutError):
             self._attention.set()  # still pending; the connection's own task goes on with it
@@ -250,6 +273,8 @@ class ElectrumChain:
     def unwatch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`. Protocol 1.4 cannot unsubscribe: later notifications are ignored."""
         self._watches.drop(scripts)
+        if self._watches.dropped > max(RENEW_AT, len(self._watches)):
+            self._attention.set()
 
     def take_changed(self) -> set[bytes]:
         """See `ports.Chain`."""

@@ -35,6 +35,8 @@ class Watches:
         """Script hashes to subscribe, or to compare again."""
         self._changed: set[bytes] = set()
         self._sweep: deque[str] = deque()
+        self.dropped = 0
+        """Scripts forgotten since a connection was last made."""
 
     def __len__(self) -> int:
         return len(self._watches)
@@ -58,7 +60,7 @@ class Watches:
         """Forget these."""
         for script in scripts:
             scripthash = electrum_scripthash(script)
-            self._watches.pop(scripthash, None)
+            self.dropped += self._watches.pop(scripthash, None) is not None
             self.pending.discard(scripthash)
             self._changed.discard(script)
 
@@ -70,6 +72,11 @@ class Watches:
     def mark_changed(self, scripts: Iterable[bytes]) -> None:
         """Say that these have news, as far as they are watched."""
         self._changed.update(s for s in scripts if electrum_scripthash(s) in self._watches)
+
+    def begin_connection(self) -> None:
+        """A connection that has subscribed nothing."""
+        self.dropped = 0
+        self.compare_all()
 
     def compare_all(self) -> None:
         """Every status is to be asked for again."""

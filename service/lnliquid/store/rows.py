@@ -18,7 +18,7 @@ _ALL = select(*(getattr(SwapRow, name) for name in FIELDS)).order_by(col(SwapRow
 """Columns, not row objects: half the cost. Made once, because making it costs as much again."""
 
 
-def among(column: Mapped[str], values: Collection[str]) -> ColumnElement[bool]:
+def among(column: ColumnElement[str] | Mapped[str], values: Collection[str]) -> ColumnElement[bool]:
     """True for these values, however many: they are one parameter, not one each."""
     each = func.json_each(json.dumps(sorted(values))).table_valued("value")
     return column.in_(select(each.c.value))
