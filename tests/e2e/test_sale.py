@@ -16,7 +16,14 @@ from lnliquid.crashpoints import POINTS, VARIABLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-NOT_OF_A_SALE = ("refund.", "invoice.dropped", "bump.", "lanes.", "own_tx.resent", "own_tx.abandoned")
+NOT_OF_A_SALE = (
+    "refund.",
+    "invoice.dropped",
+    "bump.",
+    "lanes.",
+    "own_tx.resent",
+    "own_tx.abandoned",
+)
 SALE_POINTS = [p for p in POINTS if not p.startswith(NOT_OF_A_SALE)]
 
 
