@@ -33,7 +33,7 @@ unit *args:
 e2e *args:
     pytest tests/e2e -n 2 --dist worksteal {{args}}
 
-# the daemon's code through random schedules with faults and crashes
+# the daemon's code through random schedules with faults and crashes, as `sim --fresh 100 --jobs 2`
 sim *args:
     python -m tests.sim {{args}}
 
