@@ -35,9 +35,9 @@ class Node(FakeLightning):
             label, InvoiceStatus.UNPAID, "lnert1", SWAP.payment_hash, amount_msat, NOW + 60
         )
 
-    async def invoices(self, labels: object) -> dict[str, Invoice]:
+    async def invoice(self, label: str) -> Invoice:
         """The one that is held."""
-        return {SWAP.swap_id: self.held}
+        return self.held
 
 
 @pytest.fixture

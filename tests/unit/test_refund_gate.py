@@ -166,11 +166,11 @@ class PayingLightning(FakeLightning):
 
     status: InvoiceStatus | None = InvoiceStatus.ABSENT
 
-    async def invoices(self, labels: Any) -> dict[str, Invoice]:
+    async def invoice(self, label: str) -> Invoice:
         """As set."""
         if self.status is None:
             raise BackendTimeout("lightning", "no answer")
-        return {label: Invoice(label, self.status) for label in labels}
+        return Invoice(label, self.status)
 
 
 class World:

@@ -186,6 +186,8 @@ def standing_for(tx: Transaction, txids: Collection[str]) -> dict[str, str]:
         select(col(OwnTxRow.txid), col(OwnTxRow.family)).where(col(OwnTxRow.txid).in_(txids))
     )
     families = {str(txid): str(family) for txid, family in rows}
+    if not families:
+        return {}  # SQLite would look through all for IN of nothing
     stands = tx.execute(
         select(col(OwnTxRow.family), col(OwnTxRow.txid)).where(
             col(OwnTxRow.family).in_(families.values()), col(OwnTxRow.state).in_(LIVING)
