@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lnliquid.errors import BackendTimeout
+from lnliquid.liquid import tx
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
 from lnliquid.seller.following import TipMoved
@@ -18,7 +19,7 @@ from lnliquid.settings import Settings
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.store.tables import Purpose
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
 
 from .builders import (
@@ -197,6 +198,7 @@ class World:
                 vsize=1,
                 signed_height=1,
             )
+            own_tx_store.set_state(session, txid_of(70), TxState.CONFIRMED, 500)
             funded = swap_store.FundedSwap(swap.swap_id, LOCK_HEIGHT, 0, 1)
             swap_store.bind_funding(session, txid_of(70), [funded])
             stored = swap_store.get(session, swap.swap_id)
@@ -267,3 +269,46 @@ async def test_what_is_not_watched_does_not_pass(world: World) -> None:
     """It may be final, or of another daemon."""
     other = make_swap(7, state=State.FUNDED, invoice_mark=InvoiceMark.REFUNDING)
     assert await world.parts.gate.open([other], world.tip) == []
+
+
+@pytest.mark.parametrize(
+    ("came", "versions"),
+    [
+        ("nothing", 2),
+        ("our refund is in the mempool", 2),
+        ("a claim", 1),
+        ("a claim that took the refund's place", 1),
+        ("a payment", 1),
+        ("Lightning does not answer", 1),
+        ("the history is refused", 1),
+    ],
+)
+async def test_a_refund_is_not_raised_against_money_rule_4(
+    world: World, came: str, versions: int
+) -> None:
+    """A higher fee would let it replace the claim: it passes the gate like the first one."""
+    passed = await world.parts.gate.open([world.swap], world.tip)
+    await world.parts.refunds.refund(passed)
+    [refund] = await world.database.read(own_tx_store.pending)
+    world.chain.height += 100
+    claim = claim_of(world.swap)
+    world.chain.raws |= {refund.txid: refund.raw, claim.txid: claim.raw}
+    if came == "our refund is in the mempool":
+        world.show(HistoryItem(refund.txid, None))
+    elif came == "a claim":
+        world.show(HistoryItem(refund.txid, None), HistoryItem(claim.txid, None))
+    elif came == "a claim that took the refund's place":
+        world.show(HistoryItem(claim.txid, None))
+    elif came == "a payment":
+        world.lightning.status = InvoiceStatus.PAID
+    elif came == "Lightning does not answer":
+        world.lightning.status = None
+    elif came == "the history is refused":
+        world.chain.refused.add(output_script(world.swap))
+    tip = await world.chain.tip()
+    await world.parts.bumper.bump_stuck(tip, {refund.txid}, world.parts.gate)
+    family = await world.database.read(lambda s: own_tx_store.versions(s, refund.txid))
+    assert len(family) == versions
+    if versions == 2:
+        spent = {i.outpoint for i in tx.parse(family[1].raw).inputs}
+        assert set(outpoints(world.swap)) <= spent
