@@ -23,7 +23,7 @@ from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.outbox import Outbox
+from lnliquid.seller.outbox import Outbox, keep_deposit
 from lnliquid.seller.package import Graph, Member
 from lnliquid.seller.refund_gate import RefundGate
 from lnliquid.seller.replacement import (
@@ -95,7 +95,7 @@ class Bumper:
                     if m.txid in known and (m.signed_height <= limit or m.txid in underpaid)
                 ]
                 for root in graph.roots(stuck):
-                    if root.purpose is Purpose.DEPOSIT:
+                    if root.purpose is Purpose.DEPOSIT or root.txid in graph.stranded:
                         continue  # a higher fee of ours would not bring it back
                     known |= await self._raise(graph, root, tip, known, gate)
             if not self._outbox.underpaid & known:
@@ -239,7 +239,7 @@ class Bumper:
 
         def look(session: Transaction) -> tuple[list[Coin], list[Coin], list[Coin]]:
             moved = [now for now, before in stands.items() if now != before]
-            if coin_store.bound_outpoints(session, moved):
+            if coin_store.bound_outpoints(session, moved, but_by=member.txid):
                 raise CannotPay("something else spends what it was built on by now")
             top_up = [
                 c
@@ -277,11 +277,14 @@ class Bumper:
     async def _store(self, versions: list[Replacement], tip: Tip) -> None:
         """T2 for the whole package: all of its new versions, or none."""
         reach("bump.planned")
+        deposits = await self._outbox.deposits([c for v in versions for c in v.topped_up])
         await self._journal(versions)
         reach("bump.journaled")
 
         def write(session: Transaction) -> set[str]:
             swap_ids: set[str] = set()
+            for coin, raw in deposits:
+                keep_deposit(session, coin, raw, tip.height)
             for version in versions:
                 old, signed = version.member.txid, version.signed
                 own_tx_store.add(

@@ -55,7 +55,7 @@ class Outbox:
         Raises `CoinsGone` when it is to be planned anew, `StoreFailure`, and `BackendError` when
         the deposits that it spends cannot be had.
         """
-        deposits = await self._deposits(to_store.coins)
+        deposits = await self.deposits(to_store.coins)
 
         def write(session: Transaction) -> None:
             signed = to_store.signed
@@ -79,10 +79,13 @@ class Outbox:
 
         await self._database.write(write)
 
-    async def _deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:
-        """The coins that others' transactions made, one of each, with the bytes of that."""
+    async def deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:
+        """The coins whose transactions are not followed yet, one of each, with its bytes.
+
+        Those were made by others, or came back after they were abandoned. T2 keeps them.
+        """
         made_by = {coin.outpoint.txid: coin for coin in coins}
-        known = await self._database.read(lambda s: own_tx_store.known(s, list(made_by)))
+        known = await self._database.read(lambda s: own_tx_store.followed(s, list(made_by)))
         wanted = sorted(made_by.keys() - known)
         if not wanted:
             return []

@@ -40,9 +40,22 @@ class Graph:
         self._stands = stands
         self._children: dict[str, list[str]] = {txid: [] for txid in self.members}
         self._parents: dict[str, list[str]] = {}
+        spent = {i.outpoint for m in members for i in m.parsed.inputs}
+        self.stranded: set[str] = set()
+        """Built on a version that does not stand, and something else spends that output of the
+        one that does: they confirm only if their version does."""
         for member in members:
-            above = {self.as_it_stands(i.outpoint).txid for i in member.parsed.inputs}
-            self._parents[member.txid] = sorted(above & self.members.keys() - {member.txid})
+            above = set()
+            for item in member.parsed.inputs:
+                now = self.as_it_stands(item.outpoint)
+                if now != item.outpoint and now in spent:
+                    self.stranded.add(member.txid)
+                spent.add(now)
+                above.add(now.txid)
+            is_stranded = member.txid in self.stranded
+            self._parents[member.txid] = (
+                [] if is_stranded else sorted(above & self.members.keys() - {member.txid})
+            )
             for parent in self._parents[member.txid]:
                 self._children[parent].append(member.txid)
 

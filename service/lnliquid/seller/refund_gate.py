@@ -56,15 +56,22 @@ def may_take_back(
         return (rest,) if is_buried and is_free and rest is not None else ()
     if facts.funding_height is None:
         return ()
-    if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
-        if swap.forced_refund_reason is None:
-            return ()
-    elif (
-        swap.invoice_mark is not InvoiceMark.REFUNDING
-        or invoice is None  # unknown is not unpaid
-        or invoice.status is not InvoiceStatus.ABSENT
+    is_ordered = swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
+    if is_ordered and swap.forced_refund_reason is None:
+        return ()
+    # Unknown is not unpaid; what was seen paid cannot be paid again.
+    over = {InvoiceMark.LOST: (InvoiceStatus.ABSENT, InvoiceStatus.PAID)}
+    status = None if invoice is None else invoice.status
+    if swap.invoice_mark is not InvoiceMark.PAID and (
+        swap.invoice_mark not in (InvoiceMark.REFUNDING, InvoiceMark.LOST)
+        or status not in over.get(swap.invoice_mark, (InvoiceStatus.ABSENT,))
     ):
         return ()
+    if subsidy is not None and subsidy.txid not in ours and subsidy.kind is not SpendKind.REFUND:
+        # The buyer has the preimage. Its asset is taken back by order only, and not in a race.
+        is_buried = confirmations(subsidy.height, tip) >= policy.final_confs
+        if not (is_ordered and is_buried):
+            return ()
     return tuple(
         outpoint
         for outpoint, spend in ((swap.asset_outpoint, asset), (swap.subsidy_outpoint, subsidy))

@@ -159,6 +159,23 @@ def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: s
     tx.flush()
 
 
+def take_outpoints(tx: Transaction, outpoints: Collection[Outpoint], owner_txid: str) -> None:
+    """Give outpoints to the transaction that the chain shows to spend them.
+
+    What else was to spend one of them cannot confirm beside it, and will be found dead.
+    """
+    rows = tx.scalars(
+        select(OutpointRow).where(
+            col(OutpointRow.live).is_(True), col(OutpointRow.txid).in_({o.txid for o in outpoints})
+        )
+    ).all()
+    for row in rows:
+        if Outpoint(row.txid, row.vout) in outpoints and row.owner_txid != owner_txid:
+            row.live = False
+    tx.flush()
+    bind_outpoints(tx, outpoints, owner_txid)
+
+
 def keep_outpoints(tx: Transaction, owner_txid: str, spent: Collection[Outpoint]) -> None:
     """Free what a buried transaction was bound to and does not spend, as older versions did."""
     for row in tx.scalars(
@@ -275,12 +292,16 @@ def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
     return [_coin(row) for row in rows]
 
 
-def bound_outpoints(tx: Transaction, outpoints: Iterable[Outpoint]) -> set[Outpoint]:
-    """Those of these outpoints that a live transaction of ours spends."""
+def bound_outpoints(
+    tx: Transaction, outpoints: Iterable[Outpoint], but_by: str = ""
+) -> set[Outpoint]:
+    """Those of these outpoints that a live transaction of ours, another than this one, spends."""
     wanted = set(outpoints)
     rows = tx.execute(
         select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
-            col(OutpointRow.live).is_(True), col(OutpointRow.txid).in_({o.txid for o in wanted})
+            col(OutpointRow.live).is_(True),
+            col(OutpointRow.owner_txid) != but_by,
+            col(OutpointRow.txid).in_({o.txid for o in wanted}),
         )
     )
     return wanted & {Outpoint(txid, vout) for txid, vout in rows}

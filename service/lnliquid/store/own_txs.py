@@ -138,6 +138,12 @@ def pending(tx: Transaction) -> list[OwnTxRow]:
     )
 
 
+def followed(tx: Transaction, txids: Collection[str]) -> set[str]:
+    """Those of these transactions that are stored and were not abandoned."""
+    stored, abandoned = col(OwnTxRow.txid).in_(txids), col(OwnTxRow.state) == TxState.ABANDONED
+    return set(tx.scalars(select(col(OwnTxRow.txid)).where(stored, ~abandoned)))
+
+
 def known(tx: Transaction, txids: Collection[str]) -> set[str]:
     """Those of these transactions that are stored."""
     return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.txid).in_(txids))))

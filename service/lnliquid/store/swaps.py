@@ -142,16 +142,17 @@ def let_go(tx: Transaction) -> set[str]:
 def without_funding(swap: Swap) -> Swap:
     """What becomes of a `held` swap. The same one: it stays until its invoice is gone.
 
-    One without an invoice waits for funding again. One for which a refund was signed, or which the
-    operator closed, has nothing left and fails. One that was paid, or perhaps, is shown to the
-    operator and never funded again by ourselves.
+    One without an invoice waits for funding again. One for which a refund was signed, or which was
+    paid and the operator closed, has nothing left and fails. One that was paid, or perhaps, is
+    shown to the operator and never funded again by ourselves.
     """
     nowhere = replace(
         swap, funding_txid=None, asset_vout=None, subsidy_vout=None, refund_lock_height=None
     )
     if swap.invoice_mark is InvoiceMark.NONE:
         return nowhere
-    if swap.invoice_mark is InvoiceMark.REFUNDING or swap.forced_refund_reason is not None:
+    is_closed = swap.invoice_mark is InvoiceMark.PAID and swap.forced_refund_reason is not None
+    if swap.invoice_mark is InvoiceMark.REFUNDING or is_closed:
         return replace(nowhere, state=State.FAILED, finished=True, paid_unclaimed=False)
     if swap.invoice_mark >= InvoiceMark.PAID:
         return replace(swap, paid_unclaimed=True)
