@@ -174,9 +174,9 @@ def _chain(world: World) -> Iterator[Move]:
             f"the mempool forgets {txid}",
             failing._replace(chain=world.chain._replace(mempool=kept)),
         )
-    mined = mine(rivalled, [RIVAL]) if rivalled is not failing else None
-    if mined is not None and world.chain.tip < world.limit:
-        yield f"a block with {RIVAL}", mined
+    rival_mined = mine(rivalled, [RIVAL]) if rivalled is not failing else None
+    if rival_mined is not None and world.chain.tip < world.limit:
+        yield f"a block with {RIVAL}", rival_mined
     if world.stalled is None:
         yield "the server stalls", failing._replace(stalled=world.chain)
     else:

@@ -124,7 +124,7 @@ def reconcile(
             (state is State.FUNDED and is_open) or (state is State.CREATED and swap.paid_unclaimed)
         ),
         finished=finished,
-        final_height=max(heights) if finished else swap.final_height,
+        final_height=max(heights, default=None) if finished else swap.final_height,
     )
     action: Action | None = None
     if state is State.FUNDED and facts.asset_spend is None:
