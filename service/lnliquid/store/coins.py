@@ -7,9 +7,20 @@ those that just were signed, less what is reserved for swaps that no coin is bou
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlmodel import col
 
 from lnliquid.store.sqlite import Transaction
@@ -77,23 +88,32 @@ def _spendable(of_ours: Collection[TxState] = _NODE_HAS) -> ColumnElement[bool]:
 
 def available_coins(tx: Transaction) -> list[Coin]:
     """Coins that a new transaction may spend, confirmed ones first, largest first."""
-    return _coins(tx, _spendable())
+    return [_coin(row) for row in tx.scalars(_available())]
 
 
 def unsure_coins(tx: Transaction) -> list[Coin]:
     """Unspent coins that may be spent later: not buried yet, or of what no node has taken yet."""
+    return [_coin(row) for row in tx.scalars(_unsure())]
+
+
+# Statements are made once: that takes SQLAlchemy longer than SQLite to carry them out.
+
+
+@cache
+def _available() -> Select[Any]:
+    return _largest_first(_spendable())
+
+
+@cache
+def _unsure() -> Select[Any]:
     ours = exists().where(col(OwnTxRow.txid) == col(CoinRow.txid), col(OwnTxRow.state).in_(LIVING))
     free = col(CoinRow.spent_txid).is_(None) & ~_bound()
-    return _coins(tx, free & (col(CoinRow.height).is_not(None) | ours) & ~_spendable())
+    return _largest_first(free & (col(CoinRow.height).is_not(None) | ours) & ~_spendable())
 
 
-def _coins(tx: Transaction, condition: ColumnElement[bool]) -> list[Coin]:
-    rows = tx.scalars(
-        select(CoinRow)
-        .where(condition)
-        .order_by(col(CoinRow.height).is_(None), col(CoinRow.value).desc())
-    )
-    return [_coin(row) for row in rows]
+def _largest_first(condition: ColumnElement[bool]) -> Select[Any]:
+    order = (col(CoinRow.height).is_(None), col(CoinRow.value).desc())
+    return select(CoinRow).where(condition).order_by(*order)
 
 
 def _coin(row: CoinRow) -> Coin:
@@ -117,11 +137,16 @@ def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
 
 
 def _unspent(tx: Transaction, asset_id: str) -> int:
+    return tx.execute(_held(), {"asset": asset_id}).scalar_one()
+
+
+@cache
+def _held() -> Select[Any]:
     # One that was signed a moment ago counts: its answer is under way. One that was refused may
     # never be, and with it what it pays back.
     spendable = _spendable((*_NODE_HAS, TxState.SIGNED))
-    held = select(_total(CoinRow.value)).where(col(CoinRow.asset_id) == asset_id, spendable)
-    return tx.execute(held).scalar_one()
+    of_asset = col(CoinRow.asset_id) == bindparam("asset")
+    return select(_total(CoinRow.value)).where(of_asset, spendable)
 
 
 def _total(column: int) -> ColumnElement[int]:
@@ -222,12 +247,8 @@ def replace_script_coins(
     # An address with thousands of coins is read anew with each one that comes, and everybody else's
     # writes wait meanwhile: what is as it was costs one look, what changed one statement a kind.
     shown = {(c.outpoint.txid, c.outpoint.vout): _told(c) for c in seen}
-    columns = (col(CoinRow.txid), col(CoinRow.vout), *(getattr(CoinRow, name) for name in _TOLD))
-    of_script = (col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
-    stored = {
-        (txid, vout): tuple(told)
-        for txid, vout, *told in tx.execute(select(*columns).where(*of_script))
-    }
+    here = {"branch": branch, "index": index}
+    stored = {(txid, vout): tuple(told) for txid, vout, *told in tx.execute(_of_script(), here)}
     gone = stored.keys() - shown.keys()
     if gone:
         living = _living(tx, {txid for txid, _ in gone})
@@ -259,6 +280,14 @@ def replace_script_coins(
     for row in list(tx.identity_map.values()):
         if isinstance(row, CoinRow):
             tx.expunge(row)  # what the session had loaded may be of before
+
+
+@cache
+def _of_script() -> Select[Any]:
+    columns = (col(CoinRow.txid), col(CoinRow.vout), *(getattr(CoinRow, name) for name in _TOLD))
+    branch, index = bindparam("branch"), bindparam("index")
+    here = (col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
+    return select(*columns).where(*here)
 
 
 _TOLD = ("asset_id", "value", "height", "spent_txid", "spent_height")
@@ -375,8 +404,13 @@ def last_spent_height(tx: Transaction) -> int:
 
 def cursor(tx: Transaction, name: str, default: int = 0) -> int:
     """A named number."""
-    row = tx.get(CursorRow, name)
-    return default if row is None else row.value
+    value = tx.execute(_cursor(), {"of": name}).scalar()
+    return default if value is None else int(value)
+
+
+@cache
+def _cursor() -> Select[Any]:
+    return select(col(CursorRow.value)).where(col(CursorRow.name) == bindparam("of"))
 
 
 def set_cursor(tx: Transaction, name: str, value: int) -> None:
