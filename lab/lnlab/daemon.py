@@ -108,7 +108,7 @@ class SellerDaemon:
             payments.append(Payment(script, POLICY_ASSET, lbtc_sats // coins))
         await lab.mine()
         await lab.faucet.pay(payments)
-        await lab.mine()
+        await lab.mine(int(daemon._settings["final_confs"]))  # from then on they are spent
         await daemon.launch(env)
         if wait:
             await daemon.wait_ready()

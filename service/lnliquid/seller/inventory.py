@@ -44,7 +44,10 @@ class Inventory:
         self._refused: dict[bytes, float] = {}
         """Scripts that the server refuses, each with when to try again, in the loop's time."""
         self.synced = False
-        """True once every watched address was read; until then nothing can be promised."""
+        """True once the watcher has gone through all that is stored and all watched addresses.
+
+        Until then nothing can be promised.
+        """
         self.spending = asyncio.Lock()
         """Held from choosing coins and change addresses until they are stored as taken."""
 
@@ -133,7 +136,6 @@ class Inventory:
         except BaseException:
             self._chain.mark_changed(changed | others | todo)
             raise
-        self.synced = True
         return others
 
 

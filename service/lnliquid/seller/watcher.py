@@ -155,6 +155,7 @@ class Watcher:
                 await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip), self._gate)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
+        self._inventory.synced = True
         self._notices.caught_up.set()
 
     def _forgotten(self, swap_id: str) -> None:
@@ -392,9 +393,11 @@ class Watcher:
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)
 
     def _may_send(self, outpoints: Iterable[Outpoint]) -> bool:
-        """False while another than the seller is known to spend one of these HTLC outputs."""
+        """False while another is known to spend one of these HTLC outputs, or nothing is known."""
         wanted = set(outpoints)
-        return all(
-            may_send(self.swaps[swap_id], facts, wanted)
-            for swap_id, (facts, _) in self._following.facts.items()
-        )
+        for swap in self.swaps.values():
+            if wanted & {swap.asset_outpoint, swap.subsidy_outpoint}:
+                known = self._following.facts.get(swap.swap_id)
+                if known is None or not may_send(swap, known[0], wanted):
+                    return False
+        return True

@@ -137,7 +137,8 @@ def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
 
 
 def _unspent(tx: Transaction, asset_id: str) -> int:
-    return tx.execute(_held(), {"asset": asset_id}).scalar_one()
+    held: int = tx.execute(_held(), {"asset": asset_id}).scalar_one()
+    return held
 
 
 @cache
@@ -285,9 +286,9 @@ def replace_script_coins(
 @cache
 def _of_script() -> Select[Any]:
     columns = (col(CoinRow.txid), col(CoinRow.vout), *(getattr(CoinRow, name) for name in _TOLD))
-    branch, index = bindparam("branch"), bindparam("index")
-    here = (col(CoinRow.branch) == branch, col(CoinRow.key_index) == index)
-    return select(*columns).where(*here)
+    of_branch = col(CoinRow.branch) == bindparam("branch")
+    of_index = col(CoinRow.key_index) == bindparam("index")
+    return select(*columns).where(of_branch, of_index)
 
 
 _TOLD = ("asset_id", "value", "height", "spent_txid", "spent_height")
