@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, TxState
-from lnliquid.swap import Outpoint, Tip
+from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
 
 from .builders import (
     ASSET,
@@ -154,3 +156,32 @@ async def test_what_could_not_be_read_is_not_replaced(world: World) -> None:
     [funding] = (await world.database.read(survey)).own_txs
     await world.bump(but=[funding.txid])
     assert await world.states() == [TxState.ACCEPTED]
+
+
+async def test_a_parent_is_not_replaced_under_a_child_that_could_not_be_read(world: World) -> None:
+    """The child may be in a block, and its parent with it."""
+    await world.create(1)
+    assert await world.funder.fund_waiting() == 1
+    child = (await world.database.read(own_tx_store.pending))[-1]
+    await world.bump(but=[child.txid])
+    assert await world.states() == [TxState.ACCEPTED] * 2
+
+
+@pytest.mark.parametrize(
+    "shown", [{"state": State.FUNDED}, {"invoice_mark": InvoiceMark.ASKED}], ids=str
+)
+async def test_a_funding_that_a_buyer_was_shown_is_not_replaced(
+    world: World, shown: dict[str, Any]
+) -> None:
+    """The buyer pays for that very one; the child that builds on it pays for both."""
+    [funding] = await world.database.read(own_tx_store.pending)
+    [swap] = await world.database.read(lambda s: swap_store.funded_by(s, funding.txid))
+    await world.database.write(lambda s: swap_store.save(s, swap, replace(swap, **shown)))
+    await world.bump()
+    assert await world.states() == [TxState.ACCEPTED]
+    await world.create(1)
+    assert await world.funder.fund_waiting() == 1
+    await world.bump()
+    assert await world.states() == [TxState.REPLACED] + [TxState.ACCEPTED] * 2
+    [same] = await world.database.read(lambda s: swap_store.funded_by(s, funding.txid))
+    assert same.swap_id == swap.swap_id
