@@ -47,7 +47,8 @@ async def test_watchers_see_every_change_and_the_end(daemon: SellerDaemon) -> No
         watchers = await asyncio.gather(*(follow(daemon, swap_id) for _ in range(5)))
     for messages in watchers:
         events = [m.event for m in messages if m.HasField("event")]
-        assert [e.to_state for e in events] == STEPS
+        assert [e.to_state for e in events] == [*STEPS, STEPS[-1]]  # the last: claim final
+        assert events[-1].from_state == events[-1].to_state
         assert [e.seq for e in events] == sorted({e.seq for e in events})
         assert messages[-1].swap.is_final
     seen = [m.event.seq for m in watchers[0] if m.HasField("event")]

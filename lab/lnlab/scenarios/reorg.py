@@ -134,7 +134,8 @@ async def _final_claim_reorged(daemon: SellerDaemon, is_down: bool, say: Say) ->
     if lab.nodes.kind == "embedded":
         await Faults(lab).drop_transaction(txid)
     if is_down:
-        await daemon.start()
+        await daemon.launch()  # it is not ready before the operator resumes
+        await until(daemon, lambda: _answers(daemon), "the daemon answers")
     await until_state(daemon, swap.swap_id, FUNDED)
     events = (await look(daemon, swap.swap_id)).events
     require(any("reopened" in e.cause for e in events), "no event tells that it was reopened")
@@ -148,6 +149,15 @@ async def _final_claim_reorged(daemon: SellerDaemon, is_down: bool, say: Say) ->
     await daemon.operator_stub().Resume(pb.ResumeRequest(), timeout=10)
     await sell(daemon, buyer)
     say("the claim is final again, and sales go on after `lnliquid resume-sales`")
+
+
+async def _answers(daemon: SellerDaemon) -> bool:
+    daemon.check_alive()
+    try:
+        await daemon.operator_stub().GetStatus(pb.GetStatusRequest(), timeout=2)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
 
 
 async def reorg(daemon: SellerDaemon, say: Say) -> None:

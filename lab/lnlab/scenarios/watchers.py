@@ -49,10 +49,10 @@ async def watchers(daemon: SellerDaemon, say: Say) -> None:
 
 
 async def follow(daemon: SellerDaemon, swap_id: str) -> Sequence[int]:
-    """The states that a watcher is told, until the stream ends."""
+    """The changes of state that a watcher is told, until the stream ends."""
     request = pb.WatchSwapRequest(swap_id=swap_id)
     states = []
     async for message in daemon.stub().WatchSwap(request, timeout=120):
-        if message.HasField("event"):
+        if message.HasField("event") and message.event.from_state != message.event.to_state:
             states.append(message.event.to_state)
     return states
