@@ -10,8 +10,8 @@ import pytest
 
 from lnliquid.liquid import tx
 from lnliquid.seller.families import Standing
+from lnliquid.seller.family_store import settle
 from lnliquid.seller.funder import Funder
-from lnliquid.seller.own_txs import settle
 from lnliquid.settings import Settings
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store

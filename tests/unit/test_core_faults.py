@@ -9,7 +9,7 @@ import pytest
 from lnliquid.liquid import tx
 from lnliquid.ports import Invoice, InvoiceStatus
 from lnliquid.seller.families import Standing
-from lnliquid.seller.own_txs import abandon, settle
+from lnliquid.seller.family_store import abandon, settle
 from lnliquid.seller.reconcile import ChainFacts
 from lnliquid.seller.refund_gate import may_take_back
 from lnliquid.store import coins as coin_store

@@ -10,9 +10,10 @@ from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.liquid import tx
 from lnliquid.liquid.wallet import FundingPlan
 from lnliquid.ports import HistoryItem
+from lnliquid.seller.family_store import abandon
 from lnliquid.seller.observe import REORG_BLOCKS
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs, abandon
+from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store

@@ -7,7 +7,7 @@ shows at that moment, or that is of a transaction of which the same is known.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -16,6 +16,7 @@ from lnliquid.errors import BackendError
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.families import Standing, Version, is_dead, is_lost, settled, stand
+from lnliquid.seller.family_store import Family, abandon, settle
 from lnliquid.seller.observe import REORG_BLOCKS, histories
 from lnliquid.seller.outbox import Outbox
 from lnliquid.store import coins as coin_store
@@ -35,9 +36,6 @@ What could not be read then is marked by itself (`own_txs.set_unread`)."""
 SCRIPTS_TRIED = 8
 """Scripts asked for one family before it counts as unreadable for now."""
 
-Family = Sequence[OwnTxRow]
-"""All versions, the first one first."""
-
 
 class OwnTxs:
     """Follows families by the script of an output, the last one unless it is refused.
@@ -53,7 +51,7 @@ class OwnTxs:
         chain: Chain,
         outbox: Outbox,
         final_confs: int,
-        may_send: Callable[[Iterable[Outpoint]], bool],
+        may_send: Callable[[Collection[Outpoint]], bool],
     ) -> None:
         """`may_send` is asked before a refund of these HTLC outputs is sent again."""
         self._database = database
@@ -308,55 +306,3 @@ def _versions(family: Family) -> list[Version]:
 def _differs(family: Family, standing: Standing) -> bool:
     versions = _versions(family)
     return settled(versions, standing) != versions
-
-
-def settle(session: Transaction, versions: Family, standing: Standing) -> set[str]:
-    """Store where a family stands. Returns the ids of swaps whose funding is another one now."""
-    current = standing.current
-    moved: set[str] = set()
-    for row in versions:
-        if row.txid == current or row.state == TxState.REPLACED:
-            continue
-        moved |= {s.swap_id for s in swap_store.funded_by(session, row.txid)}
-        own_tx_store.point_to(session, row.txid, current)
-        raw = next(r.raw for r in versions if r.txid == current)
-        values = {vout: o.value for vout, o in enumerate(tx.parse(raw).outputs)}
-        coin_store.move_coins(session, row.txid, current, values)
-        log.warning("another version stands", txid=current, instead_of=row.txid)
-    if not standing.send:  # it is there; another version may have freed its inputs when buried
-        raw = next(row.raw for row in versions if row.txid == current)
-        coin_store.take_outpoints(session, {i.outpoint for i in tx.parse(raw).inputs}, current)
-    own_tx_store.set_state(session, current, standing.state, standing.height)
-    return moved
-
-
-def abandon(session: Transaction, family: str) -> set[str]:
-    """Abandon a family that cannot confirm any more, and all of ours that die with it.
-
-    Returns the ids of the swaps that it funded.
-    """
-    swaps: set[str] = set()
-    children: set[str] = set()
-    versions = own_tx_store.versions(session, family)
-    for row in versions:
-        swaps |= {s.swap_id for s in swap_store.funded_by(session, row.txid)}
-        own_tx_store.set_state(session, row.txid, TxState.ABANDONED)
-        coin_store.free_outpoints(session, row.txid)
-        coin_store.drop_coins_of(session, row.txid)
-        children |= coin_store.live_children(session, row.txid)
-    for child in sorted(children):
-        name = own_tx_store.family_of(session, child)
-        inputs = [
-            {i.outpoint for i in tx.parse(row.raw).inputs}
-            for row in own_tx_store.versions(session, name)
-        ]
-        spent = set[Outpoint]().union(*inputs)
-        found = own_tx_store.families_of(session, {o.txid for o in spent})
-        lost = {
-            txid for txid, rows in found.items() if any(r.state == TxState.ABANDONED for r in rows)
-        }
-        # A version that spends nothing of what was abandoned may confirm all the same.
-        if is_dead(inputs, {o for o in spent if o.txid in lost}):
-            swaps |= abandon(session, name)
-    swaps |= swap_store.let_go(session)
-    return swaps

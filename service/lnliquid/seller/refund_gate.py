@@ -128,3 +128,12 @@ class RefundGate:
             if outpoints:
                 passed.append(Passed(swap, outpoints, tip))
         return passed
+
+    def may_send(self, outpoints: Collection[Outpoint]) -> bool:
+        """False while another is known to spend one of these HTLC outputs, or nothing is known."""
+        for swap in self._following.swaps.values():
+            if {swap.asset_outpoint, swap.subsidy_outpoint} & set(outpoints):
+                known = self._following.facts.get(swap.swap_id)
+                if known is None or not may_send(swap, known[0], outpoints):
+                    return False
+        return True

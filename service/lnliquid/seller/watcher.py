@@ -8,7 +8,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import structlog
@@ -23,7 +23,8 @@ from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import JournalFailure, RescueJournal
+from lnliquid.seller.journal import RescueJournal
+from lnliquid.seller.journal_marks import JournalMarks
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.own_txs import OwnTxs
@@ -37,14 +38,14 @@ from lnliquid.seller.reconcile import (
     Refund,
     reconcile,
 )
-from lnliquid.seller.refund_gate import RefundGate, may_send
+from lnliquid.seller.refund_gate import RefundGate
 from lnliquid.seller.refunds import Refunds
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.coins import CoinsGone
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
+from lnliquid.swap import InvoiceMark, State, Swap, Tip
 
 log = structlog.get_logger()
 
@@ -81,30 +82,28 @@ class Watcher:
         self._bumper = bumper
         self._settings = settings
         self._notices = notices
-        self._rescue = rescue
         self._outbox = outbox
-        self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._may_send)
         self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self._put_aside = PutAside()
+        self._marks = JournalMarks(rescue, self._put_aside)
         self._following = Following(
             database,
             chain,
             inventory,
             notices,
             self._put_aside,
-            on_load=self._note_outcome,
+            on_load=self._marks.note_outcome,
             on_forget=self._forgotten,
         )
         self._gate = RefundGate(chain, self._following, invoices, self._policy)
+        self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._gate.may_send)
         self._refunds_at_once = MAX_REFUNDS
         self.swaps = self._following.swaps
         """What is watched, as stored."""
         self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
         """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
         self._tip: Tip | None = None
-        self._corrections: dict[str, InvoiceMark] = {}
-        """What became of invoices and the rescue journal still tells otherwise."""
 
     async def run(self) -> None:
         """Watch until cancelled. Dead backends cost time only: the next round starts over."""
@@ -142,7 +141,7 @@ class Watcher:
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
-        await self._correct_journal()
+        await self._marks.correct()
         vanished = self._following.take_vanished()
         self._own_txs.mark_stale(vanished)
         if reload_all or vanished or tip != self._tip or self._outbox.underpaid:
@@ -283,7 +282,7 @@ class Watcher:
             return
         before = self.swaps[swap.swap_id]
         self.swaps[swap.swap_id] = swap
-        self._note_outcome(swap)
+        self._marks.note_outcome(swap)
         if swap.state is not before.state:
             reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
             log.info(
@@ -304,7 +303,7 @@ class Watcher:
 
     async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
-        decisions = await self._journaled(decisions)
+        decisions = await self._marks.journaled(decisions)
         gate = asyncio.Semaphore(LIGHTNING_CALLS)
         again: set[str] = set()
 
@@ -335,49 +334,12 @@ class Watcher:
             await self._refund(refunds, tip)
         return again
 
-    async def _journaled(self, decisions: Sequence[Decision]) -> list[Decision]:
-        """Write the marks of what is about to be done into the rescue journal.
-
-        No invoice is asked for without its line: should the store be lost, its absence would pass
-        for never asked for. Deletions and refunds go on without theirs, because they must not be
-        late; all that is lost with those lines is that the operator has to decide.
-        """
-        marks = {d.swap.swap_id: d.swap.invoice_mark for d in decisions}
-        try:
-            await asyncio.to_thread(self._rescue.note_marks, marks)
-        except JournalFailure as error:
-            log.warning("invoices are delayed", reason=str(error))
-            kept = [d for d in decisions if not isinstance(d.action, MakeInvoice)]
-            for decision in decisions:
-                if isinstance(decision.action, MakeInvoice):
-                    self._put_aside.add(decision.swap, str(error))
-            return kept
-        return list(decisions)
-
-    def _note_outcome(self, swap: Swap) -> None:
-        if self._rescue.needs_correction(swap.swap_id, swap.invoice_mark):
-            self._corrections[swap.swap_id] = swap.invoice_mark
-
-    async def _correct_journal(self) -> None:
-        """Tell the rescue journal of invoices that were not closed after all.
-
-        Without that line a paid swap would pass for one that may be refunded, were the store lost.
-        """
-        if not self._corrections:
-            return
-        corrections, self._corrections = self._corrections, {}
-        try:
-            await asyncio.to_thread(self._rescue.note_marks, corrections)
-        except JournalFailure as error:
-            self._corrections = {**corrections, **self._corrections}
-            log.warning("the rescue journal is not up to date", reason=str(error))
-
     async def _lose_invoice(self, swap: Swap) -> None:
         """Somebody else removed the invoice, perhaps after it was paid: no refund by ourselves."""
         after = replace(swap, invoice_mark=InvoiceMark.LOST)
         if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
             self.swaps[swap.swap_id] = after
-            self._note_outcome(after)
+            self._marks.note_outcome(after)
         log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
@@ -391,13 +353,3 @@ class Watcher:
                 for item in batch:
                     self._put_aside.add(item.swap, str(error))
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)
-
-    def _may_send(self, outpoints: Iterable[Outpoint]) -> bool:
-        """False while another is known to spend one of these HTLC outputs, or nothing is known."""
-        wanted = set(outpoints)
-        for swap in self.swaps.values():
-            if wanted & {swap.asset_outpoint, swap.subsidy_outpoint}:
-                known = self._following.facts.get(swap.swap_id)
-                if known is None or not may_send(swap, known[0], wanted):
-                    return False
-        return True

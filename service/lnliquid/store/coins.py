@@ -23,10 +23,16 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
+from lnliquid.store.outpoints import bind_outpoints as bind_outpoints
+from lnliquid.store.outpoints import bound_outpoints as bound_outpoints
+from lnliquid.store.outpoints import free_outpoints as free_outpoints
+from lnliquid.store.outpoints import keep_outpoints as keep_outpoints
+from lnliquid.store.outpoints import live_children as live_children
+from lnliquid.store.outpoints import pending_own_txs as pending_own_txs
+from lnliquid.store.outpoints import take_outpoints as take_outpoints
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     LIVING,
-    PENDING,
     CoinRow,
     CursorRow,
     OutpointRow,
@@ -35,7 +41,7 @@ from lnliquid.store.tables import (
     ReservationRow,
     TxState,
 )
-from lnliquid.swap import Coin, Outpoint, Pending
+from lnliquid.swap import Coin, Outpoint
 
 
 class CoinsGone(Exception):
@@ -170,56 +176,6 @@ def bind_coins(tx: Transaction, coins: Iterable[Coin], owner_txid: str) -> None:
     bind_outpoints(tx, wanted, owner_txid)
 
 
-def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: str) -> None:
-    """Give outpoints to a transaction of ours, whether the wallet has them or not.
-
-    Those that it has already stay. The UNIQUE index refuses a coin that another live transaction
-    has (money rule 2).
-    """
-    has = select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
-        col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
-    )
-    known = {Outpoint(txid, vout) for txid, vout in tx.execute(has)}
-    new = [o for o in outpoints if o not in known]
-    tx.add_all([OutpointRow(txid=o.txid, vout=o.vout, owner_txid=owner_txid) for o in new])
-    tx.flush()
-
-
-def take_outpoints(tx: Transaction, outpoints: Collection[Outpoint], owner_txid: str) -> None:
-    """Give outpoints to the transaction that the chain shows to spend them.
-
-    What else was to spend one of them cannot confirm beside it, and will be found dead.
-    """
-    rows = tx.scalars(
-        select(OutpointRow).where(
-            col(OutpointRow.live).is_(True), col(OutpointRow.txid).in_({o.txid for o in outpoints})
-        )
-    ).all()
-    for row in rows:
-        if Outpoint(row.txid, row.vout) in outpoints and row.owner_txid != owner_txid:
-            row.live = False
-    tx.flush()
-    bind_outpoints(tx, outpoints, owner_txid)
-
-
-def keep_outpoints(tx: Transaction, owner_txid: str, spent: Collection[Outpoint]) -> None:
-    """Free what a buried transaction was bound to and does not spend, as older versions did."""
-    for row in tx.scalars(
-        select(OutpointRow).where(
-            col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
-        )
-    ).all():
-        row.live = Outpoint(row.txid, row.vout) in spent
-    tx.flush()
-
-
-def free_outpoints(tx: Transaction, owner_txid: str) -> None:
-    """Take the coins of a transaction that can no longer confirm away from it."""
-    tx.execute(
-        update(OutpointRow).where(col(OutpointRow.owner_txid) == owner_txid).values(live=False)
-    )
-
-
 def add_own_coins(tx: Transaction, coins: Sequence[Coin]) -> None:
     """Record outputs of a transaction of ours that pay the wallet, before it is sent."""
     tx.add_all(
@@ -320,47 +276,6 @@ def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
         select(CoinRow).where(col(CoinRow.txid).in_(txids)).order_by(col(CoinRow.vout))
     )
     return [_coin(row) for row in rows]
-
-
-def bound_outpoints(
-    tx: Transaction, outpoints: Iterable[Outpoint], but_by: str = ""
-) -> set[Outpoint]:
-    """Those of these outpoints that a live transaction of ours, another than this one, spends."""
-    wanted = set(outpoints)
-    rows = tx.execute(
-        select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
-            col(OutpointRow.live).is_(True),
-            col(OutpointRow.owner_txid) != but_by,
-            col(OutpointRow.txid).in_({o.txid for o in wanted}),
-        )
-    )
-    return wanted & {Outpoint(txid, vout) for txid, vout in rows}
-
-
-def pending_own_txs(tx: Transaction) -> list[Pending]:
-    """Our transactions that are not in a block, each with those that it spends from."""
-    rows = select(col(OwnTxRow.txid), col(OwnTxRow.vsize)).where(col(OwnTxRow.state).in_(PENDING))
-    sizes: dict[str, int] = {str(txid): vsize for txid, vsize in tx.execute(rows)}
-    parents: dict[str, set[str]] = {txid: set() for txid in sizes}
-    for owner, parent in tx.execute(
-        select(col(OutpointRow.owner_txid), col(OutpointRow.txid)).where(
-            col(OutpointRow.owner_txid).in_(sizes), col(OutpointRow.live).is_(True)
-        )
-    ):
-        if parent in sizes:
-            parents[owner].add(parent)
-    return [Pending(txid, vsize, frozenset(parents[txid])) for txid, vsize in sizes.items()]
-
-
-def live_children(tx: Transaction, txid: str) -> set[str]:
-    """Live transactions of ours that spend an output of this one."""
-    return set(
-        tx.scalars(
-            select(col(OutpointRow.owner_txid)).where(
-                col(OutpointRow.txid) == txid, col(OutpointRow.live).is_(True)
-            )
-        )
-    )
 
 
 def move_coins(

@@ -1,0 +1,104 @@
+"""What our transactions spend: an outpoint has one live owner at most (money rule 2).
+
+The owner is the version that stands for its family; it keeps what any version of that spends.
+"""
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from lnliquid.store.sqlite import Transaction
+from lnliquid.store.tables import PENDING, OutpointRow, OwnTxRow
+from lnliquid.swap import Outpoint, Pending
+
+
+def bind_outpoints(tx: Transaction, outpoints: Iterable[Outpoint], owner_txid: str) -> None:
+    """Give outpoints to a transaction of ours, whether the wallet has them or not.
+
+    Those that it has already stay. The UNIQUE index refuses a coin that another live transaction
+    has (money rule 2).
+    """
+    has = select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
+        col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
+    )
+    known = {Outpoint(txid, vout) for txid, vout in tx.execute(has)}
+    new = [o for o in outpoints if o not in known]
+    tx.add_all([OutpointRow(txid=o.txid, vout=o.vout, owner_txid=owner_txid) for o in new])
+    tx.flush()
+
+
+def take_outpoints(tx: Transaction, outpoints: Collection[Outpoint], owner_txid: str) -> None:
+    """Give outpoints to the transaction that the chain shows to spend them.
+
+    What else was to spend one of them cannot confirm beside it, and will be found dead.
+    """
+    rows = tx.scalars(
+        select(OutpointRow).where(
+            col(OutpointRow.live).is_(True), col(OutpointRow.txid).in_({o.txid for o in outpoints})
+        )
+    ).all()
+    for row in rows:
+        if Outpoint(row.txid, row.vout) in outpoints and row.owner_txid != owner_txid:
+            row.live = False
+    tx.flush()
+    bind_outpoints(tx, outpoints, owner_txid)
+
+
+def keep_outpoints(tx: Transaction, owner_txid: str, spent: Collection[Outpoint]) -> None:
+    """Free what a buried transaction was bound to and does not spend, as older versions did."""
+    for row in tx.scalars(
+        select(OutpointRow).where(
+            col(OutpointRow.owner_txid) == owner_txid, col(OutpointRow.live).is_(True)
+        )
+    ).all():
+        row.live = Outpoint(row.txid, row.vout) in spent
+    tx.flush()
+
+
+def free_outpoints(tx: Transaction, owner_txid: str) -> None:
+    """Take the coins of a transaction that can no longer confirm away from it."""
+    tx.execute(
+        update(OutpointRow).where(col(OutpointRow.owner_txid) == owner_txid).values(live=False)
+    )
+
+
+def bound_outpoints(
+    tx: Transaction, outpoints: Iterable[Outpoint], but_by: str = ""
+) -> set[Outpoint]:
+    """Those of these outpoints that a live transaction of ours, another than this one, spends."""
+    wanted = set(outpoints)
+    rows = tx.execute(
+        select(col(OutpointRow.txid), col(OutpointRow.vout)).where(
+            col(OutpointRow.live).is_(True),
+            col(OutpointRow.owner_txid) != but_by,
+            col(OutpointRow.txid).in_({o.txid for o in wanted}),
+        )
+    )
+    return wanted & {Outpoint(txid, vout) for txid, vout in rows}
+
+
+def live_children(tx: Transaction, txid: str) -> set[str]:
+    """Live transactions of ours that spend an output of this one."""
+    return set(
+        tx.scalars(
+            select(col(OutpointRow.owner_txid)).where(
+                col(OutpointRow.txid) == txid, col(OutpointRow.live).is_(True)
+            )
+        )
+    )
+
+
+def pending_own_txs(tx: Transaction) -> list[Pending]:
+    """Our transactions that are not in a block, each with those that it spends from."""
+    rows = select(col(OwnTxRow.txid), col(OwnTxRow.vsize)).where(col(OwnTxRow.state).in_(PENDING))
+    sizes: dict[str, int] = {str(txid): vsize for txid, vsize in tx.execute(rows)}
+    parents: dict[str, set[str]] = {txid: set() for txid in sizes}
+    for owner, parent in tx.execute(
+        select(col(OutpointRow.owner_txid), col(OutpointRow.txid)).where(
+            col(OutpointRow.owner_txid).in_(sizes), col(OutpointRow.live).is_(True)
+        )
+    ):
+        if parent in sizes:
+            parents[owner].add(parent)
+    return [Pending(txid, vsize, frozenset(parents[txid])) for txid, vsize in sizes.items()]
