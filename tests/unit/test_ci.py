@@ -96,5 +96,5 @@ def test_the_simulation_takes_these_options() -> None:
     (command,) = [command for command in COMMANDS if "justw sim" in command]
     options = set(re.findall(r" (--[a-z]+)", command))
     known = (ROOT / "tests" / "sim" / "__main__.py").read_text()
-    assert {"--seed", "--seeds"} <= options
+    assert {"--fresh", "--steps"} <= options
     assert [option for option in options if f'"{option}"' not in known] == []

@@ -136,8 +136,12 @@ class Watcher:
         Raises `BackendError`, `StoreFailure` or `TipMoved` when it could not be finished.
         """
         await self._following.load(reload_all)
+        checked = await self._chain.tip()
+        await self._incidents.check(checked)
+        # Last of all that is read: what is decided now is decided on nothing older.
         tip = await self._following.read_chain(self._tip)
-        await self._incidents.check(tip)
+        if tip != checked:
+            raise TipMoved
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
