@@ -94,7 +94,7 @@ def test_named_tests_exist() -> None:
 def test_the_simulation_takes_these_options() -> None:
     """Options given to the simulation are its own."""
     (command,) = [command for command in COMMANDS if "justw sim" in command]
-    options = set(re.findall(r" (--[a-z]+)", command))
+    options = set(re.findall(r" (--[a-z-]+)", command))
     known = (ROOT / "tests" / "sim" / "__main__.py").read_text()
     assert {"--fresh", "--steps"} <= options
     assert [option for option in options if f'"{option}"' not in known] == []
