@@ -193,7 +193,7 @@ def ended(world: World) -> None:
         )
         if sale.is_paid and swap.state is not State.CLAIMED:
             is_told = with_operator(sale) or swap.forced_refund_reason is not None
-            demand("4", is_told, f"swap {nth} is paid, and nobody is told")
+            demand("4", is_told, f"swap {nth} is paid, and the operator is not told")
         for funding in _fundings(world, nth):
             is_there = funding.txid in dict(view.blocks)
             outputs = _htlcs(funding.txid, nth) if is_there else ()

@@ -91,7 +91,7 @@ async def refunded_for_good(world: World, deal: Deal) -> str:
 async def fork(
     world: World, depth: int, is_down: bool, between: Callable[[list[Tx]], None]
 ) -> None:
-    """So many blocks are replaced by one more; whoever lost a transaction does not resend it."""
+    """So many blocks are replaced by one more; a lost transaction is not resent."""
     if is_down:
         await world.daemon.bury()
     assert world.ground.reorg(depth, 1, nothing_held, between) == depth

@@ -15,7 +15,7 @@ from .simulation import Failed, simulate
 
 STEPS = 400
 FIXED = range(1, 11)
-"""What broke once is told by `test_stories`, whatever the generator makes of these."""
+"""What broke once is told by `test_stories`, not by these."""
 FIRST_FRESH = int(os.environ["SIM_SEED"])
 FRESH = range(FIRST_FRESH, FIRST_FRESH + int(os.environ.get("SIM_FRESH", "10")))
 SHRINK_SECS = 45

@@ -292,7 +292,7 @@ def test_a_swap_is_funded_once_when_the_versions_change_places_again_and_again()
 
 @pytest.mark.parametrize("spent_by", ["an order", "lanes"])
 def test_a_fresh_deposit_that_is_undone_freezes_nothing(spent_by: str) -> None:
-    """It had one confirmation; whatever was merged with it must not die with it."""
+    """It had one confirmation; what was merged with it must not die with it."""
 
     async def story(world: World, deal: Deal) -> None:
         await blocks(world, world.settings.final_confs)
@@ -415,7 +415,7 @@ def test_a_paid_swap_in_a_dead_funding_holds_up_no_other() -> None:
 def test_what_is_signed_at_the_floor_while_the_rate_is_higher_comes_right(
     kind: type[World],
 ) -> None:
-    """The lanes are signed at our floor, which nobody takes; an order waits behind them."""
+    """The lanes are signed at our floor, which no node takes; an order waits behind them."""
 
     async def story(world: World, deal: Deal) -> None:
         await until_locked(world, deal)

@@ -136,7 +136,7 @@ async def test_a_package_is_raised_again_after_its_older_versions_stood(world: W
     ids=["in the mempool", "in a block", "beside a refund of ours"],
 )
 def test_a_claim_of_the_subsidy_closes_the_gate(facts: ChainFacts, ours: set[str]) -> None:
-    """It shows the preimage: whoever has that paid, or may; and a spend of the HTLC is known."""
+    """It shows the preimage: its owner paid, or may; and a spend of the HTLC is known."""
     tip = Tip(LOCK_HEIGHT + 10, "tip")
     assert may_take_back(SWAP, facts, ABSENT, tip, POLICY, ours) == ()
 

@@ -70,7 +70,7 @@ def stored_states(count: int) -> Iterator[tuple[TxState, ...]]:
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_the_rules_hold_for_every_family(count: int) -> None:
-    """All states that can be stored, whatever chain and mempool show of each version."""
+    """All states that can be stored, and all that chain and mempool can show of each version."""
     cases = 0
     for states, shown in product(stored_states(count), product(HEIGHTS, repeat=count)):
         cases += 1

@@ -1,4 +1,4 @@
-"""Waiting for payments: none of a swap is passed over, whatever else the node is paid."""
+"""Waiting for payments: none of a swap is passed over, beside other payments of the node."""
 
 import asyncio
 from collections.abc import AsyncIterator

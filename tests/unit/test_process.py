@@ -1,4 +1,4 @@
-"""One process a database and a wallet, whatever the files are called: tried with real processes."""
+"""One process a database and a wallet, under any file name: tried with real processes."""
 
 import os
 import shutil

@@ -78,7 +78,7 @@ class SwapServicer(pb_grpc.SwapServiceServicer):
                         message.event.CopyFrom(convert.event_to(event))
                     await self._write(context, message)
         except Exception as error:
-            if not context.done():  # else the client has gone: there is nobody to tell
+            if not context.done():  # else the client has gone
                 await refuse(context, request, error)
 
     async def _write(self, context: Context, message: pb.WatchSwapResponse) -> None:

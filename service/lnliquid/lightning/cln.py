@@ -129,7 +129,7 @@ class CoreLightning:
             "description": description,
             "expiry": expiry_secs,
             "cltv": cltv_blocks,
-            # No address on the chain, whatever the node is set to: paid there, it would be marked
+            # No address on the chain, however the node is set: paid there, it would be marked
             # paid and the payer would not get the preimage.
             "fallbacks": [],
         }

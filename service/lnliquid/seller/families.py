@@ -1,8 +1,8 @@
 """Where a family of our transactions stands: one pure function, like `reconcile` for swaps.
 
 A family is all transactions of ours that replaced one another for one purpose. Any of its versions
-may confirm, in any order: a miner picks, and a reorg lets another one pick again. So whoever
-follows, judges, sends or abandons does it for the family.
+may confirm, in any order: a miner picks, and a reorg lets another one pick again. So all of
+it is done for the family: following, judging, sending, abandoning.
 """
 
 from collections.abc import Collection, Mapping, Sequence

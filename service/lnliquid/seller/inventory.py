@@ -2,8 +2,8 @@
 
 Watched are: every receive address up to a gap behind the last used one, every change address that
 holds a coin or held one until lately, and a gap of fresh ones, so that a wallet restored from its
-mnemonic finds itself. Other change addresses are not watched any more, as after a restart: what
-somebody sends to one of those by mistake is not found.
+mnemonic finds itself. Other change addresses are not watched any more, as after a restart: a
+payment to one of those by mistake is not found.
 """
 
 import asyncio

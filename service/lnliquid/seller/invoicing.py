@@ -54,7 +54,7 @@ class Invoices:
         self._clock = clock
         self._known: dict[str, Invoice] = {}
         self._stale: set[str] = set()
-        """To be asked whatever is known: paid as was heard, or asked and not answered."""
+        """To be asked in any case: reported paid, or asked and not answered."""
         self._turns = itertools.count(1)
         self._asked: dict[str, tuple[int, Tip | None]] = {}
         """When each was asked last, in turns, and under which tip."""

@@ -253,7 +253,7 @@ def _while_funded(
         and invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
         and is_foreign(swap, invoice)
     ):
-        return DropInvoice(invoice.status)  # nobody may pay it, and ours cannot be made beside it
+        return DropInvoice(invoice.status)  # it must not be paid, and ours cannot be made beside it
     if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
         return refund if is_open and swap.forced_refund_reason is not None else None
     if invoice is None:

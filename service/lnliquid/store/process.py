@@ -24,7 +24,7 @@ def only_process(database: Path, mnemonic_file: Path | None = None) -> Iterator[
     """Refuse a second process on one database or one mnemonic (`SettingsError`).
 
     The locks end with the process. This one is on the place of the database, which may be empty
-    yet; `Database` locks the file itself, whatever its name.
+    yet; `Database` locks the file itself, under any name.
     """
     lock = database.resolve().with_name(database.resolve().name + ".lock")
     with ExitStack() as held:

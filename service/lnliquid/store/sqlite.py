@@ -143,7 +143,7 @@ class Database:
                 if group:
                     self._commit(group)
         finally:
-            if not is_last:  # nobody knows why; no write waits for ever all the same
+            if not is_last:  # for an unknown reason; no write waits for ever all the same
                 self.failed = True
                 self._closed = "the writer of the database has ended, see the log"
                 self._refuse([*group, *self._queued()])
@@ -158,7 +158,7 @@ class Database:
                 break
             if isinstance(item, _Stop):
                 return group, True
-            if item[1].set_running_or_notify_cancel():  # from here on nobody can cancel it
+            if item[1].set_running_or_notify_cancel():  # from here on it cannot be cancelled
                 group.append(item)
         return group, False
 
