@@ -1,6 +1,6 @@
 """`store.own_txs` and `store.figures`: our transactions followed and replaced, swaps counted."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from lnliquid.store import coins as coin_store
 from lnliquid.store import figures, own_txs
 from lnliquid.store import swaps as store
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.store.tables import TxState
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import Outpoint, State
 
 from .builders import StillClock, migrated, stock, txid_of
@@ -232,3 +232,25 @@ async def test_a_family_is_followed_with_all_its_versions(database: Database) ->
     await database.write(write)
     rows = await database.read(lambda s: own_txs.moving(s, 10))
     assert [row.txid for row in rows] == [txid_of(n) for n in (0, 1, 10, 11, 40, 41)]
+
+
+async def test_a_deposit_that_left_the_chain_keeps_no_lanes_waiting(database: Database) -> None:
+    """Only what we signed does: others decide when a deposit comes again."""
+
+    def store(purpose: Purpose) -> Callable[[Transaction], bool]:
+        def write(session: Transaction) -> bool:
+            own_txs.add(
+                session,
+                txid=f"{int(purpose):064x}",
+                raw=b"",
+                purpose=purpose,
+                fee_sats=0,
+                vsize=1,
+                signed_height=1,
+            )
+            return own_txs.signs_pending(session)
+
+        return write
+
+    assert not await database.write(store(Purpose.DEPOSIT))
+    assert await database.write(store(Purpose.REFUND))

@@ -304,7 +304,7 @@ class Funder:
 
     async def _plan_lanes(self) -> lanes.LanesPlan | None:
         def look(session: Transaction) -> tuple[list[Coin], int] | None:
-            if swap_store.waiting(session, 1) or coin_store.pending_own_txs(session):
+            if swap_store.waiting(session, 1) or own_tx_store.signs_pending(session):
                 return None
             return (
                 coin_store.available_coins(session),

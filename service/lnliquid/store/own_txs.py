@@ -138,6 +138,12 @@ def pending(tx: Transaction) -> list[OwnTxRow]:
     )
 
 
+def signs_pending(tx: Transaction) -> bool:
+    """True while a transaction that we signed is to confirm."""
+    to_confirm = col(OwnTxRow.state).in_(PENDING), col(OwnTxRow.purpose) != Purpose.DEPOSIT
+    return tx.execute(select(col(OwnTxRow.txid)).where(*to_confirm).limit(1)).first() is not None
+
+
 def followed(tx: Transaction, txids: Collection[str]) -> set[str]:
     """Those of these transactions that are stored and were not abandoned."""
     stored, abandoned = col(OwnTxRow.txid).in_(txids), col(OwnTxRow.state) == TxState.ABANDONED
