@@ -72,7 +72,7 @@ def simulate(
     `with_end`: bring everything to its end after them, as every test does.
     Raises `Failed`.
     """
-    with _folder() as folder, captured_log() as log:
+    with folder_in_memory() as folder, captured_log() as log:
         loop = SimLoop()
         try:
             return loop.run_until_complete(
@@ -83,7 +83,7 @@ def simulate(
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def folder_in_memory() -> Iterator[Path]:
     """A folder in memory, where the system has one: syncing to a disk is not what is tested."""
     memory = Path("/dev/shm")
     folder = Path(tempfile.mkdtemp(prefix="sim-", dir=memory if memory.is_dir() else None))

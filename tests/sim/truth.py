@@ -99,12 +99,36 @@ class Truth:
         """A lock that nobody paid for waits for its height with an invoice, then is refunded."""
         lock_height, height = row["refund_lock_height"], self._ground.chain.tip_height
         if height >= lock_height:
-            raise Violation(10, f"{name} can be refunded and is not")
+            if not self._is_outbid(row):
+                raise Violation(10, f"{name} can be refunded and is not")
+            return
         lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
         record = self._node.book.with_label(row["swap_id"])
         missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
         if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:
             raise Violation(10, f"{name} is FUNDED and has no invoice")
+
+    def _is_outbid(self, row: Row) -> bool:
+        """Whether a refund of this and others is signed, and waits until what took one is buried.
+
+        Another wallet with the same seed refunded one of them at a higher fee.
+        """
+        owners = self._rules.ask(
+            "SELECT raw FROM own_tx JOIN reserved_outpoint ON owner_txid = own_tx.txid "
+            "WHERE live = 1 AND reserved_outpoint.txid = ? AND vout = ?",
+            row["funding_txid"],
+            row["asset_vout"],
+        )
+        rivals = (
+            self._ground.spender(*txin.outpoint)
+            for own in owners
+            for txin in parsed(own["raw"]).inputs
+        )
+        return any(
+            rival is not None
+            and self._ground.confirmations(rival.txid) < self._settings.final_confs
+            for rival in rivals
+        )
 
     def _coins_are_true(self) -> None:
         """The stored unspent coins are those that the chain shows (rule 7 from the store)."""

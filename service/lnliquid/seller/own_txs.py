@@ -186,6 +186,10 @@ class OwnTxs:
             self._unconfirmed[standing.current] = tip
         if is_changed:
             self._moved[standing.current] = standing.height
+            if len(versions) > 1:
+                # Its coins were stored anew, and no news may tell what spends them.
+                raw = next(row.raw for row in versions if row.txid == standing.current)
+                self._chain.mark_changed(o.script_pubkey for o in tx.parse(raw).outputs)
 
     async def _histories(
         self, families: Mapping[str, Family]
