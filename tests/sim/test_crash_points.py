@@ -12,7 +12,7 @@ from lnliquid.crashpoints import POINTS
 
 from .clockwork import SimLoop
 from .simulation import folder_in_memory
-from .town import DUE, FORGET, LANES, MERGE, SECOND_WAYS, WAYS, Town
+from .town import ASK, DUE, FORGET, LANES, MERGE, OLDER, SECOND_WAYS, WAYS, Town
 from .world import captured_log
 
 TURNS = 6
@@ -58,9 +58,8 @@ async def _play(town: Town, first: str) -> dict[str, int]:
 async def _pair(town: Town, first: str, second: str) -> int:
     way, then = WAYS[first], SECOND_WAYS[second]
     town.note(f"{first}, then {second}")
-    # Lanes are made when nothing is unconfirmed: what must be so is made after that death.
-    # So is what does not last to a lock height; and what must be in no block is not made before.
-    is_ready = then.lasts or (way not in (MERGE, DUE) and then is not FORGET)
+    # What the way to the first point would undo is made after that death.
+    is_ready = then is ASK or (way not in (MERGE, DUE, OLDER) and then is not FORGET)
     later = await then.ready(town) if is_ready else None
     now = await way.ready(town)
     way.event(town, now)
@@ -70,6 +69,9 @@ async def _pair(town: Town, first: str, second: str) -> int:
         town.start()
     else:
         town.start()
+        await town.turn()  # it is ready after its first round
+        town.mine()
+        await town.turn()
         then.event(town, await then.ready(town))
     turn = await town.dies(second, TURNS)
     assert turn is not None, f"{second} is not reached after {first}"
@@ -77,4 +79,5 @@ async def _pair(town: Town, first: str, second: str) -> int:
     town.start()
     await town.turn()
     town.mine()
+    await town.turn()
     return turn

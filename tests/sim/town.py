@@ -358,21 +358,19 @@ class Way:
 
     ready: Ready
     event: Event
-    lasts: bool = False
-    """What stands ready stays so, whatever blocks come."""
 
 
-ASK = Way(nothing, asked, lasts=True)
+ASK = Way(nothing, asked)
 CONFIRM = Way(funded, confirmed)
-PAY = Way(payable, paid_and_claimed, lasts=True)
+PAY = Way(payable, paid_and_claimed)
 BURY = Way(claimed, buried)
-DUE = Way(payable, due, lasts=True)
+DUE = Way(payable, due)
 STUCK_FUNDING = Way(funded, stuck)
 STUCK_REFUND = Way(refunded, stuck)
 OLDER = Way(bumped, older_version)
 FORGET = Way(funded, forgotten)
 SWEEP = Way(funded, swept)
-MERGE = Way(nothing, many_coins, lasts=True)
+MERGE = Way(nothing, many_coins)
 
 WAYS = {
     "create.checked": ASK,

@@ -205,6 +205,28 @@ async def test_what_spends_from_one_that_was_given_up_is_given_up(world: World) 
     assert await world.waiting() == 2
 
 
+async def test_what_was_abandoned_with_its_parent_is_not_sent(world: World) -> None:
+    """Both were looked at together, and the parent was found dead before the child's turn."""
+    parent = await world.store(1)
+    child = await world.store(2, on=parent)
+    sent: list[bytes] = []
+
+    class Dying(FakeChain):
+        """The parent is dead once it was sent."""
+
+        async def broadcast(self, raw: bytes) -> None:
+            """Refused."""
+            sent.append(raw)
+            await world.database.write(lambda s: abandon(s, parent.signed.txid))
+            raise BackendRejected("electrum", "missing inputs")
+
+    world.chain = Dying()
+    world.start()
+    await world.check()
+    assert sent == [parent.signed.raw]
+    assert await world.state_of(child) is TxState.ABANDONED
+
+
 async def test_what_spends_from_one_that_lost_is_given_up_once_that_is_buried(
     world: World,
 ) -> None:

@@ -214,6 +214,10 @@ class OwnTxs:
 
     async def _send_again(self, versions: Family, standing: Standing, tip: Tip) -> set[str]:
         """Send the versions, the one that stands first, until a node takes one."""
+        family = versions[0].family
+        now = await self._database.read(lambda s: own_tx_store.versions(s, family))
+        if all(row.state == TxState.ABANDONED for row in now):
+            return set()  # with its parent, since it was looked at: its swaps may be funded anew
         rows = {row.txid: row for row in versions}
         purpose = Purpose(versions[0].purpose)
         inputs = {txid: {i.outpoint for i in tx.parse(rows[txid].raw).inputs} for txid in rows}
@@ -234,7 +238,6 @@ class OwnTxs:
             dead |= await self._rivals(set(inputs), spent, tip)
         if not is_dead([*inputs.values()], dead):
             return set()  # a reason that can pass (fee, chain limit, missing parent): same bytes
-        family = versions[0].family
         swaps = await self._database.write(lambda s: abandon(s, family))
         reach("own_tx.abandoned")
         log.warning("transaction abandoned", txid=standing.current, purpose=purpose.name)
