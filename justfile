@@ -37,6 +37,10 @@ e2e *args:
 sim *args:
     python -m tests.sim {{args}}
 
+# every interleaving of one or two swaps to a bounded depth, over the daemon's own decisions
+model *args:
+    python -m tests.model {{args}}
+
 # figures against their baselines
 bench *args:
     python -m bench {{args}}

@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument(
         "--final-confs", type=int, default=2, help="one more than the deepest reorg"
     )
+    parser.add_argument("--deletions", action="store_true", help="others delete paid invoices")
     parser.add_argument("--states", type=int, help="stop at so many")
     parser.add_argument("--reached", action="store_true", help="print what was reached, how often")
     parser.add_argument("--mutants", action="store_true", help="search with each mutant instead")
@@ -30,6 +31,7 @@ def main() -> int:
         faults=asked.faults,
         blocks=asked.blocks,
         final_confs=asked.final_confs,
+        are_deleted=asked.deletions,
     )
     found = search.run(asked.depth or DEPTHS[asked.swaps], asked.states)
     sys.stdout.write(f"{found}\n")

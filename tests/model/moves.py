@@ -123,7 +123,11 @@ def _lightning(world: World, nth: int) -> Iterator[Move]:
     if late != world:
         yield f"the hung call for swap {nth} is carried out", late
     failing = _failing(world)
-    if failing is not None and sale.invoice is not ABSENT and may_be_deleted(sale):
+    if (
+        failing is not None
+        and sale.invoice is not ABSENT
+        and (world.are_deleted or may_be_deleted(sale))
+    ):
         gone = failing.with_sale(nth, invoice=ABSENT)
         yield f"another deletes the invoice of swap {nth}", gone
 
@@ -174,9 +178,9 @@ def _chain(world: World) -> Iterator[Move]:
             f"the mempool forgets {txid}",
             failing._replace(chain=world.chain._replace(mempool=kept)),
         )
-    rival_mined = mine(rivalled, [RIVAL]) if rivalled is not failing else None
-    if rival_mined is not None and world.chain.tip < world.limit:
-        yield f"a block with {RIVAL}", rival_mined
+    beaten = mine(rivalled, [RIVAL]) if rivalled is not failing else None
+    if beaten is not None and world.chain.tip < world.limit:
+        yield f"a block with {RIVAL}", beaten
     if world.stalled is None:
         yield "the server stalls", failing._replace(stalled=world.chain)
     else:

@@ -16,8 +16,6 @@ from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 from .rules import Rules
 
 REAL = Rules()
-LIFTED = ("invoice_mark", "refund_lock_height", "forced_refund_reason")
-"""Fields that a mutant may let the real rule see otherwise than they are stored."""
 
 
 def _judge(
@@ -40,15 +38,10 @@ def _refund_whatever_the_invoice(
 ) -> Decision:
     if tip.height < (swap.refund_lock_height or 0):
         return REAL.reconcile(swap, facts, invoice, tip, policy)
-    return REAL.reconcile(
-        replace(swap, invoice_mark=min(swap.invoice_mark, InvoiceMark.CLOSED))
-        if swap.invoice_mark is InvoiceMark.ASKED
-        else swap,
-        facts,
-        _gone(invoice, swap),
-        tip,
-        policy,
-    )
+    gone = _gone(invoice, swap)
+    is_asked = swap.invoice_mark is InvoiceMark.ASKED and gone.status is InvoiceStatus.ABSENT
+    seen = replace(swap, invoice_mark=InvoiceMark.CLOSED) if is_asked else swap
+    return REAL.reconcile(seen, facts, gone, tip, policy)
 
 
 def _gate_whatever_the_invoice(

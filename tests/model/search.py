@@ -89,18 +89,12 @@ class Found:
 class Search:
     """One search. Parts that are known to end well are not walked again."""
 
-    def __init__(
-        self,
-        rules: Rules,
-        *,
-        swaps: int = 1,
-        faults: int = 2,
-        blocks: int = 8,
-        final_confs: int = 2,
-    ) -> None:
-        self._rules = rules.remembering(final_confs)
+    def __init__(self, rules: Rules, *, swaps: int = 1, blocks: int = 8, **world: int) -> None:
+        """`world`: fields of `World`, such as `faults`."""
         sales = tuple(Sale(new_swap(nth)) for nth in range(swaps))
-        self._first = World(View(0), sales, faults=faults, limit=blocks, final_confs=final_confs)
+        first = World(View(0), sales, faults=2, limit=blocks)
+        self._first = first._replace(**world)  # type: ignore[arg-type]
+        self._rules = rules.remembering(self._first.final_confs)
         self._ends: set[World] = set()
         self._from: dict[World, tuple[World, str] | None] = {}
         self.found = Found()

@@ -90,6 +90,8 @@ class World(NamedTuple):
     faults: int = 0
     final_confs: int = 2
     """No reorg is as deep as this."""
+    are_deleted: bool = False
+    """Others delete invoices that are paid, which the operator is told to prevent (ADR 4)."""
     limit: int = 0
     """The chain grows to this height, and then only while everything comes to rest."""
 
