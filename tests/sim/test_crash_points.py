@@ -59,8 +59,11 @@ async def _pair(town: Town, first: str, second: str) -> int:
     way, then = WAYS[first], SECOND_WAYS[second]
     town.note(f"{first}, then {second}")
     # What the way to the first point would undo is made after that death.
-    is_ready = then is ASK or (way not in (MERGE, DUE, OLDER) and then is not FORGET)
+    is_ready = then is ASK or (way not in (MERGE, DUE, OLDER) and then not in (FORGET, OLDER))
     later = await then.ready(town) if is_ready else None
+    if way is OLDER:  # nothing that it builds on may have versions of its own
+        town.mine()
+        await town.turn()
     now = await way.ready(town)
     way.event(town, now)
     assert await town.dies(first, TURNS) is not None, f"{first} is not reached"
