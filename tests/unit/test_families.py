@@ -124,7 +124,6 @@ def test_the_rules_hold_for_every_family(count: int) -> None:
         ([{A, B}, {A, C}, {B, C}], {A}, False),
         ([{A, B}, {A, C}, {B, C}], {A, B}, True),
     ],
-    ids=str,
 )
 def test_a_family_is_dead_when_no_version_can_confirm(
     versions: list[set[Outpoint]], gone: set[Outpoint], dead: bool
