@@ -11,7 +11,7 @@ from typing import Any
 
 from lnliquid.liquid import htlc
 from lnliquid.settings import Settings
-from lnliquid.store.tables import Purpose
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import State
 
 from .books import Books, Locked, Wallet
@@ -56,6 +56,8 @@ class Rules:
         """Swaps for whose asset output a refund was signed."""
         self._burials: dict[str, set[str]] = {}
         """Of each final swap the blocks that hold its spends, by hash."""
+        self._abandoned: dict[str, bool] = {}
+        """Fundings that were abandoned, and whether they were dead by then."""
         self.raws: dict[str, bytes] = {}
         """Bytes of every transaction that was ever stored, by txid."""
         self.secrets: dict[str, str] = {}
@@ -111,6 +113,7 @@ class Rules:
         self._version = version
         before, self.rows = self.rows, self._read_swaps()
         self._new_own_txs()
+        self._note_abandoned()
         for swap_id, row in self.rows.items():
             old = before.get(swap_id)
             if old is row:
@@ -321,8 +324,40 @@ class Rules:
                 if spender and not self.books.is_claim(spender, outpoint):
                     raise Violation(4, f"{name} is paid and refunded")
 
+    def never(self, txid: str) -> str | None:
+        """Why a transaction can never confirm without a deep reorg; None while it may."""
+        if self.ground.find(txid) is not None:
+            return None
+        deposits = {d.txid: d.raw for d in self.ground.deposits}
+        raw = self.raws.get(txid) or deposits.get(txid)
+        if raw is None:
+            return f"{txid[:8]} does not exist"
+        for txin in parsed(raw).inputs:
+            spender = self.ground.spender(*txin.outpoint)
+            if spender is not None:
+                if self.ground.confirmations(spender.txid) >= self.settings.final_confs:
+                    return f"an input of {txid[:8]} is spent by {spender.txid[:8]}, buried"
+            elif self.ground.chain.coin(*txin.outpoint) is None:
+                why = self.never(txin.outpoint[0])
+                if why:
+                    return why
+        return None
+
+    def _note_abandoned(self) -> None:
+        """Which fundings were dead by the chain when they were abandoned."""
+        state, purpose = int(TxState.ABANDONED), int(Purpose.FUNDING)
+        query = "SELECT txid FROM own_tx WHERE state = ? AND purpose = ?"
+        for own in self.ask(query, state, purpose):
+            if own["txid"] not in self._abandoned:
+                self._abandoned[own["txid"]] = self.never(own["txid"]) is not None
+
     def _one_lock_each(self) -> None:
         for swap_id in {lock.swap_id for lock in self.books.locked.values()}:
-            alive = [t for t in self.books.fundings_of(swap_id) if self.ground.find(t)]
+            # One that was dead, and that a deep reorg brought back, is beyond the daemon.
+            alive = [
+                t
+                for t in self.books.fundings_of(swap_id)
+                if self.ground.find(t) and not self._abandoned.get(t)
+            ]
             if len(alive) > 1:
                 raise Violation(2, f"{self.name_of(swap_id)} is locked twice: {alive}")

@@ -78,7 +78,7 @@ class Truth:
         stuck = state is State.FUNDED and is_open and paid
         if state is State.CREATED and paid:
             # While its funding may confirm again it may stay shown; once that is dead it must be.
-            dead = self._never(row["funding_txid"]) is not None
+            dead = self._rules.never(row["funding_txid"]) is not None
             stuck = dead or bool(row["paid_unclaimed"])
         if bool(row["paid_unclaimed"]) != stuck:
             raise Violation(5, f"{name}: paid_unclaimed is {row['paid_unclaimed']}, not {stuck}")
@@ -179,28 +179,9 @@ class Truth:
     def available_can_confirm(self, available: Iterable[Outpoint]) -> None:
         """No coin counts as available that can never be (rule 7)."""
         for outpoint in available:
-            why = self._never(outpoint.txid)
+            why = self._rules.never(outpoint.txid)
             if why:
                 raise Violation(7, f"{outpoint} is available and can never be: {why}")
-
-    def _never(self, txid: str) -> str | None:
-        """Why a transaction can never confirm; None while it may."""
-        if self._ground.find(txid) is not None:
-            return None
-        deposits = {d.txid: d.raw for d in self._ground.deposits}
-        raw = self._rules.raws.get(txid) or deposits.get(txid)
-        if raw is None:
-            return f"{txid[:8]} does not exist"
-        for txin in parsed(raw).inputs:
-            spender = self._ground.spender(*txin.outpoint)
-            if spender is not None:
-                if self._ground.confirmations(spender.txid) >= self._settings.final_confs:
-                    return f"an input of {txid[:8]} is spent by {spender.txid[:8]}, buried"
-            elif self._ground.chain.coin(*txin.outpoint) is None:
-                why = self._never(txin.outpoint[0])
-                if why:
-                    return why
-        return None
 
     def owner_is_unique(self) -> None:
         """Rule 2 by the constraint alone: a second live owner of an outpoint is refused."""
