@@ -216,8 +216,8 @@ class Rules:
             if height < lock.lock_height:
                 raise Violation(4, f"{name}: refund signed at {height}, before {lock.lock_height}")
             spender = self.ground.spender(*txin.outpoint)
-            lied = spender is not None and spender.txid in self.server.lied
-            if spender is not None and not lied and self.books.is_claim(spender, txin.outpoint):
+            is_shown = spender is not None and self._is_shown(spender.txid)
+            if spender is not None and is_shown and self.books.is_claim(spender, txin.outpoint):
                 raise Violation(4, f"{name}: refund signed against a claim that is known")
             if txin.outpoint != (row["funding_txid"], row["asset_vout"]):
                 continue
@@ -228,6 +228,13 @@ class Rules:
             record = self.node.book.with_label(lock.swap_id)
             if record is not None and row["forced_refund_reason"] is None:
                 raise Violation(4, f"{name}: refund signed, its invoice is {record.status}")
+
+    def _is_shown(self, txid: str) -> bool:
+        """Whether the server lets the daemon know of it: it does not lie, and is not behind."""
+        found, behind = self.ground.find(txid), self.server.behind
+        if found is None or txid in self.server.lied:
+            return False
+        return behind is None or (found[1] is not None and found[1] <= behind)
 
     # ---- at a broadcast, at an invoice
 
