@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2_grpc
 from lnlab.daemon_run import NAME, ContainerRun, DaemonRun, ProcessRun
-from lnlab.faucet import Payment
+from lnlab.faucet import Payment, script_of
 from lnlab.lab import Lab
 from lnlab.nodes.children import NodeDiedError, log_tail
 from lnlab.nodes.compose_project import Project
@@ -187,8 +187,6 @@ class SellerDaemon:
 
     async def receive_script(self) -> bytes:
         """Output script of the wallet's first address, asked for by the CLI."""
-        from lnlab.commands import script_of
-
         return script_of(await self.receive_address())
 
     async def receive_address(self) -> str:

@@ -31,7 +31,7 @@ from embit.liquid.transaction import (
     LTransactionOutput,
     TxInWitness,
 )
-from embit.script import Script, Witness
+from embit.script import Script, Witness, address_to_scriptpubkey
 
 from lnlab.nodes.record import POLICY_ASSET, write_json
 from lnlab.nodes.rpc import NodeRpc, NodeRpcError, RpcCode, to_sats
@@ -298,3 +298,15 @@ def _choose(coins: Sequence[FaucetCoin], asset: str, value: int) -> list[FaucetC
             return chosen
     have = sum(coin.value for coin in mine)
     raise FaucetError(f"the faucet has {have} of asset {asset}, {value} were asked for")
+
+
+def script_of(address: str) -> bytes:
+    """Return an address's script. Raises ValueError for anything but ``ert1…``."""
+    try:
+        if not address.startswith("ert1"):
+            raise ValueError
+        return bytes(address_to_scriptpubkey(address).data)
+    except Exception:  # embit raises whatever its decoder meets
+        raise ValueError(
+            f"{address} is no unblinded address of this chain: it should start with ert1"
+        ) from None

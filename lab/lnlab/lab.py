@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
 from lnlab.faucet import Faucet
+from lnlab.faults.orders import endpoints_of_proxies
 from lnlab.lab_directory import (
     LabDirectoryError,
     absolute,
@@ -285,12 +286,10 @@ class Lab:
         """Start proxies that misbehave on demand, and return their endpoints by name.
 
         The names: ``electrum`` (``tcp://…``), ``lightning-seller``, ``lightning-buyer`` (sockets).
-        See ``lnlab.faults`` for what they can do and ``lnlab.fault_control`` for how to tell them.
+        See ``lnlab.faults.orders`` for what they can do and how to tell them.
         """
-        from lnlab.fault_control import endpoints_of_proxies
-
         if not self.nodes.proxied:
-            command = [sys.executable, "-m", "lnlab.faults", "--dir", str(self.directory)]
+            command = [sys.executable, "-m", "lnlab.faults.proxy", "--dir", str(self.directory)]
             proxies = spawn("faults", command, self.directory / "faults.log")
             self._enrol(proxies, {})
             proxied = await self.wait_for(

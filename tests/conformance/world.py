@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from lnlab.fault_control import Faults
+from lnlab.faults.control import Faults
 from lnlab.lab import Lab
 from lnlab.nodes.rpc import NodeRpcError
 

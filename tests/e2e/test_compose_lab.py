@@ -386,6 +386,6 @@ def test_shell(room: Path) -> None:
 
 def test_error_is_about_compose() -> None:
     """What the compose lab raises is one of the errors that a user is told without a traceback."""
-    from lnlab.cli_base import EXPECTED_ERRORS
+    from lnlab.cli.base import EXPECTED_ERRORS
 
     assert ComposeError in EXPECTED_ERRORS

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from lnlab.fault_control import Faults
-from lnlab.faults import Fault
+from lnlab.faults.control import Faults
+from lnlab.faults.orders import Fault
 from lnlab.lab import Lab, end_lab
 from lnlab.nodes.electrum import electrum_call
 from lnlab.nodes.lightning import LightningRpcError, lightning_call

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lnlab.commands import wipe_directory
+from lnlab.cli.lab import wipe_directory
 from lnlab.lab import Kind, Lab, end_lab
 from lnlab.nodes.record import POLICY_ASSET
 from lnlab.wait import wait_for

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from lnlab.daemon import SellerDaemon
-from lnlab.faults import Fault
+from lnlab.faults.orders import Fault
 from lnlab.lab import Lab
 from lnlab.programs import run_program
 from lnlab.scenarios import lag, outage

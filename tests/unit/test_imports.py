@@ -74,7 +74,13 @@ SERVERS = {
 SCREENS = {"textual", "lnliquid.top"}
 CLIENTS = {"grpc", "aiorpcx", "pyln", "embit", "structlog", "rich", "pydantic"}
 COMMANDS_OF_OTHERS = {"lnliquid.rescue_command", "lnliquid.operator_calls", "lnliquid.top"}
-LAB_EXTRAS = {"docker", "textual", "sqlalchemy", "lnlab.scenarios.catalogue", "lnlab.storm_command"}
+LAB_EXTRAS = {
+    "docker",
+    "textual",
+    "sqlalchemy",
+    "lnlab.scenarios.catalogue",
+    "lnlab.scenarios.storm",
+}
 UNNEEDED = {
     "import lnliquid.cli": SERVERS | SCREENS | CLIENTS,
     "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic"},
@@ -84,7 +90,7 @@ UNNEEDED = {
     "health": SERVERS | SCREENS | {"lnliquid.buyer", "aiorpcx", "pyln"},
     "import lnliquid.app": SCREENS | COMMANDS_OF_OTHERS | {"typer", "lnliquid.buyer"},
     "import lnlab.cli": LAB_EXTRAS,
-    "import lnlab.demo": LAB_EXTRAS,
+    "import lnlab.cli.demo": LAB_EXTRAS,
 }
 """A statement, or a command of `lnliquid` (the others of its module load the same), to what it must
 not load: starting a program takes longer than what it does, and `lnlab demo` starts seven."""

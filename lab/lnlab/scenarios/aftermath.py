@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 from lnlab.daemon import SellerDaemon
-from lnlab.fault_control import Faults, tell_proxies
-from lnlab.faults import Fault
+from lnlab.faults.control import Faults
+from lnlab.faults.orders import Fault, tell_proxies
 from lnlab.lab import Lab
 from lnlab.programs import ProgramError, run_program
 from lnlab.scenarios.sale import ScenarioError, require

@@ -2,8 +2,8 @@
 
 from lnlab.blocks import mining
 from lnlab.daemon import SellerDaemon
-from lnlab.fault_control import Faults
-from lnlab.faults import Fault
+from lnlab.faults.control import Faults
+from lnlab.faults.orders import Fault
 from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused, until_logged
 from lnlab.scenarios.sale import Say, require

@@ -1,7 +1,7 @@
 """Core Lightning is killed and started again while swaps are open."""
 
 from lnlab.daemon import SellerDaemon
-from lnlab.fault_control import Faults
+from lnlab.faults.control import Faults
 from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused
 from lnlab.scenarios.sale import Say, require

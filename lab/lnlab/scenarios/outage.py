@@ -7,8 +7,8 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from lnlab.daemon import SellerDaemon
-from lnlab.fault_control import Faults
-from lnlab.faults import Fault
+from lnlab.faults.control import Faults
+from lnlab.faults.orders import Fault
 from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.sale import Say, ScenarioError, require
 from lnlab.scenarios.steps import (

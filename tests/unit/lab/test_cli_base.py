@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from lnlab.cli_base import EXIT_FAULT, run
+from lnlab.cli.base import EXIT_FAULT, run
 from lnlab.nodes.record import NoLabError
 
 

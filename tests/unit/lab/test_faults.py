@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from lnlab.faults import Fault, FaultError, Proxy
+from lnlab.faults.orders import Fault, FaultError
+from lnlab.faults.proxy import Proxy
 from lnlab.servers import close_server
 
 TIP = "blockchain.headers.subscribe"

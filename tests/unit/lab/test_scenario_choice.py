@@ -2,8 +2,8 @@
 
 import pytest
 
-from lnlab.scenario_command import chosen
 from lnlab.scenarios.catalogue import SCENARIOS
+from lnlab.scenarios.runner import chosen
 from lnlab.scenarios.sale import ScenarioError
 
 

@@ -1,7 +1,7 @@
 """Faults of the embedded nodes as RPC methods beside elementsd's; their names begin with ``lab_``.
 
 They reach from outside what the embedded process can do and a real node cannot, or only in another
-way (see ``lnlab.fault_control``).
+way (see ``lnlab.faults.control``).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What `lnlab scenario` does and prints; ``lnlab.cli`` declares its options."""
+"""Playing scenarios by name, each followed by a check of all nodes."""
 
 import time
 from collections.abc import Awaitable, Sequence
@@ -7,24 +7,11 @@ from pathlib import Path
 import grpc
 from rich.console import Console
 
-from lnlab.commands import show
 from lnlab.daemon import SellerDaemon
 from lnlab.lab import Kind, Lab, absolute
 from lnlab.scenarios.aftermath import Aftermath
 from lnlab.scenarios.catalogue import FAST_BACKENDS, SCENARIOS, Scenario
 from lnlab.scenarios.sale import ScenarioError
-
-
-def list_scenarios(*, as_json: bool) -> None:
-    """Print every scenario with what it shows, and where it cannot be played."""
-    scenarios = SCENARIOS.values()
-    rows = [{"name": one.name, "shows": one.promise, "limits": one.limits} for one in scenarios]
-    lines = []
-    for one in scenarios:
-        lines.append(f"{one.name:<20} {one.promise}")
-        if one.limits:
-            lines.append(f"{'':<20} ({one.limits})")
-    show("\n".join(lines), {"scenarios": rows}, as_json=as_json)
 
 
 def chosen(names: Sequence[str], kind: Kind) -> list[Scenario]:
@@ -43,12 +30,13 @@ def chosen(names: Sequence[str], kind: Kind) -> list[Scenario]:
     return [SCENARIOS[name] for name in names or fitting]
 
 
-async def run_scenarios(
-    directory: Path, names: list[str], kind: Kind, seed: int, *, as_json: bool
-) -> None:
+async def play(
+    directory: Path, names: Sequence[str], kind: Kind, seed: int
+) -> list[dict[str, object]]:
     """Play scenarios, each followed by a check of all nodes, and end the labs they ran on.
 
-    Raises ScenarioError for an unknown name. A scenario that fails ends the run: its error is
+    Returns name and seconds of each, in the order they were asked for. Raises ScenarioError for
+    an unknown name. A scenario that fails ends the run: its error is
     raised, and data and logs of its lab stay in the directory, which is named.
     """
     scenarios = chosen(names, kind)
@@ -63,13 +51,7 @@ async def run_scenarios(
         at = f"scenario {playing.now}" if playing.now else "starting the lab"
         console.print(f"[red]{at} failed[/]; data and logs are kept in {absolute(directory)}")
         raise
-    # In the order they were asked for, whatever order was the cheaper one.
-    results = [playing.results[one.name] for one in scenarios]
-    show(
-        f"[bold green]{len(results)} scenarios ended as they should[/] on {kind} nodes.",
-        {"nodes": kind, "seed": seed, "scenarios": results},
-        as_json=as_json,
-    )
+    return [playing.results[one.name] for one in scenarios]
 
 
 class _Playing:

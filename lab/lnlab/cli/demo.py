@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lnlab.buyer import Buyer
+from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, Nodes, NodesKind, show
 from lnlab.daemon import TICKER, SellerDaemon
 from lnlab.lab import Kind, Lab
 from lnlab.scenarios.sale import Sale, sale
@@ -23,7 +24,21 @@ def units(amount: int) -> str:
     return f"{amount / UNIT:.8f}".rstrip("0").rstrip(".") + f" {TICKER}"
 
 
-async def demo(directory: Path, kind: Kind) -> dict[str, object]:
+async def demo(
+    directory: Directory = DEFAULT_DIRECTORY,
+    nodes: Nodes = NodesKind.EMBEDDED,
+    as_json: AsJson = False,
+) -> None:
+    """Start a lab and the seller, sell an asset over Lightning, show every step, end the lab.
+
+    Example: `lnlab demo --nodes process`
+    """
+    done = await sell(directory, nodes.value)
+    if as_json:
+        show("", asdict(done), as_json=True)
+
+
+async def sell(directory: Path, kind: Kind) -> Sale:
     """Start a lab, sell, check, end the lab; prints a line for each step on standard error."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     began = time.monotonic()
@@ -48,7 +63,7 @@ async def demo(directory: Path, kind: Kind) -> dict[str, object]:
                 daemon, buyer, AMOUNT, before=before, say=lambda line: say(_buyers(line))
             )
             _agree(console, done)
-            return asdict(done)
+            return done
     finally:
         await lab.stop()
 

@@ -4,7 +4,11 @@ import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from lnlab.cli.base import DEFAULT_DIRECTORY, Directory
 from lnlab.lab import absolute
 from lnlab.nodes import record
 from lnlab.nodes.compose_containers import Containers
@@ -15,10 +19,15 @@ RPC_PORT = 18884
 """Where elementsd listens in its container, see ``deploy/compose/compose.yaml``."""
 
 
-def shell(directory: Path, service: str | None) -> None:
-    """Become a shell in the container of ``service``, or one with the lab's ``env`` file read.
+def shell(
+    service: Annotated[
+        str | None, typer.Argument(help="Container; without it, a shell for the whole lab.")
+    ] = None,
+    directory: Directory = DEFAULT_DIRECTORY,
+) -> None:
+    """Open a shell in a container of the lab, or one with the lab's variables and programs.
 
-    Raises NoLabError without a lab, ComposeError for a service that has no running container.
+    Example: `lnlab shell elementsd`
     """
     path = absolute(directory)
     nodes = record.load(path)

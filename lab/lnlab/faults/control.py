@@ -1,15 +1,13 @@
 """Telling a running lab what shall go wrong: its proxies, its Lightning nodes, its mempool."""
 
 import asyncio
-import contextlib
 import inspect
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lnlab.faults import CONTROL_SOCKET, Fault, FaultError
+from lnlab.faults.orders import Fault, FaultError, tell_proxies
 from lnlab.lab import Lab
 from lnlab.nodes import hold_plugin, record
 from lnlab.nodes.children import kill, spawn
@@ -18,36 +16,6 @@ from lnlab.nodes.record import NodeProcess
 
 CHANNEL_SECS = 60.0
 PLUGIN_FILE = "hold-payments.py"
-
-
-async def tell_proxies(directory: Path, order: dict[str, Any]) -> dict[str, dict[str, str]]:
-    """Send an order to the lab's proxies; returns endpoint and fault of each.
-
-    Raises FaultError when there are no proxies or they refuse the order.
-    """
-    try:
-        reader, writer = await asyncio.open_unix_connection(directory / CONTROL_SOCKET)
-    except OSError:
-        raise FaultError(
-            "this lab runs no proxies: start it with `lnlab up --proxies`, and let the daemon use "
-            "the endpoints that it prints for them"
-        ) from None
-    try:
-        writer.write(json.dumps(order).encode() + b"\n")
-        answer: dict[str, Any] = json.loads(await reader.readline())
-    finally:
-        writer.close()
-    if "error" in answer:
-        raise FaultError(str(answer["error"]))
-    return answer
-
-
-async def endpoints_of_proxies(directory: Path) -> dict[str, str]:
-    """Return where each proxy listens; nothing while they do not answer."""
-    with contextlib.suppress(FaultError, ValueError):
-        told = await tell_proxies(directory, {})
-        return {name: proxy["endpoint"] for name, proxy in told.items()}
-    return {}
 
 
 class Faults:

@@ -1,19 +1,23 @@
-"""What all commands of ``lnlab`` share: their options, and how work is run and ended."""
+"""What the commands of ``lnlab`` share: options, printing, and how work is run and ended."""
 
 import asyncio
+import functools
+import inspect
+import json
 import secrets
 import signal
 import tempfile
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import typer
+from rich.console import Console
 
-from lnlab.commands import fail
 from lnlab.faucet import FaucetError
-from lnlab.faults import FaultError
+from lnlab.faults.orders import FaultError
 from lnlab.lab import LabDirectoryError
 from lnlab.nodes.children import NodeDiedError
 from lnlab.nodes.compose_project import ComposeError
@@ -25,6 +29,7 @@ from lnlab.scenarios.sale import ScenarioError
 from lnlab.snapshot import SnapshotError
 from lnlab.wait import WaitTimeoutError
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 EXPECTED_ERRORS = (
@@ -45,13 +50,42 @@ EXPECTED_ERRORS = (
 )
 """What goes wrong in ways a user understands: one message and exit code 1, no traceback."""
 
+
+class NodesKind(StrEnum):
+    """Kinds of nodes that ``up`` starts."""
+
+    EMBEDDED = "embedded"
+    PROCESS = "process"
+    COMPOSE = "compose"
+
+
 Directory = Annotated[
     Path, typer.Option("--dir", help="Directory of the lab.", envvar="LNLAB_DIR", show_default=True)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+Nodes = Annotated[
+    NodesKind, typer.Option(help="In one process, real programs on PATH, or containers.")
+]
+Seed = Annotated[int, typer.Option(help="Random seed.")]
 DEFAULT_DIRECTORY = Path(".lab")
 EXIT_FAULT = 70
 """EX_SOFTWARE of sysexits.h."""
+
+
+def show(text: object, data: dict[str, Any], *, as_json: bool) -> None:
+    """Print ``data`` as JSON, or else ``text`` (anything rich prints)."""
+    if as_json:
+        typer.echo(json.dumps(data))
+    else:
+        Console(highlight=False, soft_wrap=True).print(text)
+
+
+def fail(message: str, *, code: int = 1) -> NoReturn:
+    """Print ``message`` to standard error and end the program."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(
+        f"error: {message}", style="red", markup=False
+    )
+    raise typer.Exit(code)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -94,3 +128,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
             f"a fault of the lab ({type(error).__name__}), log id {log_id}; please report {path}",
             code=EXIT_FAULT,
         )
+
+
+def command(work: Callable[P, object]) -> Callable[P, object]:
+    """Make a function, async or not, a command: its errors end the program as ``run`` says."""
+
+    @functools.wraps(work)
+    def done(*args: P.args, **kwargs: P.kwargs) -> object:
+        async def in_loop() -> object:
+            result = work(*args, **kwargs)
+            return await result if inspect.isawaitable(result) else result
+
+        return run(in_loop())
+
+    return done

@@ -8,13 +8,16 @@ import json
 import shlex
 import sys
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import cast
+from typing import Annotated, cast
 
+import typer
 from rich.console import Console
 
 from lnlab.buyer import Buyer
-from lnlab.commands import as_lines, endpoint_rows, endpoints, show
+from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, NodesKind, show
+from lnlab.cli.lab import as_lines, endpoint_rows, endpoints
 from lnlab.daemon import NAME, TICKER, SellerDaemon
 from lnlab.lab import Kind, Lab, LabDirectoryError, absolute, end_lab
 from lnlab.lab_directory import starting
@@ -26,6 +29,15 @@ DIED_CHECK_SECS = 0.5
 ENV_FILE = "env"
 OPTIONS_FILE = "up.json"
 AMOUNT = 250_000_000
+
+
+class UpNodes(StrEnum):
+    """Kinds of nodes that ``up`` takes."""
+
+    EMBEDDED = "embedded"
+    PROCESS = "process"
+    COMPOSE = "compose"
+    AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -66,23 +78,44 @@ async def choose_kind(directory: Path) -> tuple[Kind, str]:
 
 
 async def up(
-    directory: Path,
-    kind: Kind | None,
-    options: Options,
-    *,
-    fresh: bool,
-    foreground: bool,
-    as_json: bool,
+    directory: Directory = DEFAULT_DIRECTORY,
+    nodes: Annotated[
+        UpNodes,
+        typer.Option(
+            help="In one process; real programs on PATH; in containers; auto: containers if they "
+            "can start at once, else embedded."
+        ),
+    ] = UpNodes.EMBEDDED,
+    block_every: Annotated[
+        float | None, typer.Option(min=0.05, help="Mine a block every so many seconds.")
+    ] = None,
+    seller: Annotated[
+        bool, typer.Option("--seller/--no-seller", help="Start a funded seller daemon too.")
+    ] = True,
+    proxies: Annotated[
+        bool, typer.Option("--proxies", help="Put the proxies of `lnlab fault` before the nodes.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin anew where a lab was ended and could go on.")
+    ] = False,
+    foreground: Annotated[
+        bool, typer.Option("--foreground", "-f", help="Stay, and end the lab on Ctrl-C.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Have a lab, and print its endpoints and what to type next.
+    """Start a lab with a seller daemon; print every endpoint and what to type next.
 
-    ``kind`` None chooses. With proxies the seller's daemon reaches its backends through them, for
-    `lnlab fault`. In the foreground, stay until interrupted or until something dies, and end the
-    lab then.
+    One that runs is left as it is. One that `lnlab down` ended goes on, if its nodes are real ones.
+
+    Example: `lnlab up --dir /tmp/lab --block-every 10`
     """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     path = absolute(directory)
-    if kind is None:
+    options = Options(block_every_secs=block_every, with_seller=seller, proxies=proxies)
+    kind: Kind
+    if nodes is not UpNodes.AUTO:
+        kind = NodesKind(nodes.value).value
+    else:
         kind, remark = await choose_kind(path)
         if remark:
             console.print(remark, markup=False)

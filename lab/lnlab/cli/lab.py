@@ -1,51 +1,22 @@
-"""What the ``lnlab`` commands do and print; ``lnlab.cli`` only declares their options."""
+"""A lab as a whole: `lnlab down`, `status` and `logs`."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Annotated, Any
 
 import typer
-from embit.script import address_to_scriptpubkey
-from rich.console import Console
 from rich.markup import escape
 
-from lnlab.lab import Lab, absolute
+from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, show
+from lnlab.lab import Lab, absolute, end_lab
 from lnlab.lab_directory import MARKER, save_container_logs
 from lnlab.lab_directory import wipe as wipe_files
 from lnlab.nodes import record
 from lnlab.nodes.children import is_alive, log_tail
 from lnlab.nodes.compose import NODES
 from lnlab.nodes.electrum import ElectrumCallError, electrum_call
-from lnlab.nodes.record import POLICY_ASSET, NodesRecord
+from lnlab.nodes.record import NodesRecord, stopped_kind
 from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
-
-ISSUE_UNITS = 1_000_000 * 100_000_000
-"""How much of a new ticker the faucet issues, in smallest units."""
-
-
-class NodesKind(StrEnum):
-    """Kinds of nodes that ``up`` starts."""
-
-    EMBEDDED = "embedded"
-    PROCESS = "process"
-    COMPOSE = "compose"
-
-
-def show(text: object, data: dict[str, Any], *, as_json: bool) -> None:
-    """Print ``data`` as JSON, or else ``text`` (anything rich prints)."""
-    if as_json:
-        typer.echo(json.dumps(data))
-    else:
-        Console(highlight=False, soft_wrap=True).print(text)
-
-
-def fail(message: str, *, code: int = 1) -> NoReturn:
-    """Print ``message`` to standard error and end the program."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(
-        f"error: {message}", style="red", markup=False
-    )
-    raise typer.Exit(code)
 
 
 def endpoints(directory: Path, nodes: NodesRecord) -> dict[str, Any]:
@@ -89,8 +60,32 @@ def wipe_directory(directory: Path) -> bool:
     return True
 
 
-async def status(directory: Path, *, as_json: bool) -> None:
-    """Print processes, endpoints, chain and faucet; exit code 1 unless all of it works."""
+def down(
+    directory: Directory = DEFAULT_DIRECTORY,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove its data and logs too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """End the lab, whatever state it is in. Doing it again does nothing.
+
+    Data and logs stay; with real nodes `lnlab up` goes on from there.
+
+    Example: `lnlab down --wipe`
+    """
+    ended = end_lab(directory, can_go_on=not wipe)
+    text = f"ended {', '.join(ended)}" if ended else f"no lab was running in {directory}"
+    if wipe:
+        if wipe_directory(directory):
+            text += "; its data and logs are removed"
+    elif stopped_kind(directory) is not None:
+        text += "; `lnlab up` goes on with it, `lnlab down --wipe` removes it"
+    show(text, {"ended": ended, "wiped": wipe}, as_json=as_json)
+
+
+async def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) -> None:
+    """Say what runs, where it listens and how high the chain is. Exit code 1 if not all runs.
+
+    Example: `lnlab status --json`
+    """
     nodes = record.load(absolute(directory))
     alive = {process.name: is_alive(process) for process in nodes.processes}
     data: dict[str, Any] = endpoints(absolute(directory), nodes) | {"running": alive}
@@ -126,60 +121,16 @@ async def status(directory: Path, *, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-async def mine(directory: Path, blocks: int, *, as_json: bool) -> None:
-    """Mine blocks and print the new height."""
-    async with await Lab.attach(directory) as lab:
-        hashes = await lab.mine(blocks)
-        tip = await lab.tip()
-    text = f"mined {blocks}, height is now {tip.height}"
-    show(text, {"blocks": hashes, "height": tip.height}, as_json=as_json)
-
-
-async def faucet(
-    directory: Path, address: str, amount: int, asset: str, *, mine: bool, as_json: bool
+def logs(
+    name: Annotated[str | None, typer.Argument(help="Process; all of them if left out.")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many of each.")] = 20,
+    directory: Directory = DEFAULT_DIRECTORY,
+    as_json: AsJson = False,
 ) -> None:
-    """Pay ``amount`` smallest units of ``asset`` to ``address``; print the txid."""
-    script = script_of(address)
-    async with await Lab.attach(directory) as lab:
-        asset_id = await asset_id_of(lab, asset)
-        txid = await lab.faucet.fund(script, [(asset_id, amount)])
-        if mine:
-            await lab.mine()
-    confirmed = "confirmed" if mine else "not confirmed yet"
-    show(
-        f"paid {amount} of {asset} to {address}: {txid} ({confirmed})",
-        {"txid": txid, "vout": 0, "asset": asset_id, "amount": amount, "mined": mine},
-        as_json=as_json,
-    )
+    """Print the last log lines of the lab's processes, running or dead.
 
-
-async def asset_id_of(lab: Lab, name: str) -> str:
-    """Return the asset id for ``lbtc``, an id or a ticker; a new ticker is issued and mined."""
-    if name.lower() in ("lbtc", "l-btc"):
-        return POLICY_ASSET
-    if len(name) == 64:
-        return name.lower()
-    known = lab.faucet.assets().get(name)
-    if known is None:
-        known = await lab.faucet.issue(name, ISSUE_UNITS)
-        await lab.mine()
-    return known
-
-
-def script_of(address: str) -> bytes:
-    """Return an address's script. Raises ValueError for anything but ``ert1…``."""
-    try:
-        if not address.startswith("ert1"):
-            raise ValueError
-        return bytes(address_to_scriptpubkey(address).data)
-    except Exception:  # embit raises whatever its decoder meets
-        raise ValueError(
-            f"{address} is no unblinded address of this chain: it should start with ert1"
-        ) from None
-
-
-def logs(directory: Path, name: str | None, lines: int, *, as_json: bool) -> None:
-    """Print the ends of the lab's log files. Raises NoLabError when there are none of that name."""
+    Example: `lnlab logs nodes -n 50`
+    """
     save_container_logs(directory)
     found = {path.stem: path for path in sorted(directory.glob("*.log"))}
     chosen = found if name is None else {key: found[key] for key in found if key == name}

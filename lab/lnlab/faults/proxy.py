@@ -1,4 +1,4 @@
-"""Proxies that misbehave on demand: ``python -m lnlab.faults --dir DIR``.
+"""Proxies that misbehave on demand: ``python -m lnlab.faults.proxy --dir DIR``.
 
 One stands in front of the Electrum server (TCP), one in front of each Lightning node's JSON-RPC
 (unix socket). Whoever uses the proxied endpoints meets the fault that is set; the lab itself keeps
@@ -16,42 +16,18 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lnlab.electrum_lines import LINE_LIMIT_BYTES, ElectrumLines, PlainBytes, SeenTips, Sight
+from lnlab.faults.electrum_lines import LINE_LIMIT_BYTES, ElectrumLines, PlainBytes, SeenTips, Sight
+from lnlab.faults.orders import CONTROL_SOCKET, Fault, FaultError
 from lnlab.nodes import record
 from lnlab.servers import close_server
 
-CONTROL_SOCKET = "faults.sock"
 CHUNK_BYTES = 64 * 1024
 
 log = logging.getLogger("lnlab.faults")
-
-
-class Fault(StrEnum):
-    """What a proxy does. The last four are for Electrum only."""
-
-    NONE = "none"
-    """Pass everything on."""
-    REFUSE = "refuse"
-    """Nobody listens; open connections are closed."""
-    HANG = "hang"
-    """Connections are taken, nothing moves; what came in goes on when this ends."""
-    DELAY = "delay"
-    """Each answer comes ``secs`` later than it would, as over a long line."""
-    CUT = "cut"
-    """Requests pass; each answer breaks off in the middle and the connection is closed."""
-    DROP = "drop"
-    """Notifications are lost."""
-    DUPLICATE = "duplicate"
-    """Each notification comes twice."""
-    LAG = "lag"
-    """Notifications are lost and the tip is for ever the one last seen."""
-    BEHIND = "behind"
-    """The server has fallen behind: its tip goes back, and its histories end there."""
 
 
 ELECTRUM_ONLY = frozenset({Fault.DROP, Fault.DUPLICATE, Fault.LAG, Fault.BEHIND})
@@ -66,10 +42,6 @@ def _bound(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
     return bound
-
-
-class FaultError(Exception):
-    """A fault that cannot be set; the text says why."""
 
 
 class Proxy:
@@ -311,7 +283,7 @@ async def serve(directory: Path) -> None:
 
 def main() -> int:
     """Run the proxies; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lnlab.faults", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lnlab.faults.proxy", description=__doc__)
     parser.add_argument("--dir", required=True, type=Path, help="directory of the lab")
     directory: Path = parser.parse_args().dir
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

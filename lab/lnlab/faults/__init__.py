@@ -1,0 +1,1 @@
+"""Faults of a running lab: misbehaving proxies, held payments, dropped transactions."""
