@@ -18,7 +18,7 @@ from bench.empty import METHOD, SERVICE
 from bench.figures import Figure
 from bench.world import BUYER_ADDRESS
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
 
 CALLERS = 32

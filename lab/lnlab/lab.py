@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self
 
-from lnlab.faucet import Faucet
+from lnlab.actors.faucet import Faucet
 from lnlab.faults.orders import endpoints_of_proxies
 from lnlab.lab_directory import (
     LabDirectoryError,
@@ -279,7 +279,7 @@ class Lab:
     def start_miner(self, every_secs: float) -> None:
         """Start a child process that mines a block every ``every_secs`` until the lab ends."""
         directory = str(self.directory)
-        command = [sys.executable, "-m", "lnlab.miner", "--dir", directory, "--every"]
+        command = [sys.executable, "-m", "lnlab.actors.miner", "--dir", directory, "--every"]
         self._enrol(spawn("miner", [*command, str(every_secs)], self.directory / "miner.log"), {})
 
     async def start_proxies(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import json
 
-from lnlab.faucet import Payment
+from lnlab.actors.faucet import Payment
 from lnlab.nodes.record import POLICY_ASSET
 
 from .cases import case

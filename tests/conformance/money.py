@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from embit.liquid.transaction import LTransaction
 
-from lnlab.faucet import Payment
+from lnlab.actors.faucet import Payment
 from lnlab.lab import Lab
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnlab.nodes.record import POLICY_ASSET

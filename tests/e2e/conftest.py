@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.programs import run_program
 from lnlab.lab import Kind, Lab, end_lab
 from lnlab.nodes.compose import why_not
 from lnlab.nodes.process import PROGRAMS
-from lnlab.programs import run_program
 
 MISSING = [program for program in PROGRAMS if shutil.which(program) is None]
 CONTAINERS_VARIABLE = "LNLAB_TEST_CONTAINERS"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
 from lnlab.nodes.children import NodeDiedError, log_tail
 from lnlab.nodes.compose_containers import engine

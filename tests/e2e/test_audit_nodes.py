@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.programs import ProgramError, run_program
 from lnlab.nodes.lightning import lightning_call
-from lnlab.programs import ProgramError, run_program
 from lnlab.scenarios.steps import REFUNDED, look, mine_to, until, until_final
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -17,10 +17,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault
-from lnlab.hand_buyer import HandBuyer
 from lnlab.lab import Lab
 from lnlab.nodes.record import POLICY_ASSET
 from lnlab.scenarios.catalogue import FAST_BACKENDS

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Kind, Lab, end_lab
 from lnlab.nodes.compose import NODES, why_not
 from lnlab.nodes.compose_containers import PROJECT_LABEL, SELLER, engine

@@ -11,9 +11,9 @@ import pytest
 from google.protobuf import json_format
 
 from ln_liquid_swap.v1 import swap_pb2
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnliquid.buyer import Journal, Record, Step
 
 pytestmark = [

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ln_liquid_swap.v1 import swap_pb2
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import Key
 from lnliquid.liquid.networks import REGTEST

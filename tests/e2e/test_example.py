@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnliquid.buyer import Journal, Step
 
 pytestmark = [

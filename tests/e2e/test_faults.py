@@ -5,7 +5,7 @@ What proxies do is in `test_outage.py`; here the daemon speaks to its nodes dire
 
 import pytest
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.scenarios import disk_full
 from lnlab.scenarios.lightning_restart import lightning_restart
 from lnlab.scenarios.watchers import watchers

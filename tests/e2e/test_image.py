@@ -22,8 +22,8 @@ from docker.errors import ImageNotFound
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.buyer import Buyer
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.lab import Kind, Lab
 from lnlab.nodes.compose_containers import engine
 from lnlab.nodes.compose_project import ComposeError

@@ -8,10 +8,10 @@ import pytest
 import pytest_asyncio
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
 from lnlab.lab import Lab
 from lnlab.nodes.lightning import lightning_call
 from lnlab.scenarios.sale import sale

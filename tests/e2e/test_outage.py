@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.programs import run_program
 from lnlab.faults.orders import Fault
 from lnlab.lab import Lab
-from lnlab.programs import run_program
 from lnlab.scenarios import lag, outage
 from lnlab.scenarios.catalogue import FAST_BACKENDS
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.scenarios import crash, late_payment, paid
 from lnlab.scenarios.refund import refund
 from lnlab.scenarios.retries import retries

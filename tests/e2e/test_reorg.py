@@ -2,7 +2,7 @@
 
 import pytest
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.scenarios import reorg
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

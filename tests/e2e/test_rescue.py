@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
-from lnlab.programs import ProgramError, run_program
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.programs import ProgramError, run_program
 from lnlab.scenarios import rescue
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]

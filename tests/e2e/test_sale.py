@@ -7,9 +7,9 @@ import uuid
 import pytest
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnlab.nodes.electrum import electrum_call
 from lnlab.scenarios.sale import sale
 from lnliquid.crashpoints import POINTS, VARIABLE

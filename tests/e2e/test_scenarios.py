@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab, end_lab, running_processes
 from lnlab.nodes.children import NodeDiedError
 from lnlab.scenarios.aftermath import Aftermath

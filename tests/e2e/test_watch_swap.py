@@ -11,9 +11,9 @@ import pytest
 import pytest_asyncio
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

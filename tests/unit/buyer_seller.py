@@ -17,7 +17,7 @@ from embit.liquid.transaction import (
 from embit.script import Script, Witness
 
 from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
-from lnlab.faucet import FAUCET_SCRIPT, OP_TRUE, asset_id_of
+from lnlab.actors.faucet import FAUCET_SCRIPT, OP_TRUE, asset_id_of
 from lnlab.nodes.embedded.chain import Chain as EmbeddedChain
 from lnlab.nodes.embedded.lightning import bolt11
 from lnliquid.buyer.facts import SwapReply

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from lnlab.faucet import FaucetError
+from lnlab.actors.faucet import FaucetError
+from lnlab.actors.programs import ProgramError
 from lnlab.faults.orders import FaultError
 from lnlab.lab import LabDirectoryError
 from lnlab.nodes.children import NodeDiedError
@@ -24,7 +25,6 @@ from lnlab.nodes.compose_project import ComposeError
 from lnlab.nodes.process import MissingProgramError
 from lnlab.nodes.record import NoLabError
 from lnlab.nodes.rpc import NodeRpcError, NodeUnreachableError
-from lnlab.programs import ProgramError
 from lnlab.scenarios.sale import ScenarioError
 from lnlab.snapshot import SnapshotError
 from lnlab.wait import WaitTimeoutError

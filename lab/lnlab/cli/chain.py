@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from lnlab.actors.faucet import script_of
 from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, show
-from lnlab.faucet import script_of
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault, FaultError, tell_proxies
 from lnlab.lab import Lab, absolute

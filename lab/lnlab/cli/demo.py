@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lnlab.buyer import Buyer
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import TICKER, SellerDaemon
 from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, Nodes, NodesKind, show
-from lnlab.daemon import TICKER, SellerDaemon
 from lnlab.lab import Kind, Lab
 from lnlab.scenarios.sale import Sale, sale
 

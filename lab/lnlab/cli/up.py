@@ -15,10 +15,10 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from lnlab.buyer import Buyer
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import NAME, TICKER, SellerDaemon
 from lnlab.cli.base import DEFAULT_DIRECTORY, AsJson, Directory, NodesKind, show
 from lnlab.cli.lab import as_lines, endpoint_rows, endpoints
-from lnlab.daemon import NAME, TICKER, SellerDaemon
 from lnlab.lab import Kind, Lab, LabDirectoryError, absolute, end_lab
 from lnlab.lab_directory import starting
 from lnlab.nodes import compose, record

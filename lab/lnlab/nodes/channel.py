@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from embit.script import address_to_scriptpubkey
 
-from lnlab.faucet import Faucet
+from lnlab.actors.faucet import Faucet
 from lnlab.nodes.lightning import LightningRpcError, lightning_call
 from lnlab.nodes.record import POLICY_ASSET
 from lnlab.nodes.rpc import NodeRpc

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lnlab.faucet import Faucet
+from lnlab.actors.faucet import Faucet
 from lnlab.nodes import record
 from lnlab.nodes.channel import Peer, open_channel, reconnect
 from lnlab.nodes.compose_containers import Containers, missing_images

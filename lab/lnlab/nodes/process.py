@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lnlab.faucet import SPLIT_SATS, Faucet
+from lnlab.actors.faucet import SPLIT_SATS, Faucet
 from lnlab.nodes.channel import Peer, open_channel, reconnect
 from lnlab.nodes.children import check_alive, spawn
 from lnlab.nodes.electrum import electrum_call

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 from embit.liquid.transaction import LTransaction
 
-from lnlab.faucet import COINBASE_MATURITY_BLOCKS, FAUCET_SCRIPT, SPLIT_COUNT, Faucet
+from lnlab.actors.faucet import COINBASE_MATURITY_BLOCKS, FAUCET_SCRIPT, SPLIT_COUNT, Faucet
 from lnlab.nodes.record import POLICY_ASSET
 from lnlab.nodes.rpc import NodeRpc
 

@@ -4,11 +4,11 @@ import json
 import re
 from pathlib import Path
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.programs import ProgramError, run_program
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault, tell_proxies
 from lnlab.lab import Lab
-from lnlab.programs import ProgramError, run_program
 from lnlab.scenarios.sale import ScenarioError, require
 
 PYTHON_FAULTS = re.compile(r"^Traceback|^Fatal Python|\bERROR\b|never awaited", re.MULTILINE)

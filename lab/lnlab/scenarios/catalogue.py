@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from inspect import getdoc
 
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
 from lnlab.scenarios import disk_full, lag, late_payment, paid, storms
 from lnlab.scenarios.containers import containers

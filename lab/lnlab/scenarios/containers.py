@@ -14,8 +14,8 @@ from typing import Any
 
 import grpc
 
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.lab import Lab
 from lnlab.nodes.channel import reconnect
 from lnlab.nodes.children import NodeDiedError

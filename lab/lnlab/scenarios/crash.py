@@ -1,8 +1,8 @@
 """Crash: the daemon is killed at a point of a refund, started again, and refunds exactly once."""
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import LAB_SETTINGS, SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import LAB_SETTINGS, SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.scenarios.sale import Say
 from lnlab.scenarios.steps import (
     REFUNDED,

@@ -13,8 +13,8 @@ from pathlib import Path
 import grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (

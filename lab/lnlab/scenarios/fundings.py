@@ -5,7 +5,7 @@ from typing import Any
 
 from embit.liquid.transaction import LTransaction
 
-from lnlab.faucet import FAUCET_SCRIPT
+from lnlab.actors.faucet import FAUCET_SCRIPT
 from lnlab.lab import Lab
 from lnlab.nodes.rpc import NodeRpcError
 

@@ -1,10 +1,10 @@
 """A backend whose tip goes back or stands still: new swaps are refused, open ones go on."""
 
-from lnlab.blocks import mining
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault
-from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused, until_logged
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.faults.control import Faults
-from lnlab.hand_buyer import HandBuyer
 from lnlab.nodes.lightning import LightningRpcError
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (

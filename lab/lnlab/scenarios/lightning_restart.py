@@ -1,8 +1,8 @@
 """Core Lightning is killed and started again while swaps are open."""
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.faults.control import Faults
-from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import is_refused
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (

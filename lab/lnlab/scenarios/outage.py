@@ -6,10 +6,10 @@ from functools import partial
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault
-from lnlab.hand_buyer import HandBuyer
 from lnlab.scenarios.sale import Say, ScenarioError, require
 from lnlab.scenarios.steps import (
     CLAIMED,

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import REPLACEABLE, HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import REPLACEABLE, HandBuyer
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CLAIMED,

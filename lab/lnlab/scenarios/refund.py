@@ -1,7 +1,7 @@
 """Refund: a swap that nobody pays goes back to the seller after the lock height, all of it."""
 
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CREATED,

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
-from lnlab.programs import run_program
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
+from lnlab.actors.programs import run_program
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CLAIMED,

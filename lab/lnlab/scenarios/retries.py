@@ -6,9 +6,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     available,

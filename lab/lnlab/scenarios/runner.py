@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 from rich.console import Console
 
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Kind, Lab, absolute
 from lnlab.scenarios.aftermath import Aftermath
 from lnlab.scenarios.catalogue import FAST_BACKENDS, SCENARIOS, Scenario

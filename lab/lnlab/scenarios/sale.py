@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnlab.nodes.lightning import lightning_call
 
 Say = Callable[[str], None]

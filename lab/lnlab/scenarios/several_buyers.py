@@ -4,9 +4,9 @@ import asyncio
 import uuid
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.blocks import mining
-from lnlab.buyer import Buyer
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.buyer import Buyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.mining import mining
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CLAIMED,

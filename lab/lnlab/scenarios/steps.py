@@ -9,8 +9,8 @@ import grpc
 from embit.liquid.transaction import LTransaction
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import LAB_SETTINGS, SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import LAB_SETTINGS, SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.nodes.electrum import electrum_call
 from lnlab.nodes.lightning import lightning_call
 from lnlab.nodes.rpc import NodeRpcError

@@ -20,9 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.daemon import SellerDaemon
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.programs import run_program
 from lnlab.lab import Kind, Lab
-from lnlab.programs import run_program
 from lnlab.scenarios.fundings import Fundings
 from lnlab.scenarios.sale import require
 from lnlab.scenarios.storm_parts import (

@@ -7,8 +7,8 @@ import grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import until_logged
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import CLAIMED, CREATED, FUNDED, name_of, until_final

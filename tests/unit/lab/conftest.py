@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lnlab.faucet import Faucet
+from lnlab.actors.faucet import Faucet
 from lnlab.nodes.embedded.chain import Chain
 from lnlab.nodes.embedded.electrum import ElectrumServer
 from lnlab.nodes.embedded.rpc import NodeRpcServer

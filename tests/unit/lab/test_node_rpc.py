@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from lnlab.faucet import (
+from lnlab.actors.faucet import (
     FAUCET_SCRIPT,
     FILE_NAME,
     SPLIT_COUNT,

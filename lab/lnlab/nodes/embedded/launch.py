@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from lnlab.faucet import Faucet
+from lnlab.actors.faucet import Faucet
 from lnlab.nodes import record
 from lnlab.nodes.children import check_alive, spawn
 from lnlab.nodes.record import NodeProcess, NodesRecord

@@ -10,14 +10,14 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.daemon_run import NAME, ContainerRun, DaemonRun, ProcessRun
-from lnlab.faucet import Payment, script_of
+from lnlab.actors.daemon_run import NAME, ContainerRun, DaemonRun, ProcessRun
+from lnlab.actors.faucet import Payment, script_of
+from lnlab.actors.programs import run_program
 from lnlab.lab import Lab
 from lnlab.nodes.children import NodeDiedError, log_tail
 from lnlab.nodes.compose_project import Project
 from lnlab.nodes.process import free_ports
 from lnlab.nodes.record import POLICY_ASSET
-from lnlab.programs import run_program
 
 __all__ = ["LAB_SETTINGS", "NAME", "TICKER", "SellerDaemon"]
 

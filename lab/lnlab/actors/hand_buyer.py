@@ -1,7 +1,7 @@
 """A buyer that takes single steps, also late, partial or doubled ones, as a script tells it.
 
 It shares no code with the service: gRPC, the buyer's Lightning node, elementsd, and transactions
-built with embit. `lnlab.buyer` is the one that behaves.
+built with embit. `lnlab.actors.buyer` is the one that behaves.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from embit.liquid.transaction import (
 from embit.script import Script, Witness
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnlab.daemon import SellerDaemon
-from lnlab.faucet import Payment
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.faucet import Payment
 from lnlab.nodes.lightning import lightning_call
 from lnlab.nodes.record import POLICY_ASSET
 from lnlab.scenarios.sale import require

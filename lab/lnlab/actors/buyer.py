@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lnlab.daemon import SellerDaemon
-from lnlab.programs import run_program
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.programs import run_program
 
 
 class Buyer:

@@ -1,4 +1,4 @@
-"""The block timer: ``python -m lnlab.miner --dir DIR --every SECS`` mines until it is told to stop.
+"""The block timer: ``python -m lnlab.actors.miner --dir DIR --every SECS`` mines until stopped.
 
 It is a child process of a lab with nodes of any kind. SIGTERM ends it with exit code 0; nodes that
 do not answer end it with a message.
@@ -16,7 +16,7 @@ from lnlab.nodes import record
 from lnlab.nodes.rpc import NodeRpc, NodeUnreachableError
 from lnlab.nodes.seed import mine
 
-log = logging.getLogger("lnlab.miner")
+log = logging.getLogger("lnlab.actors.miner")
 
 
 async def mine_until(stop: asyncio.Event, rpc: NodeRpc, every_secs: float) -> None:
@@ -41,7 +41,7 @@ async def serve(directory: Path, every_secs: float) -> None:
 
 def main() -> int:
     """Run the timer; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m lnlab.miner", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m lnlab.actors.miner", description=__doc__)
     parser.add_argument("--dir", required=True, type=Path, help="directory of the lab")
     parser.add_argument("--every", required=True, type=float, help="seconds between blocks")
     arguments = parser.parse_args()

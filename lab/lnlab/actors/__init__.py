@@ -1,0 +1,1 @@
+"""Who acts in a lab: seller daemon, buyers, faucet, block timer."""
