@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from pathlib import Path
 
 from lnlab.nodes import record
-from lnlab.nodes.children import end, is_alive
+from lnlab.nodes.children import end, is_alive, processes_of
 from lnlab.nodes.compose import end_containers
 from lnlab.nodes.compose_containers import Containers
 from lnlab.nodes.compose_project import Project, project_name
@@ -104,12 +104,16 @@ def wipe(directory: Path) -> None:
 
 
 def running_processes(directory: Path) -> list[NodeProcess]:
-    """Return the processes of the lab in ``directory`` that are alive; none without a lab."""
+    """Return the processes of the lab in ``directory`` that are alive, recorded or not.
+
+    A starter that was killed may have recorded none of them.
+    """
     try:
-        nodes = record.load(directory)
+        recorded = [p for p in record.load(directory).processes if is_alive(p)]
     except NoLabError:
-        return []
-    return [process for process in nodes.processes if is_alive(process)]
+        recorded = []
+    known = {process.pid for process in recorded}
+    return [*recorded, *(p for p in processes_of(directory.resolve()) if p.pid not in known)]
 
 
 def running_containers(directory: Path) -> list[str]:

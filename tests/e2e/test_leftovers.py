@@ -162,3 +162,33 @@ async def test_interrupted_up(room: Path, kind: Kind, moment: str) -> None:
     """Ctrl-C on `lnlab up`, whenever it comes, ends every process and closes every socket."""
     options = ("--nodes", kind, "--proxies", "--block-every", "0.5")
     await interrupt(room, ("up", "--foreground", *options), MOMENTS[moment])
+
+
+@pytest.mark.parametrize("moment", ["directory made", "first process", "nodes up", "seller starts"])
+@pytest.mark.parametrize("kind", ON_THIS_HOST)
+async def test_killed_up(room: Path, kind: Kind, moment: str) -> None:
+    """After `kill -9` of `lnlab up` nothing starts over what runs, and `down` ends all of it."""
+    directory, temporary = room / "lab", room / "tmp"
+    temporary.mkdir()
+    with started(directory, temporary, ("up", "--nodes", kind)) as running:
+        try:
+            await wait_for(
+                lambda: MOMENTS[moment](directory) or running.poll() is not None,
+                timeout_secs=STARTED_SECS,
+                message="the command is as far as that",
+            )
+        finally:
+            running.kill()
+    left = bool(processes_of(directory))
+    with started(directory, temporary, ("demo", "--nodes", kind)) as again:
+        if left:
+            output, _ = await asyncio.to_thread(again.communicate, timeout=ENDED_SECS)
+            assert again.returncode == 1
+            assert "end it with `lnlab down`" in output
+        else:
+            again.kill()
+    with started(directory, temporary, ("down", "--wipe")) as ended:
+        output, _ = await asyncio.to_thread(ended.communicate, timeout=ENDED_SECS)
+        assert ended.returncode == 0, output
+    assert not left or "ended" in output
+    assert processes_of(room) == []

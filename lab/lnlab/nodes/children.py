@@ -18,6 +18,11 @@ _own_children: dict[int, subprocess.Popen[bytes]] = {}
 """Processes that this process started: it must reap them, and polling does."""
 
 
+OWNER = "LNLAB_OWNER"
+"""In the environment of each process of a lab: the lab's directory. It is there before the process
+does anything, so one is found even when its starter was killed before it could record it."""
+
+
 class NodeDiedError(Exception):
     """A process of the lab is not running any more; the text ends with its last log lines."""
 
@@ -55,7 +60,7 @@ def spawn(
 ) -> NodeProcess:
     """Start ``command`` in its own session, with both outputs appended to ``log``.
 
-    Raises OSError when the program cannot be started.
+    The directory of ``log`` is that of the lab. Raises OSError when the program cannot be started.
     """
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -63,11 +68,47 @@ def spawn(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=None if env is None else dict(env),
+            env={**(os.environ if env is None else env), OWNER: str(log.parent)},
             start_new_session=True,
         )
     _own_children[child.pid] = child
     return NodeProcess(name, child.pid, start_time(child.pid), str(log), list(command))
+
+
+def processes_of(directory: Path) -> list[NodeProcess]:
+    """Return what runs of the lab in ``directory``, recorded or not, as the kernel knows it.
+
+    What a process of the lab started itself counts only when that process is gone. Empty where
+    there is no Linux ``/proc``.
+    """
+    mark = f"{OWNER}={directory}".encode()
+    found: dict[int, NodeProcess] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            command = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+        except OSError:  # it has ended, or belongs to another user
+            continue
+        pid, name = int(entry.name), Path(command[0] if command else "?").name
+        process = NodeProcess(name, pid, start_time(pid), str(directory / f"{name}.log"), command)
+        if pid != os.getpid() and is_alive(process):
+            found[pid] = process
+    return sorted(
+        (
+            p
+            for pid, p in found.items()
+            if _session_of(pid) in (pid, None) or _session_of(pid) not in found
+        ),
+        key=lambda p: (p.started, p.pid),
+    )
+
+
+def _session_of(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return None
 
 
 def is_alive(process: NodeProcess) -> bool:
