@@ -20,7 +20,7 @@ class State(IntEnum):
     REFUNDED = 4
     """The asset is back in inventory."""
     FAILED = 5
-    """Nothing was ever locked; the reservation is released."""
+    """Nothing is locked, and the reservation is released."""
 
     @property
     def is_settled(self) -> bool:
@@ -42,7 +42,7 @@ ROLLBACKS: dict[State, frozenset[State]] = {
     State.FUNDED: frozenset({State.CREATED}),
     State.CLAIMED: frozenset({State.FUNDED}),
     State.REFUNDED: frozenset({State.FUNDED}),
-    State.FAILED: frozenset(),
+    State.FAILED: frozenset({State.CREATED}),
 }
 """What a reorg may undo; only the reconciler takes these."""
 
@@ -69,7 +69,7 @@ class InvoiceMark(IntEnum):
 
 
 class IllegalTransition(Exception):
-    """A change of state that neither table allows. It is a defect of the program."""
+    """A change of state that neither table allows, or of a final swap: a defect of the program."""
 
 
 def path(start: State, goal: State) -> tuple[State, ...]:
@@ -175,8 +175,9 @@ class Swap:
     finished: bool = False
     """Every output's spend is buried (money rule 6): watching has ended."""
     final_height: int | None = None
-    """Height of the later spend when the swap was final last. Kept when a chain incident reopens
-    it: a swap that has one and is not finished is a reopened one."""
+    """Height of the later spend when the swap was final last; of a failed one, at or below which
+    its funding was spent away. Kept when a chain incident reopens it: a swap that has one and is
+    not finished is a reopened one."""
     forced_refund_reason: str | None = None
     """Set by the operator to refund a swap that was paid and not claimed."""
 

@@ -188,7 +188,7 @@ def fund(world: World, *, send: bool = True) -> World | None:
 
 def _bind(world: World, funding: Tx, nths: Iterable[int], *, send: bool) -> World:
     nths = tuple(nths)
-    laws.funded(world, nths)
+    laws.funded(world, nths, funding.family)
     world = world.with_tx(funding._replace(funds=nths))
     for nth in nths:
         swap = replace(
@@ -294,17 +294,19 @@ def _send_again(rules: Rules, world: World, family: str, standing: Standing) -> 
         is_beaten = by and by.txid not in inputs and is_buried(world, view, by.txid)
         if is_lost or is_beaten:
             gone.add(outpoint)
-    return _abandon(world, family) if rules.is_dead([*inputs.values()], gone) else world
+    is_dead = rules.is_dead([*inputs.values()], gone)
+    return _abandon(world, family, buried_at) if is_dead else world
 
 
-def _abandon(world: World, family: str) -> World:
+def _abandon(world: World, family: str, height: int) -> World:
     versions = world.families()[family]
     txids = {v.txid for v in versions}
-    world = world.with_tx(*(v._replace(state=TxState.ABANDONED, height=None) for v in versions))
+    stands = [v for v in versions if v.state in LIVING]
+    world = world.with_tx(*(v._replace(state=TxState.ABANDONED, height=height) for v in stands))
     for name, below in world.families().items():
         spends = any(o.txid in txids for v in below for o in v.inputs)
         if spends and any(v.state in LIVING for v in below):
-            world = _abandon(world, name)
+            world = _abandon(world, name, height)
     return world
 
 
@@ -316,7 +318,7 @@ def _let_go(rules: Rules, world: World) -> World:
             continue
         if swap.finished or swap.state is not State.CREATED:
             continue
-        after = rules.without_funding(swap)
+        after = rules.without_funding(swap, funding.height)
         if after != swap:
             laws.let_go(world, nth, after)
             saved = save(rules, world, nth, swap, after)

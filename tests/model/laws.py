@@ -98,12 +98,14 @@ def signed(world: World, new: Tx) -> None:
         demand("4", not is_payable, f"refund signed, the invoice of swap {nth} can be paid")
 
 
-def funded(world: World, nths: Iterable[int]) -> None:
+def funded(world: World, nths: Iterable[int], family: str) -> None:
     """Rule 2, when a funding of these is signed."""
     for nth in nths:
         sale = world.sales[nth]
         is_shown = sale.is_paid or (sale.is_shown and sale.invoice is InvoiceStatus.UNPAID)
         demand("2", not is_shown, f"swap {nth} is funded again, its buyer was shown the lock")
+        families = {t.family for t in _fundings(world, nth)}
+        demand("2", families <= {family}, f"swap {nth} is funded again, by another family")
 
 
 def _fundings(world: World, nth: int) -> list[Tx]:
@@ -120,15 +122,15 @@ def sent(world: World, own: Tx) -> None:
 
 
 def let_go(world: World, nth: int, after: Swap) -> None:
-    """Rules 2 and 4, when a swap leaves its funding: no buyer may have paid for it."""
+    """Rules 2 and 4, when a swap fails: no buyer may have paid for it without the operator."""
     sale = world.sales[nth]
-    if after.funding_txid is None and after.state is State.CREATED:
-        demand("4", not sale.is_paid, f"swap {nth} is let go, it is paid")
+    if after.state is State.FAILED:
+        is_closed = after.forced_refund_reason is not None
+        demand("4", is_closed or not sale.is_paid, f"swap {nth} fails, it is paid")
         is_payable = sale.invoice is InvoiceStatus.UNPAID and sale.is_shown
-        demand("4", not is_payable, f"swap {nth} is let go, its invoice can be paid")
-    if after.funding_txid is None:
+        demand("4", not is_payable, f"swap {nth} fails, its invoice can be paid")
         gone = all(_is_beaten(world, t) for t in _fundings(world, nth) if t.state not in LIVING)
-        demand("2", gone, f"swap {nth} is let go, its funding can still confirm")
+        demand("2", gone, f"swap {nth} fails, its funding can still confirm")
 
 
 def _is_beaten(world: World, funding: Tx) -> bool:

@@ -107,10 +107,18 @@ def _lost_when_another_confirms(txid: str, versions: Sequence[Version], _buried_
     return REAL.is_lost(txid, versions, 10**9)
 
 
-def _let_go_of_shown(swap: Swap) -> Swap:
+def _fail_shown(swap: Swap, height: int | None) -> Swap:
     if swap.invoice_mark in (InvoiceMark.ASKED, InvoiceMark.CLOSED):
-        return replace(REAL.without_funding(replace(swap, invoice_mark=InvoiceMark.NONE)))
-    return REAL.without_funding(swap)
+        return REAL.without_funding(replace(swap, invoice_mark=InvoiceMark.NONE), height)
+    return REAL.without_funding(swap, height)
+
+
+def _funded_again(swap: Swap, height: int | None) -> Swap:
+    after = REAL.without_funding(swap, height)
+    if after.state is not State.FAILED:
+        return after
+    nothing = {"funding_txid": None, "asset_vout": None, "subsidy_vout": None}
+    return replace(swap, **nothing, refund_lock_height=None)  # type: ignore[arg-type]
 
 
 def _refund_paid(
@@ -178,9 +186,8 @@ MUTANTS = {
     "2: a version that another replaced still stands": Rules(settled=_never_replaced),
     "2: a family is abandoned as soon as it is refused": Rules(is_dead=_refused_is_dead),
     "2: a version is lost as soon as another confirms": Rules(is_lost=_lost_when_another_confirms),
-    "2: a swap is funded anew while its invoice may be paid": Rules(
-        without_funding=_let_go_of_shown
-    ),
+    "2: a swap fails while its invoice may be paid": Rules(without_funding=_fail_shown),
+    "2: a swap is funded again when its funding is dead": Rules(without_funding=_funded_again),
     "2: a funding that was shown is replaced": Rules(was_shown=lambda _: False),
 }
 """By the money rule that is broken and how."""

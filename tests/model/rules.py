@@ -47,7 +47,7 @@ class Rules:
     is_lost: Callable[..., bool] = families.is_lost
     is_dead: Callable[..., bool] = families.is_dead
     was_shown: Callable[[Swap], bool] = bump.was_shown
-    without_funding: Callable[[Swap], Swap] = swap_store.without_funding
+    without_funding: Callable[[Swap, int | None], Swap] = swap_store.without_funding
     as_known: Callable[[Swap, Invoice | None], Invoice | None] = invoicing.as_known
     path: Callable[..., tuple[Any, ...]] = path
     policy: Policy = POLICY

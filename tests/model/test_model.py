@@ -17,7 +17,7 @@ REACHED = {
     *("FUNDED LOST", "CLAIMED PAID", "REFUNDED REFUNDING", "REFUNDED PAID"),
     *("FUNDING 1 REPLACED", "FUNDING 1 ABANDONED", "FUNDING 1 CONFIRMED", "FUNDING 2 CONFIRMED"),
     *("REFUND 1 CONFIRMED", "REFUND 2 CONFIRMED", "REFUND 1 REPLACED", "REFUND 1 ABANDONED"),
-    *("CLAIMED final", "REFUNDED final", "2 fundings", "the daemon dies and starts"),
+    *("CLAIMED final", "REFUNDED final", "FAILED final", "the daemon dies and starts"),
     "the server stalls",
 }
 """What a search of one swap has to come by, or it says little."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from lnliquid.liquid import htlc
 from lnliquid.settings import Settings
-from lnliquid.store.tables import Purpose, TxState
+from lnliquid.store.tables import Purpose
 from lnliquid.swap import State
 
 from .books import Books, Locked, Wallet
@@ -56,8 +56,6 @@ class Rules:
         """Swaps for whose asset output a refund was signed."""
         self._burials: dict[str, set[str]] = {}
         """Of each final swap the blocks that hold its spends, by hash."""
-        self._abandoned: dict[str, bool] = {}
-        """Fundings that were abandoned, and whether they were dead by then."""
         self.raws: dict[str, bytes] = {}
         """Bytes of every transaction that was ever stored, by txid."""
         self.secrets: dict[str, str] = {}
@@ -113,7 +111,6 @@ class Rules:
         self._version = version
         before, self.rows = self.rows, self._read_swaps()
         self._new_own_txs()
-        self._note_abandoned()
         for swap_id, row in self.rows.items():
             old = before.get(swap_id)
             if old is row:
@@ -163,6 +160,9 @@ class Rules:
             if state is State.FAILED:
                 if any(self.ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
                     raise Violation(6, f"{name} is FAILED and its funding exists")
+                # Nothing but a reorg of this block, or below, may open it again.
+                buried = self.ground.chain.tip_height - self.settings.final_confs + 1
+                self._burials[row["swap_id"]] = {self.ground.chain.block_hash(buried)}
                 return
             self._burials[row["swap_id"]] = self.buried(row)
         elif old and old["finished"] and not row["finished"]:
@@ -350,21 +350,8 @@ class Rules:
                     return why
         return None
 
-    def _note_abandoned(self) -> None:
-        """Which fundings were dead by the chain when they were abandoned."""
-        state, purpose = int(TxState.ABANDONED), int(Purpose.FUNDING)
-        query = "SELECT txid FROM own_tx WHERE state = ? AND purpose = ?"
-        for own in self.ask(query, state, purpose):
-            if own["txid"] not in self._abandoned:
-                self._abandoned[own["txid"]] = self.never(own["txid"]) is not None
-
     def _one_lock_each(self) -> None:
         for swap_id in {lock.swap_id for lock in self.books.locked.values()}:
-            # One that was dead, and that a deep reorg brought back, is beyond the daemon.
-            alive = [
-                t
-                for t in self.books.fundings_of(swap_id)
-                if self.ground.find(t) and not self._abandoned.get(t)
-            ]
+            alive = [t for t in self.books.fundings_of(swap_id) if self.ground.find(t)]
             if len(alive) > 1:
                 raise Violation(2, f"{self.name_of(swap_id)} is locked twice: {alive}")

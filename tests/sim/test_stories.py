@@ -15,7 +15,7 @@ from lnliquid.swap import State
 from . import buyers, foreign
 from .actions import fund
 from .buyers import Deal, new_deal
-from .ground import ASSET, nothing_held, parsed
+from .ground import ASSET, LBTC, nothing_held, parsed
 from .rules import Row
 from .test_narrow import (
     everything_held,
@@ -128,6 +128,36 @@ def undo_deposit(world: World, depth: int) -> None:
 
     world.ground.reorg(depth, 0, nothing_held, between)
     assert world.ground.find(deposit.txid) is None
+
+
+def sweep_inputs(world: World, own: Row, *assets: str) -> None:
+    """The network forgets it, and another wallet with our seed spends its coins, or of these."""
+    world.ground.forget(own["txid"])
+    for txin in parsed(own["raw"]).inputs:
+        coin = world.ground.chain.coin(*txin.outpoint)
+        assert coin is not None
+        assert (assets and coin.asset not in assets) or foreign.sweep(world, txin.outpoint)
+
+
+def undo_sweeps(world: World, own: Row, *gone: str, mined: bool) -> None:
+    """A reorg takes those spends away, and what else is `gone`.
+
+    `mined`: a miner has ours in the first block instead.
+    """
+    rivals = {world.ground.spender(*txin.outpoint) for txin in parsed(own["raw"]).inputs}
+    txids = [rival.txid for rival in rivals if rival is not None]
+    depth = max(map(world.ground.confirmations, txids))
+    assert depth > world.settings.final_confs
+    if mined:
+        assert world.ground.reorg_to(depth, own["raw"])
+    else:
+        txids += gone
+
+        def between(_gone: object) -> None:
+            for txid in txids:
+                world.ground.forget(txid)
+
+        world.ground.reorg(depth, 0, nothing_held, between)
 
 
 def nothing_is_frozen(world: World) -> None:
@@ -287,6 +317,83 @@ def test_a_swap_is_funded_once_when_the_versions_change_places_again_and_again()
     play(story)
 
 
+@pytest.mark.parametrize("sent_by", ["a miner", "the daemon"])
+def test_a_swap_is_locked_once_when_an_abandoned_funding_comes_back(sent_by: str) -> None:
+    """Both coins of it were spent elsewhere and buried; a deep reorg makes it possible again."""
+
+    async def story(world: World, deal: Deal) -> None:
+        world.deposit(300_000, 50_000)
+        await blocks(world, world.settings.final_confs + 1)
+        other = await order(world, 1)
+        await fund(world)
+        [_, funding] = own_txs(world, Purpose.FUNDING)
+        sweep_inputs(world, funding)
+        await blocks(world, world.settings.final_confs + 2)
+        assert world.ground.find(row_of(world, other)["funding_txid"]) is None
+        assert row_of(world, other)["state"] == State.FAILED
+        undo_sweeps(world, funding, mined=sent_by == "a miner")
+        await blocks(world, world.settings.final_confs)
+        row = row_of(world, other)
+        assert (row["funding_txid"], row["state"]) == (funding["txid"], State.FUNDED)
+        assert len(own_txs(world, Purpose.FUNDING)) == 2
+        await until_finished(world, deal, other)
+        assert row_of(world, other)["state"] == State.REFUNDED
+        nothing_is_frozen(world)
+
+    play(story)
+
+
+def test_an_abandoned_funding_gives_way_to_another_that_took_its_coin() -> None:
+    """The asset coin came free and funds the next swap; after the reorg either could confirm."""
+
+    async def story(world: World, deal: Deal) -> None:
+        world.deposit(300_000, 50_000)
+        await blocks(world, world.settings.final_confs + 1)
+        first = await order(world, 1, 290_000)
+        await fund(world)
+        [_, funding] = own_txs(world, Purpose.FUNDING)
+        sweep_inputs(world, funding, LBTC)
+        await blocks(world, world.settings.final_confs + 1)
+        second = await order(world, 2, 290_000)
+        await fund(world)
+        assert row_of(world, first)["state"] == State.FAILED
+        undo_sweeps(world, funding, row_of(world, second)["funding_txid"], mined=False)
+        await blocks(world, world.settings.final_confs + 2)
+        assert world.ground.find(funding["txid"]) is None
+        assert row_of(world, first)["state"] == State.FAILED
+        assert row_of(world, second)["state"] == State.FUNDED
+        await until_finished(world, deal, second)
+        nothing_is_frozen(world)
+
+    play(story)
+
+
+def test_abandoned_lanes_that_come_back_are_for_sale() -> None:
+    """A deep reorg takes away what spent their coins; their addresses were used long ago."""
+
+    async def story(world: World, deal: Deal) -> None:
+        await until_finished(world, deal)
+        world.deposit(5_000_000, 500_000)  # so much that the lanes are made anew
+        await blocks(world, world.settings.final_confs, full=False)
+        before = len(own_txs(world, Purpose.LANES))
+        while len(own_txs(world, Purpose.LANES)) == before:
+            await blocks(world, 1)
+        lanes = own_txs(world, Purpose.LANES)[-1]
+        while world.ground.confirmations(lanes["txid"]):
+            world.ground.reorg(1, 0, everything_held, lambda _: None)
+        sweep_inputs(world, lanes)
+        later = "UPDATE cursor SET value = value + 100 WHERE name = 'next_change_index'"
+        world.rules.store.execute(later)
+        world.rules.store.commit()
+        await blocks(world, world.settings.final_confs + 2)
+        undo_sweeps(world, lanes, mined=True)
+        await blocks(world, world.settings.final_confs)
+        assert world.ground.find(lanes["txid"]) is not None
+        nothing_is_frozen(world)
+
+    play(story)
+
+
 # ---- 3: a deposit that is undone
 
 
@@ -371,7 +478,7 @@ def test_a_buried_deposit_that_is_undone_frees_what_was_merged_with_it() -> None
 
 
 def test_a_paid_swap_in_a_dead_funding_holds_up_no_other() -> None:
-    """Another wallet with our seed spent its coin: the paid one is shown, the others go on."""
+    """Another wallet with our seed spent its coin: the paid one is shown, the others fail."""
 
     async def story(world: World, deal: Deal) -> None:
         await blocks(world, 2)
@@ -398,7 +505,7 @@ def test_a_paid_swap_in_a_dead_funding_holds_up_no_other() -> None:
         world.ground.reorg(2, 0, nothing_held, between)
         await blocks(world, world.settings.final_confs + 3)
         assert row_of(world, payer)["paid_unclaimed"], "the operator is told"
-        assert row_of(world, other)["funding_txid"] != dead
+        assert row_of(world, other)["state"] == State.FAILED
         held = "SELECT * FROM reserved_outpoint WHERE owner_txid = ? AND live = 1"
         assert world.rules.ask(held, dead) == []
         await blocks(world, BLOCKS_TO_COME_RIGHT)

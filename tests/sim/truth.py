@@ -27,12 +27,20 @@ class Truth:
         """Nothing is under way and no fault left: the store must say what the world is (rule 5)."""
         self._rules.committed()
         for row in self._rules.rows.values():
-            if row["finished"] and row["funding_txid"]:
+            if row["state"] == State.FAILED:
+                self._is_failed(row)
+            elif row["finished"] and row["funding_txid"]:
                 self._is_final(row)
             elif row["funding_txid"]:
                 self._is_true(row)
             self._nothing_hidden_is_payable(row)
         self._coins_are_true()
+
+    def _is_failed(self, row: Row) -> None:
+        """Of a swap that failed nothing is locked: else no one would take it back (rule 7)."""
+        locked = [t for t in self._rules.books.fundings_of(row["swap_id"]) if self._ground.find(t)]
+        if locked or not row["finished"]:
+            raise Violation(7, f"swap {row['key_index']} is FAILED, its fundings: {locked}")
 
     def _is_final(self, row: Row) -> None:
         """What was called final is so still: a deep reorg reopens it (rule 6)."""
@@ -132,12 +140,17 @@ class Truth:
 
     def _coins_are_true(self) -> None:
         """The stored unspent coins are those that the chain shows (rule 7 from the store)."""
-        given_up = tuple(map(int, LIVING))
-        own = {r["txid"]: r["state"] in given_up for r in self._rules.ask("SELECT * FROM own_tx")}
+        # What an abandoned one paid the wallet is kept, should it come back, and counts nowhere.
+        own = {
+            r["txid"]
+            for r in self._rules.ask("SELECT * FROM own_tx")
+            if r["state"] in LIVING
+            or (r["state"] == TxState.ABANDONED and r["purpose"] != Purpose.DEPOSIT)
+        }
         stored = {
             (r["txid"], r["vout"]): (r["asset_id"], r["value"])
             for r in self._rules.ask("SELECT * FROM coin WHERE spent_txid IS NULL")
-            if self._ground.find(r["txid"]) or not own.get(r["txid"], False)
+            if self._ground.find(r["txid"]) or r["txid"] not in own
         }
         shown = {
             (c.txid, c.vout): (c.asset, c.value)

@@ -20,7 +20,7 @@ from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, Purpose, TxState
-from lnliquid.swap import InvoiceMark, Outpoint
+from lnliquid.swap import InvoiceMark, Outpoint, State
 
 from .builders import (
     ASSET,
@@ -115,9 +115,10 @@ class World:
         """Of a transaction of ours."""
         return (await self.states())[plan.signed.txid][0]
 
-    async def waiting(self) -> int:
-        """Swaps that wait for a funding."""
-        return len(await self.database.read(lambda s: swap_store.waiting(s, 9)))
+    async def failed(self) -> int:
+        """Swaps that failed."""
+        swaps = await self.database.read(swap_store.everything)
+        return sum(s.state is State.FAILED for s in swaps)
 
     def show(self, plan: FundingPlan, height: int | None) -> None:
         """The chain has it, in a block or in the mempool."""
@@ -190,7 +191,7 @@ async def test_the_mark_of_one_that_was_refused_goes_once_it_is_read(world: Worl
 
 
 async def test_what_spends_from_one_that_was_given_up_is_given_up(world: World) -> None:
-    """Nothing will ever spend its inputs, so no rival can tell; its swap is funded anew."""
+    """Nothing will ever spend its inputs, so no rival can tell; its swap fails."""
     parent = await world.store(1)
 
     child = await world.store(2, on=parent)
@@ -202,7 +203,7 @@ async def test_what_spends_from_one_that_was_given_up_is_given_up(world: World) 
     swaps = {plan.swaps[0].swap_id for plan in (parent, child)}
     assert await world.check(blocks=1) == swaps
     assert await world.state_of(child) is TxState.ABANDONED
-    assert await world.waiting() == 2
+    assert await world.failed() == 2
 
 
 async def test_what_was_abandoned_with_its_parent_is_not_sent(world: World) -> None:
@@ -217,7 +218,7 @@ async def test_what_was_abandoned_with_its_parent_is_not_sent(world: World) -> N
         async def broadcast(self, raw: bytes) -> None:
             """Refused."""
             sent.append(raw)
-            await world.database.write(lambda s: abandon(s, parent.signed.txid))
+            await world.database.write(lambda s: abandon(s, parent.signed.txid, 99))
             raise BackendRejected("electrum", "missing inputs")
 
     world.chain = Dying()
@@ -243,7 +244,7 @@ async def test_what_spends_from_one_that_lost_is_given_up_once_that_is_buried(
     assert await world.state_of(newer) is TxState.CONFIRMED
 
 
-async def test_what_may_be_paid_is_not_funded_again(world: World) -> None:
+async def test_what_may_be_paid_does_not_fail(world: World) -> None:
     """Not before the invoice of its swap is gone; it holds up no other."""
     parent = await world.store(1)
     child = await world.store(2, on=parent)
@@ -263,10 +264,10 @@ async def test_what_may_be_paid_is_not_funded_again(world: World) -> None:
     assert await world.check() == {plan.swaps[0].swap_id for plan in (parent, child)}
     assert await world.state_of(child) is TxState.ABANDONED
     assert await world.check() == set()
-    assert await world.waiting() == 1
+    assert await world.failed() == 1
     await mark(InvoiceMark.NONE)
     assert await world.check() == {swap.swap_id}
-    assert await world.waiting() == 2
+    assert await world.failed() == 2
 
 
 async def test_a_broadcast_without_an_answer_holds_up_no_other(world: World) -> None:
@@ -346,16 +347,19 @@ async def test_an_abandoned_family_gives_everything_back(world: World) -> None:
     child = await world.store(2, on=newer)
     other = await world.store(3)
     family = parent.signed.txid
-    swaps = await world.database.write(lambda s: abandon(s, family))
+    swaps = await world.database.write(lambda s: abandon(s, family, 99))
     assert swaps == {plan.swaps[0].swap_id for plan in (parent, child)}
-    for plan in (parent, newer, child):
-        assert await world.state_of(plan) is TxState.ABANDONED
+    for plan, state in (
+        (parent, TxState.REPLACED),
+        (newer, TxState.ABANDONED),
+        (child, TxState.ABANDONED),
+    ):
+        assert await world.state_of(plan) is state
         assert await bound(world, plan) == set()
-        assert await coins(world, plan) == {}
     assert await world.state_of(other) is TxState.SIGNED
     assert await bound(world, other) == {c.outpoint for c in other.inputs}
     assert await coins(world, other) == change_of(other)
-    assert await world.waiting() == 2
+    assert await world.failed() == 2
     available = await world.database.read(coin_store.available_coins)
     assert {c.outpoint for c in available} == {c.outpoint for c in parent.inputs}
-    assert await world.database.write(lambda s: abandon(s, family)) == set()
+    assert await world.database.write(lambda s: abandon(s, family, 99)) == set()

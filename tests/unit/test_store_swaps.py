@@ -298,13 +298,16 @@ async def test_a_swap_is_not_bound_to_a_transaction_that_is_not_stored(database:
     assert await load(database, swap.swap_id) == swap
 
 
+DEAD_HEIGHT = 40
+
+
 async def abandoned(database: Database, txid: str = FUNDING) -> None:
-    """A funding that cannot confirm any more."""
-    await database.write(lambda s: own_txs.set_state(s, txid, TxState.ABANDONED))
+    """A funding that cannot confirm any more, by blocks up to this height."""
+    await database.write(lambda s: own_txs.set_state(s, txid, TxState.ABANDONED, DEAD_HEIGHT))
 
 
-async def test_an_abandoned_funding_reserves_the_amounts_again(database: Database) -> None:
-    """The swaps wait as before T2, and no other swap is touched."""
+async def test_a_swap_fails_with_its_funding_and_reserves_nothing(database: Database) -> None:
+    """It keeps what it points to, should that come back, and no other swap is touched."""
     await stock(database)
     swaps = [await created(database, n) for n in range(2)]
     [first] = await fund(database, swaps[0])
@@ -314,23 +317,21 @@ async def test_an_abandoned_funding_reserves_the_amounts_again(database: Databas
     assert await database.read(store.held) == [first]
     assert await database.write(store.let_go) == {swaps[0].swap_id}
     assert await database.read(store.held) == []
-    assert await database.read(lambda s: store.waiting(s, 9)) == [swaps[0]]
+    assert await load(database, first.swap_id) == replace(first, **FAILED)
+    events = await database.read(lambda s: store.events(s, first.swap_id))
+    assert [(e.to_state, e.txid, e.height) for e in events[1:]] == [
+        (State.FAILED, FUNDING, DEAD_HEIGHT)
+    ]
+    assert await database.read(lambda s: store.waiting(s, 9)) == []
     assert await database.read(store.watched) == [other]
     left = await database.read(lambda s: coin_store.reservable(s, ASSET))
-    assert left == 10_000 - swaps[0].asset_amount
+    assert left == 10_000
     lbtc = await database.read(lambda s: coin_store.reservable_lbtc(s, POLICY_ASSET))
-    assert lbtc == 100_000 - 1_120
+    assert lbtc == 100_000
 
 
 STAYS: dict[str, Any] = {}
-FAILED: dict[str, Any] = {
-    "state": State.FAILED,
-    "finished": True,
-    "funding_txid": None,
-    "asset_vout": None,
-    "subsidy_vout": None,
-    "refund_lock_height": None,
-}
+FAILED: dict[str, Any] = {"state": State.FAILED, "finished": True, "final_height": DEAD_HEIGHT}
 SHOWN: dict[str, Any] = {"paid_unclaimed": True}
 ORDERED: dict[str, Any] = {"forced_refund_reason": "closed by hand"}
 
@@ -356,7 +357,7 @@ ORDERED: dict[str, Any] = {"forced_refund_reason": "closed by hand"}
 async def test_each_swap_of_an_abandoned_funding_goes_its_own_way(
     database: Database, changes: dict[str, Any], becomes: dict[str, Any]
 ) -> None:
-    """One that was paid, or may be, is never funded again, and holds up no other."""
+    """None is funded again; one that was paid, or may be, does not fail, and holds up no other."""
     await stock(database)
     free, swap = await fund(database, await created(database), await created(database, 1))
     held = replace(swap, **changes)
@@ -365,8 +366,8 @@ async def test_each_swap_of_an_abandoned_funding_goes_its_own_way(
     changed = await database.write(store.let_go)
     assert changed == {free.swap_id} | ({swap.swap_id} if becomes else set())
     assert await load(database, swap.swap_id) == replace(held, **becomes)
-    assert await database.read(lambda s: [w.swap_id for w in store.waiting(s, 9)]) == [free.swap_id]
-    assert (await database.read(count_rows))["reservation"] == 1
+    assert await load(database, free.swap_id) == replace(free, **FAILED)
+    assert (await database.read(count_rows))["reservation"] == 0
     assert await database.write(store.let_go) == set()
 
 
@@ -433,10 +434,10 @@ async def test_saving_writes_only_what_changed(database: Database) -> None:
 
 
 async def test_an_illegal_transition_is_not_written(database: Database) -> None:
-    """FAILED is the end."""
+    """FAILED is the end, unless the swap is reopened."""
     await stock(database)
     swap = await created(database)
-    failed = replace(swap, state=State.FAILED)
+    failed = replace(swap, state=State.FAILED, finished=True)
     await database.write(lambda s: store.save(s, swap, failed, cause="no coins"))
     with pytest.raises(IllegalTransition):
         await database.write(lambda s: store.save(s, failed, replace(failed, state=State.FUNDED)))

@@ -41,7 +41,7 @@ class _SwapStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SwapState.V
     SWAP_STATE_REFUNDED: _SwapState.ValueType  # 4
     """The seller took the asset back after the lock height."""
     SWAP_STATE_FAILED: _SwapState.ValueType  # 5
-    """Nothing was ever locked."""
+    """Nothing is locked."""
 
 class SwapState(_SwapState, metaclass=_SwapStateEnumTypeWrapper):
     """State of a swap, told as what is true of the money."""
@@ -57,7 +57,7 @@ SWAP_STATE_CLAIMED: SwapState.ValueType  # 3
 SWAP_STATE_REFUNDED: SwapState.ValueType  # 4
 """The seller took the asset back after the lock height."""
 SWAP_STATE_FAILED: SwapState.ValueType  # 5
-"""Nothing was ever locked."""
+"""Nothing is locked."""
 Global___SwapState: _TypeAlias = SwapState  # noqa: Y015
 
 class _Actor:

@@ -138,8 +138,9 @@ def _swaps(
 def _funding(swap: Swap, money: Money, policy_asset: str) -> Iterator[Difference]:
     txid = swap.funding_txid or ""
     own = money.stored.get(txid)
-    if own is not None and own.state is TxState.ABANDONED and swap.state is State.CREATED:
-        return  # it was paid or can be: nothing is locked, and nothing may be locked again
+    is_open = swap.state in (State.CREATED, State.FAILED)
+    if own is not None and own.state is TxState.ABANDONED and is_open:
+        return  # nothing is locked, and nothing may be locked again
     if own is None or own.purpose is not Purpose.FUNDING or not own.is_living:
         what = "not stored" if own is None else f"{own.purpose.name}, {own.state.name}"
         yield Difference("funding", f"swap {swap.swap_id} is funded by {txid}: {what}")

@@ -98,7 +98,7 @@ def bindings(store: StoreFacts, money: Money) -> Iterator[Difference]:
     families: dict[str, set[Outpoint]] = defaultdict(set)
     for own in store.own_txs:
         families[own.family] |= {i.outpoint for i in money.parsed[own.txid].inputs}
-    for own in store.own_txs:
+    for own in (o for o in store.own_txs if o.txid not in money.dead):
         inputs = {i.outpoint for i in money.parsed[own.txid].inputs}
         # What an older version spends stays bound too: that one may confirm after all.
         if own.is_living and not inputs <= owned[own.txid] <= families[own.family]:

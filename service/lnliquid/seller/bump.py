@@ -238,9 +238,8 @@ class Bumper:
         wanted = {outpoint.txid for outpoint in stands}
 
         def look(session: Transaction) -> tuple[list[Coin], list[Coin], list[Coin]]:
-            moved = [now for now, before in stands.items() if now != before]
-            if coin_store.bound_outpoints(session, moved, but_by=member.txid):
-                raise CannotPay("something else spends what it was built on by now")
+            if coin_store.bound_outpoints(session, stands, but_by=member.txid):
+                raise CannotPay("another of ours spends what it spends by now")
             top_up = [
                 c
                 for c in coin_store.available_coins(session)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from lnliquid.ports import Chain
+from lnliquid.seller.family_store import revive
 from lnliquid.seller.following import TipMoved
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
@@ -139,6 +140,7 @@ class ChainIncidents:
             if fork_height is not None:
                 cause = f"reopened: {_replaced(fork_height)}"
                 swaps, addresses = block_store.undo(session, fork_height, cause)
+                revive(session, fork_height)
                 _look_again_from(session, fork_height)
                 if swaps:
                     pause(session, fork_height, len(swaps))

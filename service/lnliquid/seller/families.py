@@ -54,7 +54,7 @@ def stand(versions: Sequence[Version], seen: Mapping[str, int | None]) -> Standi
         if txid in seen:
             return Standing(txid, TxState.ACCEPTED, None)
     if stored is None:
-        if all(v.state is TxState.ABANDONED for v in versions):
+        if any(v.state is TxState.ABANDONED for v in versions):
             return None
         stored = newest
     # What was seen before and is gone is as good as signed only: a node has to take it again.
@@ -75,12 +75,11 @@ def settled(versions: Sequence[Version], standing: Standing) -> list[Version]:
 def is_lost(txid: str, versions: Sequence[Version], buried_at: int) -> bool:
     """True when no block will ever hold this version: nothing spends its outputs.
 
-    It was abandoned, or another version is in a block of height `buried_at` or below.
+    The family was abandoned, or another version is in a block of height `buried_at` or below.
     """
     return any(
         v.state is TxState.ABANDONED
-        if v.txid == txid
-        else v.state is TxState.CONFIRMED and v.height is not None and v.height <= buried_at
+        or (v.txid != txid and v.state is TxState.CONFIRMED and (v.height or 0) <= buried_at)
         for v in versions
     )
 

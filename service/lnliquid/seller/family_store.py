@@ -10,7 +10,7 @@ from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import OwnTxRow, TxState
+from lnliquid.store.tables import LIVING, OwnTxRow, Purpose, TxState
 from lnliquid.swap import Outpoint
 
 log = structlog.get_logger()
@@ -39,19 +39,22 @@ def settle(session: Transaction, versions: Family, standing: Standing) -> set[st
     return moved
 
 
-def abandon(session: Transaction, family: str) -> set[str]:
+def abandon(session: Transaction, family: str, buried_at: int) -> set[str]:
     """Abandon a family that cannot confirm any more, and all of ours that die with it.
 
-    Returns the ids of the swaps that it funded.
+    That rests on blocks up to the height `buried_at`: a reorg of those brings it back. Returns the
+    ids of the unfinished swaps that it funded.
     """
     swaps: set[str] = set()
     children: set[str] = set()
     versions = own_tx_store.versions(session, family)
     for row in versions:
-        swaps |= {s.swap_id for s in swap_store.funded_by(session, row.txid)}
-        own_tx_store.set_state(session, row.txid, TxState.ABANDONED)
+        swaps |= {s.swap_id for s in swap_store.funded_by(session, row.txid) if not s.finished}
+        if row.state in LIVING:
+            own_tx_store.set_state(session, row.txid, TxState.ABANDONED, buried_at)
         coin_store.free_outpoints(session, row.txid)
-        coin_store.drop_coins_of(session, row.txid)
+        if row.purpose == Purpose.DEPOSIT:
+            coin_store.drop_coins_of(session, row.txid)
         children |= coin_store.live_children(session, row.txid)
     for child in sorted(children):
         name = own_tx_store.family_of(session, child)
@@ -66,6 +69,22 @@ def abandon(session: Transaction, family: str) -> set[str]:
         }
         # A version that spends nothing of what was abandoned may confirm all the same.
         if is_dead(inputs, {o for o in spent if o.txid in lost}):
-            swaps |= abandon(session, name)
+            swaps |= abandon(session, name, buried_at)
     swaps |= swap_store.let_go(session)
     return swaps
+
+
+def revive(session: Transaction, fork_height: int) -> None:
+    """Have families confirm again that were abandoned because of blocks from this height on.
+
+    Each takes what it spends, but for what another of ours has by now: the chain decides between
+    the two. Refunds are signed anew instead, past their gate.
+    """
+    for row in own_tx_store.abandoned_above(session, fork_height):
+        own_tx_store.set_state(session, row.txid, TxState.SIGNED)
+        log.warning("abandoned transaction revived", txid=row.txid)
+        if row.purpose != Purpose.DEPOSIT:
+            versions = own_tx_store.versions(session, row.family)
+            spent = {i.outpoint for v in versions for i in tx.parse(v.raw).inputs}
+            free = spent - coin_store.bound_outpoints(session, spent)
+            coin_store.bind_outpoints(session, free, row.txid)

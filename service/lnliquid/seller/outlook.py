@@ -46,7 +46,7 @@ def _outlook(swap: Swap, tip_height: int | None, now: int, policy: Policy) -> Ou
     lock_height = swap.refund_lock_height
     if swap.funding_txid is None or lock_height is None:
         return Outlook("the funding transaction is signed", Actor.DAEMON)
-    if swap.state is State.CREATED:
+    if swap.state in (State.CREATED, State.FAILED):
         needed = max(swap.min_funding_confs, policy.funding_confs)
         return Outlook(
             f"the funding gets {needed} confirmation{'s' if needed > 1 else ''}",

@@ -215,13 +215,22 @@ class OwnTxs:
     async def _send_again(self, versions: Family, standing: Standing, tip: Tip) -> set[str]:
         """Send the versions, the one that stands first, until a node takes one."""
         family = versions[0].family
-        now = await self._database.read(lambda s: own_tx_store.versions(s, family))
-        if all(row.state == TxState.ABANDONED for row in now):
-            return set()  # with its parent, since it was looked at: its swaps may be funded anew
         rows = {row.txid: row for row in versions}
         purpose = Purpose(versions[0].purpose)
         inputs = {txid: {i.outpoint for i in tx.parse(rows[txid].raw).inputs} for txid in rows}
-        if purpose is not Purpose.REFUND or self._may_send(inputs[standing.current]):
+        spent = set[Outpoint]().union(*inputs.values())
+
+        def look(session: Transaction) -> tuple[bool, bool]:
+            now = own_tx_store.versions(session, family)
+            rivals = coin_store.bound_outpoints(session, spent, but_by=standing.current)
+            return any(row.state == TxState.ABANDONED for row in now), bool(rivals)
+
+        is_abandoned, has_rival = await self._database.read(look)
+        if is_abandoned:
+            return set()  # with its parent, since it was looked at
+        # Another of ours took what a revived one spends: that one is not to be driven out.
+        may_send = purpose is not Purpose.REFUND or self._may_send(inputs[standing.current])
+        if may_send and not has_rival:
             for txid in standing.send:
                 answered = await self._outbox.send(txid, rows[txid].raw)
                 if answered is None:
@@ -232,13 +241,13 @@ class OwnTxs:
                     if txid == standing.current:
                         return set()
                     return await self._stands_instead(versions, txid)
-        spent = set[Outpoint]().union(*inputs.values())
         dead = await self._database.read(lambda s: self._lost_inputs(s, spent, tip))
         if not is_dead([*inputs.values()], dead):
             dead |= await self._rivals(set(inputs), spent, tip)
         if not is_dead([*inputs.values()], dead):
             return set()  # a reason that can pass (fee, chain limit, missing parent): same bytes
-        swaps = await self._database.write(lambda s: abandon(s, family))
+        buried_at = tip.height - self._final_confs + 1
+        swaps = await self._database.write(lambda s: abandon(s, family, buried_at))
         reach("own_tx.abandoned")
         log.warning("transaction abandoned", txid=standing.current, purpose=purpose.name)
         return swaps

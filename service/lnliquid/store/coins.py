@@ -198,8 +198,8 @@ def replace_script_coins(
 ) -> None:
     """Make the stored coins of one address what the chain shows.
 
-    Coins that the chain does not show are dropped; outputs of our own living transactions stay, as
-    unconfirmed, because those transactions are sent until they confirm.
+    Coins that the chain does not show are dropped. Outputs of transactions of our own stay, as
+    unconfirmed: those are sent until they confirm, and an abandoned one may come back.
     """
     # An address with thousands of coins is read anew with each one that comes, and everybody else's
     # writes wait meanwhile: what is as it was costs one look, what changed one statement a kind.
@@ -208,8 +208,8 @@ def replace_script_coins(
     stored = {(txid, vout): tuple(told) for txid, vout, *told in tx.execute(_of_script(), here)}
     gone = stored.keys() - shown.keys()
     if gone:
-        living = _living(tx, {txid for txid, _ in gone})
-        shown |= {k: (*stored[k][:2], None, None, None) for k in gone if k[0] in living}
+        kept = _kept(tx, {txid for txid, _ in gone})
+        shown |= {k: (*stored[k][:2], None, None, None) for k in gone if k[0] in kept}
         gone -= shown.keys()
     changed = [key for key, told in shown.items() if key in stored and stored[key] != told]
     new = [key for key in shown if key not in stored]
@@ -259,15 +259,12 @@ def _key(key: tuple[str, int]) -> dict[str, Any]:
     return {"of_txid": key[0], "of_vout": key[1]}
 
 
-def _living(tx: Transaction, txids: set[str]) -> set[str]:
-    """Those of our transactions that are sent until they confirm, or have."""
-    return set(
-        tx.scalars(
-            select(col(OwnTxRow.txid)).where(
-                col(OwnTxRow.state).in_(LIVING), col(OwnTxRow.txid).in_(txids)
-            )
-        )
-    )
+def _kept(tx: Transaction, txids: set[str]) -> set[str]:
+    """Those of these transactions that are to confirm, have, or were signed by us and abandoned."""
+    state, purpose = col(OwnTxRow.state), col(OwnTxRow.purpose)
+    abandoned = (state == TxState.ABANDONED) & (purpose != Purpose.DEPOSIT)
+    here = col(OwnTxRow.txid).in_(txids)
+    return set(tx.scalars(select(col(OwnTxRow.txid)).where(here, state.in_(LIVING) | abandoned)))
 
 
 def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
@@ -297,7 +294,7 @@ def move_coins(
 
 
 def drop_coins_of(tx: Transaction, txid: str) -> None:
-    """Forget outputs of a transaction of ours that can no longer confirm."""
+    """Forget the wallet's outputs of a transaction."""
     tx.execute(delete(CoinRow).where(col(CoinRow.txid) == txid))
 
 

@@ -192,6 +192,21 @@ def set_state(tx: Transaction, txid: str, state: TxState, height: int | None = N
     )
 
 
+def abandoned_above(tx: Transaction, height: int) -> list[OwnTxRow]:
+    """Those but refunds that were abandoned because of blocks up to this height or above."""
+    return list(
+        tx.scalars(
+            select(OwnTxRow)
+            .where(
+                col(OwnTxRow.state) == TxState.ABANDONED,
+                col(OwnTxRow.height) >= height,
+                col(OwnTxRow.purpose) != Purpose.REFUND,
+            )
+            .order_by(literal_column("rowid"))
+        )
+    )
+
+
 def standing_for(tx: Transaction, txids: Collection[str]) -> dict[str, str]:
     """For those of these that are stored and whose family lives: the version that stands for it."""
     rows = tx.execute(

@@ -6,7 +6,7 @@ Every function works inside a transaction that the caller opened with `Database.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlmodel import col
 
 from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
@@ -20,7 +20,6 @@ from lnliquid.store.rows import (
     among,
     event_of_row,
     event_values,
-    reservation_values,
     swaps_where,
 )
 from lnliquid.store.rows import get as get
@@ -33,7 +32,7 @@ from lnliquid.store.tables import (
     SwapRow,
     TxState,
 )
-from lnliquid.swap import Event, InvoiceMark, State, Swap, path
+from lnliquid.swap import Event, IllegalTransition, InvoiceMark, State, Swap, path
 
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
@@ -111,49 +110,42 @@ def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> No
 
 
 def held(tx: Transaction) -> list[Swap]:
-    """Swaps back in CREATED whose funding was abandoned, oldest first."""
+    """Unfinished swaps with nothing locked whose funding was abandoned, oldest first."""
     abandoned = col(SwapRow.funding_txid) == col(OwnTxRow.txid)
     return swaps_where(
         tx,
         col(SwapRow.finished).is_(False),
-        col(SwapRow.state) == State.CREATED,
+        col(SwapRow.state).in_((State.CREATED, State.FAILED)),
         exists().where(abandoned, col(OwnTxRow.state) == TxState.ABANDONED),
     )
 
 
 def let_go(tx: Transaction) -> set[str]:
-    """Undo T2 for the `held` swaps, as far as that is safe now. Returns the ids of the changed.
-
-    Amounts of those that wait for funding again are reserved again, whether coins are left or not.
-    """
+    """Fail the `held` swaps, as far as that is safe now. Returns the ids of the changed."""
     changed: set[str] = set()
     for swap in held(tx):
-        after = without_funding(swap)
+        funding = tx.get_one(OwnTxRow, swap.funding_txid)
+        after = without_funding(swap, funding.height)
         if after == swap:
             continue
-        cause = "its funding cannot confirm any more, and its time is over"
-        save(tx, swap, after, cause=cause, txid=swap.funding_txid)
-        if after.state is State.CREATED and after.funding_txid is None:
-            tx.execute(insert(ReservationRow), [reservation_values(after)])
+        cause = "its funding cannot confirm any more"
+        save(tx, swap, after, cause=cause, txid=swap.funding_txid, height=funding.height)
         changed.add(swap.swap_id)
     return changed
 
 
-def without_funding(swap: Swap) -> Swap:
+def without_funding(swap: Swap, height: int | None) -> Swap:
     """What becomes of a `held` swap. The same one: it stays until its invoice is gone.
 
-    One without an invoice waits for funding again. One for which a refund was signed, or which was
-    paid and the operator closed, has nothing left and fails. One that was paid, or perhaps, is
-    shown to the operator and never funded again by ourselves.
+    It is never funded a second time: a reorg below `height`, at or below which its funding was
+    spent away, may bring that funding back. One that nobody can have paid fails, and so does a paid
+    one that the operator closed. One that was paid, or perhaps, is shown to the operator.
     """
-    nowhere = replace(
-        swap, funding_txid=None, asset_vout=None, subsidy_vout=None, refund_lock_height=None
-    )
-    if swap.invoice_mark is InvoiceMark.NONE:
-        return nowhere
     is_closed = swap.invoice_mark is InvoiceMark.PAID and swap.forced_refund_reason is not None
-    if swap.invoice_mark is InvoiceMark.REFUNDING or is_closed:
-        return replace(nowhere, state=State.FAILED, finished=True, paid_unclaimed=False)
+    if swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.REFUNDING) or is_closed:
+        return replace(
+            swap, state=State.FAILED, finished=True, paid_unclaimed=False, final_height=height
+        )
     if swap.invoice_mark >= InvoiceMark.PAID:
         return replace(swap, paid_unclaimed=True)
     return swap
@@ -188,8 +180,11 @@ def save(
     """Write a changed swap, with an event for every step its state took, and for becoming final.
 
     False, and nothing written, when the stored state is not `before`'s any more: the caller
-    decided on an old picture and must look again. Raises `swap.IllegalTransition`.
+    decided on an old picture and must look again. Raises `swap.IllegalTransition`, also when the
+    state of a final swap is to be another: that one has to be reopened first.
     """
+    if before.finished and after.state is not before.state:
+        raise IllegalTransition(f"swap {before.swap_id} is final and {before.state.name}")
     row = tx.get(SwapRow, before.swap_id, populate_existing=True)
     if row is None or row.state != before.state or row.funding_txid != before.funding_txid:
         return False
@@ -197,7 +192,8 @@ def save(
     for step in path(before.state, after.state):
         tx.add(EventRow(**event_values(tx, before.swap_id, here, step, cause, txid, height)))
         here = step
-    if after.finished and not before.finished and after.final_height is not None:
+    settled = (State.CLAIMED, State.REFUNDED)
+    if after.finished and not before.finished and after.state in settled:
         what = "claim" if here is State.CLAIMED else "refund"
         final = (f"{what} final", after.spend_txid, after.final_height)
         tx.add(EventRow(**event_values(tx, before.swap_id, here, here, *final)))
