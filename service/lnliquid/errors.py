@@ -10,6 +10,19 @@ No message of either family may contain a preimage, a key or the mnemonic (money
 
 from dataclasses import dataclass, field
 
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNFINISHED = range(5)
+"""Exit codes of the commands; `faults.EXIT_FAULT` is the only other one."""
+
+
+class KnownError(Exception):
+    """An error whose message is for a person; a command ends with `exit_code`, without traceback.
+
+    `hint`: what to do, on a line of its own; empty for none.
+    """
+
+    exit_code = EXIT_USAGE
+    hint = ""
+
 
 @dataclass(frozen=True)
 class FieldViolation:
@@ -19,7 +32,7 @@ class FieldViolation:
     problem: str
 
 
-class SwapError(Exception):
+class SwapError(KnownError):
     """A request that is answered with an error. `str(error)` is shown to the requester."""
 
 
@@ -150,7 +163,7 @@ class NotReady(SwapError):
 
 
 @dataclass
-class SettingsError(Exception):
+class SettingsError(KnownError):
     """Settings that cannot be read or are not safe. Shown to the operator at start."""
 
     problems: tuple[str, ...]
@@ -160,8 +173,10 @@ class SettingsError(Exception):
         return "\n".join(self.problems)
 
 
-class BackendError(Exception):
+class BackendError(KnownError):
     """A call to a node did not give an answer that can be used. `backend` names the node."""
+
+    exit_code = EXIT_UNAVAILABLE
 
     def __init__(self, backend: str, message: str) -> None:
         super().__init__(f"{backend}: {message}")
@@ -185,7 +200,7 @@ class BackendRejected(BackendError):
         self.code = code
 
 
-class StoreFailure(Exception):
+class StoreFailure(KnownError):
     """The database did not commit: disk full, locked by another process, damaged.
 
     Nothing of the write is there afterwards, and it may be tried again.
