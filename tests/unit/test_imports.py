@@ -40,6 +40,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "daemon_commands": LOW | {"liquid", "buyer", "app", "operator_options"},
     "health_command": LOW | {"operator_options"},
     "faults": set(),
+    "grpc_client": {"errors"},
     "operator_options": {"settings"},
     "operator_view": LOW | {"buyer"},
     "operator_watch": LOW | {"buyer", "operator_view"},
