@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lnliquid.buyer import Order, Record, Step, words
+from lnliquid.formatting import columns
 
 from .test_buyer_verify import ASSET, good
 
@@ -27,51 +28,21 @@ def record(step: Step, *, dry_run: bool = False, with_swap: bool = True) -> Reco
     )
 
 
-@pytest.mark.parametrize(
-    ("amount", "precision", "text"),
-    [
-        (250_000_000, 8, "2.5 units (250000000 of the smallest)"),
-        (100_000_000, 8, "1 unit (100000000 of the smallest)"),
-        (1, 8, "0.00000001 units (1 of the smallest)"),
-        (2_100_000_000_000_000, 8, "21,000,000 units (2100000000000000 of the smallest)"),
-        (7, 0, "7 units (7 of the smallest)"),
-        (7, None, "7 of the smallest unit"),
-        (7, 9, "7 of the smallest unit"),
-    ],
-)
-def test_amounts_have_their_unit(amount: int, precision: int | None, text: str) -> None:
-    """In units where the precision is known and possible, always in the smallest unit too."""
-    assert words.units(amount, precision) == text
-
-
-def test_prices_are_in_sat_and_lose_no_msat() -> None:
-    """The part below a sat is shown only where there is one."""
-    assert words.sats(125_000_000) == "125,000 sat"
-    assert words.sats(1_001) == "1.001 sat"
-    assert words.sats(5) == "0.005 sat"
-
-
-def test_only_long_hex_is_cut() -> None:
-    """Keys and ids lose their middle; UUIDs, addresses and amounts stay."""
-    text = f"{ASSET} 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 250000000"
-    assert words.short(text) == "5a5a5a5a…5a5a5a 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 250000000"
-
-
 def test_lists_fit_eighty_columns() -> None:
     """Offer, quote, purchase and history; sentences may be longer, ids and labels not."""
     facts = good()
-    rows = words.columns(words.offer_rows(facts.offer, "127.0.0.1:50051"), width=14)
+    rows = columns(words.offer_rows(facts.offer, "127.0.0.1:50051"), width=14)
     assert max(map(len, rows.splitlines())) <= 80
     quote = words.quote_rows(
         facts.offer, 1_000, max_price_msat=160_000, max_fee_msat=5_000, confs=2
     )
-    assert max(map(len, words.columns(quote).splitlines())) <= 80
+    assert max(map(len, columns(quote).splitlines())) <= 80
     assert ("you pay", "150 sat (your limit: 160 sat)") in quote
     for step in Step:
         shown = record(step)
         assert max(map(len, words.history_lines(shown))) <= 80
         listed = [row for row in words.record_rows(shown) if row[0] != "next"]
-        assert max(map(len, words.columns(listed).splitlines())) <= 80
+        assert max(map(len, columns(listed).splitlines())) <= 80
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

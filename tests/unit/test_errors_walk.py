@@ -25,10 +25,9 @@ from typer.testing import CliRunner
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnlab.cli import app as lab_app
-from lnliquid import errors, faults
+from lnliquid import console, errors, faults
 from lnliquid.api.server import Listener, listen
 from lnliquid.buyer import errors as buyer_errors
-from lnliquid.buyer import terminal
 from lnliquid.buyer.facts import Verdict
 from lnliquid.cli import command_line
 from lnliquid.errors import FieldViolation
@@ -116,7 +115,7 @@ def command_that_raises(error: Exception, *, as_json: bool) -> typer.Typer:
 
     @made.command()
     def work() -> None:
-        with terminal.clean_errors(as_json):
+        with console.clean_errors(as_json):
             raise error
 
     return made

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from lnliquid import console
 from lnliquid.buyer import purchase, terminal, verify_command, words
 from lnliquid.buyer.client import Outcome, new_request_id, quote_msat
 from lnliquid.buyer.facts import Verdict
@@ -27,6 +28,7 @@ from lnliquid.buyer.options import (
 from lnliquid.buyer.seller import Seller
 from lnliquid.buyer.session import connect
 from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.formatting import columns, sats, units
 from lnliquid.swap import Offer
 from lnliquid.terms import MAX_AMOUNT
 
@@ -74,18 +76,18 @@ def offer(
         finally:
             await client.close()
 
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         found = purchase.run_now(ask())
         price_msat = None if amount is None else quote_msat(found, amount)
     if as_json:
         quote = {} if amount is None else {"amount": amount, "total_price_msat": price_msat}
-        terminal.show_json(asdict(found) | quote)
+        console.show_json(asdict(found) | quote)
         return
     for row in words.offer_rows(found, seller):
-        terminal.show(words.columns([row], width=14), indent=14)
+        console.show(columns([row], width=14), indent=14)
     if amount is not None and price_msat is not None:
-        what = f"{words.units(amount, found.asset_precision)} for {words.sats(price_msat)}"
-        terminal.show(words.columns([("quote", what)], width=14), indent=14)
+        what = f"{units(amount, found.asset_precision)} for {sats(price_msat)}"
+        console.show(columns([("quote", what)], width=14), indent=14)
 
 
 def buy(
@@ -148,7 +150,7 @@ def buy(
     if asks and (as_json or not sys.stdin.isatty()):
         raise typer.BadParameter("nobody can be asked here: --yes and --max-price-msat are needed")
     name = _uuid(request_id) if request_id else new_request_id()
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         settings = BuyerSettings(
             directory=directory.expanduser(),
             network=network,
@@ -189,8 +191,8 @@ def buy(
             max_fee_msat=order.max_fee_msat,
             confs=order.min_confs,
         ):
-            terminal.say(words.columns([row]), indent=13)
-    with terminal.clean_errors(as_json):
+            console.say(columns([row]), indent=13)
+    with console.clean_errors(as_json):
         if asks and found is None and price_msat <= order.max_price_msat:
             purchase.agree(
                 "Have the seller lock it for you? Nothing is paid yet.",
@@ -203,8 +205,8 @@ def buy(
             record = journal.load(name)
             terminal.say_verdict(Verdict.from_dict(record.verdict or {"checks": []}))
             purchase.agree(
-                f"Every check passed. Pay {words.sats(record.price_msat)}, and up to "
-                f"{words.sats(order.max_fee_msat)} of fees?",
+                f"Every check passed. Pay {sats(record.price_msat)}, and up to "
+                f"{sats(order.max_fee_msat)} of fees?",
                 words.next_step(record),
             )
     purchase.finish(journal, name, as_json, run(quoted, dry_run))
@@ -235,7 +237,7 @@ def resume(
     A purchase that was refused is checked again and paid if all is well now; so is a dry run, but
     only when it is named.
     """
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         journal = Journal(directory.expanduser())
         records = [journal.load(request_id)] if request_id else _unfinished(journal)
 
@@ -261,36 +263,36 @@ def resume(
         return
     works = {}
     for record, knobs in zip(records, settings, strict=True):
-        terminal.say(f"resuming {record.order.request_id} ({record.step.value})")
+        console.say(f"resuming {record.order.request_id} ({record.step.value})")
         works[record.order.request_id] = run(record, knobs)
     ends = purchase.conclude_all(journal, works)
     worst = max((code for _, code in ends), default=0)
     if as_json:
-        terminal.show_json({"purchases": [values for values, _ in ends], "exit_code": worst})
+        console.show_json({"purchases": [values for values, _ in ends], "exit_code": worst})
     elif not records:
-        terminal.show("nothing is unfinished")
+        console.show("nothing is unfinished")
     raise typer.Exit(worst)
 
 
 def history(directory: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> None:
     """List the purchases of your journal, oldest first. Needs no connection."""
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         journal = Journal(directory.expanduser())
         records, damaged = journal.all(), journal.damaged()
     for problem in damaged:
-        terminal.say(problem, style="red")
+        console.say(problem, style="red")
     if as_json:
-        terminal.show_json(
+        console.show_json(
             {"purchases": [record.public_dict() for record in records], "damaged": damaged}
         )
         return
     if records:
-        terminal.show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
+        console.show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
     for record in records:
         for line in words.history_lines(record):
-            terminal.show(line)
+            console.show(line)
     if not records:
-        terminal.show("no purchases yet")
+        console.show("no purchases yet")
 
 
 def show(
@@ -299,10 +301,10 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show one purchase and its checks. Needs no connection, and shows no secrets."""
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         record = Journal(directory.expanduser()).load(swap)
     if as_json:
-        terminal.show_json(Outcome(record).to_dict())
+        console.show_json(Outcome(record).to_dict())
         return
     purchase.show_record(record)
     if record.verdict:
@@ -323,21 +325,21 @@ def balance(
         async with connect(settings) as buyer:
             return await buyer.balance(asset)
 
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         records = Journal(directory.expanduser()).all()
         amount = purchase.run_now(read())
     if as_json:
-        terminal.show_json({"asset_id": asset, "balance": amount})
+        console.show_json({"asset_id": asset, "balance": amount})
     else:
         # The only place that knows the precision without asking a seller.
         known = (r.offer.get("asset_precision") for r in records if r.order.asset_id == asset)
-        rows = [("balance", words.units(amount, next(known, None))), ("asset", asset)]
-        terminal.show(words.columns(rows))
+        rows = [("balance", units(amount, next(known, None))), ("asset", asset)]
+        console.show(columns(rows))
 
 
 def _unfinished(journal: Journal) -> list[Record]:
     for problem in journal.damaged():
-        terminal.say(problem, style="red")
+        console.say(problem, style="red")
     return [r for r in journal.all() if not r.step.is_over and not r.dry_run]
 
 

@@ -3,15 +3,16 @@
 from pathlib import Path
 
 from lnliquid.buyer.facts import Verdict
+from lnliquid.errors import (
+    EXIT_FAILED,
+    EXIT_UNAVAILABLE,
+    EXIT_UNFINISHED,
+    EXIT_USAGE,
+    KnownError,
+)
 
-EXIT_OK = 0
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_UNAVAILABLE = 3
-EXIT_UNFINISHED = 4
 
-
-class BuyerError(Exception):
+class BuyerError(KnownError):
     """The purchase did not go as asked. No message holds a preimage or a key."""
 
     exit_code = EXIT_FAILED

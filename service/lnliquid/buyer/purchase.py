@@ -10,23 +10,19 @@ import typer
 from lnliquid import faults
 from lnliquid.buyer import terminal, words
 from lnliquid.buyer.client import Outcome
-from lnliquid.buyer.errors import (
-    EXIT_UNAVAILABLE,
-    BuyerError,
-    NotAgreed,
-    Unfinished,
-    VerdictNotClean,
-)
+from lnliquid.buyer.errors import NotAgreed, Unfinished, VerdictNotClean
 from lnliquid.buyer.facts import Verdict
 from lnliquid.buyer.journal import Journal, Record
-from lnliquid.errors import BackendError, SettingsError
+from lnliquid.console import describe, quiet_log, say, show, show_json
+from lnliquid.errors import EXIT_UNAVAILABLE, KnownError
+from lnliquid.formatting import columns
 
 T = TypeVar("T")
 
 
 def run_now(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end, with the adapters' log kept off stdout."""
-    terminal.quiet_log()
+    quiet_log()
     return asyncio.run(work)
 
 
@@ -73,16 +69,16 @@ def _ended(
     values: dict[str, Any] = Outcome(record).to_dict() if record else {"request_id": request_id}
     if error is None:
         return values | {"exit_code": 0}, 0
-    if not isinstance(error, BuyerError | BackendError | SettingsError):
+    if not isinstance(error, KnownError):
         code = faults.report(error)
         return values | {"error": "a fault of this program", "exit_code": code}, code
     if isinstance(error, VerdictNotClean):
         terminal.say_verdict(error.verdict)
-    terminal.say(terminal.describe(error), style="red")
-    code = terminal.exit_code(error)
+    say(describe(error), style="red")
+    code = error.exit_code
     if record and not record.step.is_over and code == EXIT_UNAVAILABLE:
-        terminal.say(f"go on with `lnliquid resume {request_id}`")
-    return values | {"error": terminal.describe(error), "exit_code": code}, code
+        say(f"go on with `lnliquid resume {request_id}`")
+    return values | {"error": describe(error), "exit_code": code}, code
 
 
 def finish(
@@ -92,7 +88,7 @@ def finish(
     values, code = conclude(journal, request_id, work)
     record = journal.find(request_id)
     if as_json:
-        terminal.show_json(values)
+        show_json(values)
     elif record and code == 0:
         if record.dry_run and record.verdict:
             terminal.say_verdict(Verdict.from_dict(record.verdict))
@@ -103,7 +99,7 @@ def finish(
 def show_record(record: Record) -> None:
     """The purchase on stdout, without secrets."""
     for row in words.record_rows(record):
-        terminal.show(words.columns([row]), indent=13)
+        show(columns([row]), indent=13)
 
 
 def agree(question: str, otherwise: str) -> None:
@@ -111,7 +107,7 @@ def agree(question: str, otherwise: str) -> None:
     try:
         is_agreed = typer.confirm(question, err=True)
     except typer.Abort:  # Ctrl-C, or the end of the input
-        terminal.say("")
+        say("")
         is_agreed = False
     if not is_agreed:
         raise NotAgreed(otherwise)

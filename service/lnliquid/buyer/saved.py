@@ -15,10 +15,11 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from ln_liquid_swap.v1 import swap_pb2
-from lnliquid.buyer.errors import EXIT_USAGE, BuyerError
+from lnliquid.buyer.errors import BuyerError
 from lnliquid.buyer.facts import SwapReply
 from lnliquid.buyer.offline import KnownTerms
 from lnliquid.buyer.seller import offer_of, swap_of
+from lnliquid.errors import EXIT_USAGE
 from lnliquid.swap import Offer, State
 
 M = TypeVar("M", bound=Message)

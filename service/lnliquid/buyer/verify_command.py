@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from lnliquid import console
 from lnliquid.buyer import saved, terminal
-from lnliquid.buyer.errors import EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED
 from lnliquid.buyer.offline import KnownTerms, OfflineVerdict, verify_offline
 from lnliquid.buyer.options import JsonOption, asset_id, option
+from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED
 from lnliquid.liquid.address import AddressError, p2wpkh_address, p2wpkh_key_hash
 from lnliquid.liquid.keys import hash160
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
@@ -66,7 +67,7 @@ def verify(
     Makes every check that needs no server. What it could not check it names, with the reason: a
     payment is only safe after those too, and `lnliquid buy` makes them all.
     """
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         answer = saved.read_answer(file)
         terms = answer.terms or KnownTerms("")
         chosen = terms.network or network  # the variable may be of another purchase
@@ -91,7 +92,7 @@ def verify(
     verdict = verify_offline(answer.swap, terms, raw, int(time.time()))
     code = _exit_code(verdict)
     if as_json:
-        terminal.show_json(
+        console.show_json(
             {
                 "ok": verdict.ok,
                 "checks": verdict.made.to_dict()["checks"],
@@ -116,17 +117,17 @@ def _exit_code(verdict: OfflineVerdict) -> int:
 def _show(verdict: OfflineVerdict) -> None:
     terminal.show_verdict(verdict.made)
     for check in verdict.not_made:
-        terminal.show(f"not    {check.name:20} {check.why}", indent=28)
+        console.show(f"not    {check.name:20} {check.why}", indent=28)
     passed = sum(check.ok for check in verdict.made.checks)
-    terminal.show(
+    console.show(
         f"{passed} passed, {len(verdict.made.failed)} failed, {len(verdict.not_made)} not made."
     )
     if verdict.made.failed:
-        terminal.show("Do not pay.")
+        console.show("Do not pay.")
     elif verdict.missing_input:
-        terminal.show("Not enough to judge: give what is named above.")
+        console.show("Not enough to judge: give what is named above.")
     else:
-        terminal.show(
+        console.show(
             "Every check that needs no server passed. Before you pay, your own server has to "
             "answer the rest; `lnliquid buy` asks it."
         )

@@ -1,56 +1,9 @@
-"""How amounts, times and purchases are put for a person. Plain text, no I/O."""
-
-import re
-from collections.abc import Iterable
-from datetime import UTC, datetime
+"""How offers and purchases are put for a person. Plain text, no I/O."""
 
 from lnliquid.buyer.journal import Record, Step
+from lnliquid.formatting import Row, sats, short, span, units, utc
 from lnliquid.swap import Offer
 from lnliquid.terms import total_price_msat
-
-_LONG_HEX = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{26,}([0-9a-f]{6})\b")
-Row = tuple[str, str]
-"""A label and a value."""
-
-
-def short(text: str) -> str:
-    """The text with keys, hashes and scripts cut to their two ends."""
-    return _LONG_HEX.sub(r"\1…\2", text)
-
-
-def sats(msat: int) -> str:
-    """An amount of Lightning in sat, with the msat behind the point where there are any."""
-    whole, rest = divmod(msat, 1000)
-    return f"{whole:,}" + (f".{rest:03}" if rest else "") + " sat"
-
-
-def units(amount: int, precision: int | None) -> str:
-    """An amount of the asset in units, the smallest unit behind it. Units need the precision."""
-    if precision is None or not 0 <= precision <= 8:
-        return f"{amount} of the smallest unit"
-    whole, rest = divmod(amount, 10**precision)
-    fraction = f"{rest:0{precision}}".rstrip("0") if rest else ""
-    number = f"{whole:,}" + (f".{fraction}" if fraction else "")
-    return f"{number} {'unit' if number == '1' else 'units'} ({amount} of the smallest)"
-
-
-def minutes(secs: int) -> str:
-    """A length of time, roughly."""
-    if secs < 120:
-        return f"about {secs} s"
-    if secs < 3 * 3600:
-        return f"about {round(secs / 60)} min"
-    return f"about {secs / 3600:.1f} h"
-
-
-def when(unix_secs: int) -> str:
-    """A time in UTC, to the minute."""
-    return datetime.fromtimestamp(unix_secs, UTC).strftime("%Y-%m-%d %H:%M")
-
-
-def columns(rows: Iterable[Row], *, width: int = 13) -> str:
-    """One line each; with the default width an id of 64 digits still fits 80 columns."""
-    return "\n".join(f"{label:{width}}{value}" for label, value in rows)
 
 
 def offer_rows(offer: Offer, seller: str) -> list[Row]:
@@ -72,9 +25,9 @@ def offer_rows(offer: Offer, seller: str) -> list[Row]:
         ("fee subsidy", f"{offer.fee_subsidy_sats} sat of L-BTC beside it, for your claim's fee"),
         ("confirmations", f"up to {offer.max_min_funding_confs} before you pay, as you want"),
         ("invoice", f"expires {offer.invoice_expiry_secs} s after it can be paid"),
-        ("held", f"payment up to {offer.max_ln_cltv_blocks} blocks, {minutes(hold_secs)}"),
+        ("held", f"payment up to {offer.max_ln_cltv_blocks} blocks, about {span(hold_secs)}"),
         ("claim margin", f"{offer.claim_margin_blocks} Liquid blocks kept for your claim"),
-        ("refund", f"opens after {offer.refund_delta_blocks} blocks, {minutes(refund_secs)}"),
+        ("refund", f"opens after {offer.refund_delta_blocks} blocks, about {span(refund_secs)}"),
         (
             "block times",
             f"Liquid {offer.liquid_block_secs} s, Lightning's chain "
@@ -105,7 +58,7 @@ def record_rows(record: Record) -> list[Row]:
         ("request", order.request_id),
         ("swap", swap.get("swap_id", "-")),
         ("seller", record.seller),
-        ("ordered", when(record.created_at) + " UTC"),
+        ("ordered", utc(record.created_at)[:16] + " UTC"),
         ("asset", order.asset_id),
         ("amount", units(order.amount, record.offer.get("asset_precision"))),
         ("price", sats(record.price_msat) if swap else "-"),
@@ -129,7 +82,7 @@ def history_lines(record: Record) -> list[str]:
     amount = units(order.amount, record.offer.get("asset_precision")).split(" (")[0]
     asset = short(order.asset_id)
     return [
-        f"{order.request_id}  {record.label:21} {when(record.created_at)}",
+        f"{order.request_id}  {record.label:21} {utc(record.created_at)[:16]}",
         f"  {amount} of {asset} for {'' if record.swap else 'at most '}{sats(record.price_msat)}",
     ]
 
