@@ -65,7 +65,7 @@ async def test_an_older_version_that_builds_on_nothing_dead_is_not_abandoned(
     topped_up = {i.outpoint for i in tx.parse(versions[1].raw).inputs}
     assert of(helper, POLICY_ASSET).outpoint in topped_up
     # A reorg takes the helper out, and something else spends its input for good.
-    await world.database.write(lambda s: abandon(s, helper.signed.txid))
+    await world.database.write(lambda s: abandon(s, helper.signed.txid, 0))
     waiting = await world.database.read(lambda s: swap_store.waiting(s, 9))
     assert plan.swaps[0].swap_id not in {s.swap_id for s in waiting}
 
@@ -166,7 +166,7 @@ async def test_a_swap_with_a_payable_invoice_does_not_fail(world: World) -> None
             swap, invoice_mark=InvoiceMark.ASKED, bolt11="lnert1", forced_refund_reason="asked"
         )
         swap_store.save(session, swap, payable)
-        abandon(session, plan.signed.txid)
+        abandon(session, plan.signed.txid, 0)
         after = swap_store.get(session, swap_id)
         assert after is not None
         return after
@@ -180,7 +180,7 @@ async def test_a_deposit_that_came_back_is_followed_again(world: World) -> None:
     await world.give(*coins)
     await world.fund(1, coins)
     for coin in coins:
-        await world.database.write(lambda s: abandon(s, coin.outpoint.txid))  # noqa: B023
+        await world.database.write(lambda s: abandon(s, coin.outpoint.txid, 0))  # noqa: B023
     world.judge.chain.drop_mempool(world.judge.chain.mempool_txids()[0])
     await world.database.write(lambda s: put_coins(s, coins))
     await world.fund(2, coins)

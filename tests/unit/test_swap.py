@@ -16,14 +16,14 @@ from .builders import make_swap
 
 C, F, CL, R, X = State.CREATED, State.FUNDED, State.CLAIMED, State.REFUNDED, State.FAILED
 
-PATHS: dict[tuple[State, State], tuple[State, ...] | None] = {
+PATHS: dict[tuple[State, State], tuple[State, ...]] = {
     (C, C): (), (C, F): (F,), (C, CL): (F, CL), (C, R): (F, R), (C, X): (X,),
     (F, C): (C,), (F, F): (), (F, CL): (CL,), (F, R): (R,), (F, X): (C, X),
     (CL, C): (F, C), (CL, F): (F,), (CL, CL): (), (CL, R): (F, R), (CL, X): (F, C, X),
     (R, C): (F, C), (R, F): (F,), (R, CL): (F, CL), (R, R): (), (R, X): (F, C, X),
     (X, C): (C,), (X, F): (C, F), (X, CL): (C, F, CL), (X, R): (C, F, R), (X, X): (),
 }  # fmt: skip
-"""Every pair; None: refused."""
+"""Every pair."""
 
 
 def test_the_numbers_of_the_states_are_fixed() -> None:
