@@ -180,7 +180,7 @@ def apply(session: Transaction, plan: RescuePlan, picture: RescuePicture) -> Non
         rebuild.put_own_tx(session, own, picture.tip.height)
     for swap in plan.swaps:
         rebuild.put_swap(session, swap)
-    swap_store.let_go(session)
+    swap_store.fail_held(session)
     rebuild.put_coins(session, picture.coins.items())
     for name, least in plan.cursors.items():
         rebuild.raise_cursor(session, name, least)

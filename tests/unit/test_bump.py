@@ -10,7 +10,7 @@ import pytest
 
 from lnliquid.liquid import tx
 from lnliquid.seller.families import Standing
-from lnliquid.seller.family_store import settle
+from lnliquid.seller.family_store import family_with, settle
 from lnliquid.seller.funder import Funder
 from lnliquid.settings import Settings
 from lnliquid.store import own_txs as own_tx_store
@@ -120,7 +120,7 @@ async def test_one_is_replaced_again_after_it_had_confirmed_and_was_lost(world: 
     older, newer = rows[TxState.REPLACED], rows[TxState.ACCEPTED]
 
     def older_stands_after_all(session: Transaction) -> None:
-        versions = own_tx_store.versions(session, older.txid)
+        versions = family_with(session, older.txid)
         settle(session, versions, Standing(older.txid, TxState.SIGNED, None))
 
     await world.database.write(older_stands_after_all)

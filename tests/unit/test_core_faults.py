@@ -9,7 +9,7 @@ import pytest
 from lnliquid.liquid import tx
 from lnliquid.ports import Invoice, InvoiceStatus
 from lnliquid.seller.families import Standing
-from lnliquid.seller.family_store import abandon, settle
+from lnliquid.seller.family_store import abandon, family_with, settle
 from lnliquid.seller.reconcile import ChainFacts
 from lnliquid.seller.refund_gate import may_take_back
 from lnliquid.store import coins as coin_store
@@ -92,7 +92,7 @@ async def test_a_child_is_raised_after_an_older_version_of_its_parent_confirmed(
     await world.bump()
 
     def older_confirms(session: Transaction) -> None:
-        versions = own_tx_store.versions(session, parent.signed.txid)
+        versions = family_with(session, parent.signed.txid)
         standing = Standing(parent.signed.txid, TxState.CONFIRMED, 101)
         settle(session, versions, standing)
 
@@ -116,7 +116,7 @@ async def test_a_package_is_raised_again_after_its_older_versions_stood(world: W
 
     def older_stand(session: Transaction) -> None:
         for plan in (parent, child):
-            versions = own_tx_store.versions(session, plan.signed.txid)
+            versions = family_with(session, plan.signed.txid)
             settle(session, versions, Standing(plan.signed.txid, TxState.ACCEPTED, None))
         session.query(OwnTxRow).update({"signed_height": 1})
 
@@ -203,7 +203,7 @@ async def test_rival_children_of_two_versions_do_not_stop_the_bumper(world: Worl
     await world.fund(2, change)
 
     def older_stands(session: Transaction) -> None:
-        versions = own_tx_store.versions(session, family)
+        versions = family_with(session, family)
         settle(session, versions, Standing(family, TxState.ACCEPTED, None))
 
     await world.database.write(older_stands)
@@ -224,7 +224,7 @@ async def test_a_version_that_a_deep_reorg_brings_back_has_its_inputs(world: Wor
     await world.bump()
 
     def write(session: Transaction) -> set[Outpoint]:
-        families = [own_tx_store.versions(session, p.signed.txid) for p in (parent, child)]
+        families = [family_with(session, p.signed.txid) for p in (parent, child)]
         for versions in families:
             newest = versions[-1]
             settle(session, versions, Standing(newest.txid, TxState.CONFIRMED, 101))

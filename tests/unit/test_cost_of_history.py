@@ -54,7 +54,7 @@ def other_reads(tx: Transaction) -> None:
     figures.newest_events(tx, 0, 10)
     figures.funding_secs(tx, figures.last_event(tx) - 5, figures.last_event(tx))
     for txid in own_tx_store.known(tx, {"f" * 64}) or {"f" * 64}:
-        own_tx_store.families_of(tx, {txid})
+        own_tx_store.versions(tx, txid)
 
 
 async def one_of_each(seller: World) -> None:

@@ -73,7 +73,7 @@ async def test_t2_takes_and_gives_everything_at_once(world: World) -> None:
         coin_store.set_cursor(session, "also", 1)
 
     before = world.database.commits
-    await world.outbox.store(replace(TO_STORE, outpoints=(HTLC,)), 77, also)
+    await world.outbox.store([replace(TO_STORE, outpoints=(HTLC,))], 77, also)
     assert world.database.commits == before + 1
     assert "broadcast" not in world.chain.calls
 
@@ -93,7 +93,7 @@ async def test_t2_takes_and_gives_everything_at_once(world: World) -> None:
 
 async def test_the_deposits_that_it_spends_are_kept_with_their_bytes(world: World) -> None:
     """In the same commit, where the chain has them; those that are known are not asked for."""
-    await world.outbox.store(TO_STORE, 77)
+    await world.outbox.store([TO_STORE], 77)
     confirmed = (Purpose.DEPOSIT, TxState.CONFIRMED, BURIED)
     assert await world.states() == {
         TXID: (Purpose.FUNDING, TxState.SIGNED, None),
@@ -112,7 +112,7 @@ async def test_the_deposits_that_it_spends_are_kept_with_their_bytes(world: Worl
     assert any(c.outpoint.txid == TXID for c in spare)
     await world.database.write(lambda s: put_coins(s, [wallet_coin(3, 50_000, ASSET)]))
     await world.outbox.store(
-        ToStore(second.signed, Purpose.FUNDING, spare, second.change, indexes=(2, 2)), 78
+        [ToStore(second.signed, Purpose.FUNDING, spare, second.change, indexes=(2, 2))], 78
     )
     assert world.chain.calls == ["transactions"]
     assert len(await world.states()) == 5
@@ -135,7 +135,7 @@ async def test_nothing_is_built_on_a_deposit_that_is_missing(world: World) -> No
     chain.lost = COINS[0].outpoint.txid
     before = await world.counts()
     with pytest.raises(coin_store.CoinsGone, match=chain.lost):
-        await Outbox(world.database, chain).store(TO_STORE, 77)
+        await Outbox(world.database, chain).store([TO_STORE], 77)
     assert await world.counts() == before
 
 
@@ -158,7 +158,7 @@ async def test_what_cannot_be_stored_leaves_nothing(world: World, cause: str) ->
 
     before = await world.counts()
     with pytest.raises(error):
-        await world.outbox.store(TO_STORE, 77, also)
+        await world.outbox.store([TO_STORE], 77, also)
     assert await world.counts() == before
 
 
@@ -182,20 +182,20 @@ async def test_the_answer_of_the_node_is_stored(
     world: World, answer: BackendError | None, said: bool | None, state: TxState, underpaid: bool
 ) -> None:
     """When there is none nothing is known; those that pay too little are noted."""
-    await world.outbox.store(TO_STORE, 77)
+    await world.outbox.store([TO_STORE], 77)
     if answer is not None:
         world.chain.unsent[RAW] = answer
     assert await world.outbox.send(TXID, RAW) is said
     assert (await world.states())[TXID] == (Purpose.FUNDING, state, None)
     assert world.outbox.underpaid == ({TXID} if underpaid else set())
-    assert await world.outbox.first_send(TXID, RAW) is (said is True)
+    assert await world.outbox.first_send(PLAN.signed) is (said is True)
 
 
 async def test_without_a_connection_nothing_is_stored(world: World) -> None:
     """The first broadcast is left to the watcher; the watcher goes on when there is one."""
-    await world.outbox.store(TO_STORE, 77)
+    await world.outbox.store([TO_STORE], 77)
     world.chain.unsent[RAW] = BackendUnavailable("electrum", "not connected")
     with pytest.raises(BackendUnavailable):
         await world.outbox.send(TXID, RAW)
-    assert not await world.outbox.first_send(TXID, RAW)
+    assert not await world.outbox.first_send(PLAN.signed)
     assert (await world.states())[TXID][1] is TxState.SIGNED

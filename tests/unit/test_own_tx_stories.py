@@ -81,7 +81,7 @@ class World:
         )
         self.indexes += 2
         await self.parts.outbox.store(
-            to_store, 100, lambda s: swap_store.bind_funding(s, plan.signed.txid, [funded])
+            [to_store], 100, lambda s: swap_store.bind_funding(s, plan.signed.txid, [funded])
         )
         assert await self.parts.outbox.send(plan.signed.txid, plan.signed.raw)
         return plan

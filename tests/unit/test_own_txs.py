@@ -13,7 +13,7 @@ from lnliquid.ports import HistoryItem
 from lnliquid.seller.family_store import abandon
 from lnliquid.seller.observe import REORG_BLOCKS
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.own_txs import CHECKED_HEIGHT, OwnTxs
+from lnliquid.seller.transactions import CHECKED_HEIGHT, TransactionTracker
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
@@ -49,7 +49,9 @@ class World:
     def start(self) -> None:
         """Start the daemon, again: what was in memory is gone."""
         outbox = Outbox(self.database, self.chain)
-        self.own_txs = OwnTxs(self.database, self.chain, outbox, FINAL_CONFS, lambda _: True)
+        self.own_txs = TransactionTracker(
+            self.database, self.chain, outbox, FINAL_CONFS, lambda _: True
+        )
 
     async def store(self, number: int, on: FundingPlan | None = None) -> FundingPlan:
         """T1 and T2 of a swap, with two coins of its own or `on` the change of another funding."""

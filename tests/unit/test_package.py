@@ -6,7 +6,8 @@ import pytest
 
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnliquid.liquid import tx
-from lnliquid.seller.package import Graph, Member
+from lnliquid.seller.families import OwnTx
+from lnliquid.seller.package import Graph
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import Outpoint
 
@@ -16,7 +17,7 @@ FOREIGN = Outpoint(txid_of(1), 0)
 P2WPKH = b"\x00\x14" + bytes(20)
 
 
-def member(*inputs: Outpoint, value: int = 1_000, fee: int = 50, vsize: int = 500) -> Member:
+def member(*inputs: Outpoint, value: int = 1_000, fee: int = 50, vsize: int = 500) -> OwnTx:
     """A transaction of two outputs that spends these."""
     outputs = [encode_output(POLICY_ASSET, value + n, P2WPKH) for n in range(2)]
     raw = encode_tx(
@@ -25,10 +26,10 @@ def member(*inputs: Outpoint, value: int = 1_000, fee: int = 50, vsize: int = 50
         witnesses=[()] * len(inputs),
     )
     txid = tx.parse(raw).txid
-    return Member(txid, Purpose.FUNDING, TxState.ACCEPTED, raw, fee, vsize, 100)
+    return OwnTx(txid, TxState.ACCEPTED, None, txid, Purpose.FUNDING, raw, fee, vsize, 100)
 
 
-def output(parent: Member, vout: int = 0) -> Outpoint:
+def output(parent: OwnTx, vout: int = 0) -> Outpoint:
     """One of its outputs."""
     return Outpoint(parent.txid, vout)
 

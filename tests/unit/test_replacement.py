@@ -10,14 +10,14 @@ import pytest
 
 from lnliquid.liquid import tx, wallet
 from lnliquid.liquid.keys import CHANGE
+from lnliquid.seller.families import OwnTx
 from lnliquid.seller.observe import witness_script
-from lnliquid.seller.package import Member
+from lnliquid.seller.outbox import ToStore
 from lnliquid.seller.replacement import (
     INCREMENT_SATS_PER_KVB,
     MAX_TOP_UPS,
     CannotPay,
     Material,
-    Replacement,
     sign_again,
 )
 from lnliquid.store.tables import Purpose, TxState
@@ -50,10 +50,18 @@ def judge() -> Judge:
     return made
 
 
-def member_of(signed: tx.Signed, purpose: Purpose = Purpose.FUNDING) -> Member:
+def member_of(signed: tx.Signed, purpose: Purpose = Purpose.FUNDING) -> OwnTx:
     """As stored."""
-    return Member(
-        signed.txid, purpose, TxState.ACCEPTED, signed.raw, signed.fee_sats, signed.vsize, 100
+    return OwnTx(
+        signed.txid,
+        TxState.ACCEPTED,
+        None,
+        signed.txid,
+        purpose,
+        signed.raw,
+        signed.fee_sats,
+        signed.vsize,
+        100,
     )
 
 
@@ -82,13 +90,13 @@ class Funding:
 
 
 def again(
-    member: Member,
+    member: OwnTx,
     material: Material,
     rate: int = 200,
     evicted: int | None = None,
     cap: int = CAP,
     moved: dict[Outpoint, Outpoint] | None = None,
-) -> Replacement:
+) -> ToStore:
     """Sign it again; what it evicts is itself if not said otherwise."""
     return sign_again(
         member,
@@ -101,7 +109,7 @@ def again(
     )
 
 
-def require_replaced(judge: Judge, older: Member, newer: Replacement) -> None:
+def require_replaced(judge: Judge, older: OwnTx, newer: ToStore) -> None:
     """The chain takes it in the place of the older one."""
     verdict = judge.verdict(newer.signed.raw)
     assert (verdict.allowed, verdict.reject_reason) == (True, None)
@@ -136,7 +144,7 @@ def test_the_same_outputs_are_paid_at_the_rate(judge: Judge) -> None:
         )
         for c in funding.plan.change
     }
-    assert newer.topped_up == ()
+    assert newer.coins == ()
 
 
 @pytest.mark.parametrize("rate", [100, 110, 190])
@@ -172,7 +180,7 @@ def test_a_child_is_signed_again_on_the_new_outputs_of_its_parent(judge: Judge) 
     newer = again(parent.member, parent.material, evicted=evicted)
     require_replaced(judge, parent.member, newer)
     moved = {c.outpoint: Outpoint(newer.signed.txid, c.outpoint.vout) for c in parent.plan.change}
-    material = replace(child.material, inputs={c.outpoint: c for c in newer.change})
+    material = replace(child.material, coins={c.outpoint: c for c in newer.change})
     second = again(child.member, material, evicted=0, moved=moved)
     assert second.outpoints == tuple(moved[i.outpoint] for i in child.member.parsed.inputs)
     assert second.signed.fee_sats == fee_sats(second.signed.vsize, 200)
@@ -202,9 +210,9 @@ def test_coins_help_when_the_change_is_too_small(
             again(funding.member, material)
         return
     newer = again(funding.member, material)
-    assert newer.topped_up == tuple(TOP_UPS[:used])
+    assert newer.coins == tuple(TOP_UPS[:used])
     assert newer.outpoints[:2] == tuple(i.outpoint for i in funding.member.parsed.inputs)
-    assert newer.outpoints[2:] == tuple(c.outpoint for c in newer.topped_up)
+    assert newer.outpoints[2:] == tuple(c.outpoint for c in newer.coins)
     require_replaced(judge, funding.member, newer)
 
 
@@ -287,9 +295,9 @@ def test_an_input_that_nothing_is_known_of_is_not_signed(judge: Judge) -> None:
     """It is not the wallet's and not a swap's."""
     funding = Funding(judge)
     [first, *_] = funding.plan.inputs
-    inputs = {o: c for o, c in funding.material.inputs.items() if o != first.outpoint}
+    inputs = {o: c for o, c in funding.material.coins.items() if o != first.outpoint}
     with pytest.raises(CannotPay, match=str(first.outpoint)):
-        again(funding.member, replace(funding.material, inputs=inputs))
+        again(funding.member, replace(funding.material, coins=inputs))
 
 
 @pytest.mark.parametrize("takes", [2, 1], ids=["both outputs", "the asset alone, topped up"])

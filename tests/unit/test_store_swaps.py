@@ -312,10 +312,10 @@ async def test_a_swap_fails_with_its_funding_and_reserves_nothing(database: Data
     swaps = [await created(database, n) for n in range(2)]
     [first] = await fund(database, swaps[0])
     [other] = await fund(database, swaps[1], txid=txid_of(78))
-    assert await database.write(store.let_go) == set()
+    assert await database.write(store.fail_held) == set()
     await abandoned(database)
     assert await database.read(store.held) == [first]
-    assert await database.write(store.let_go) == {swaps[0].swap_id}
+    assert await database.write(store.fail_held) == {swaps[0].swap_id}
     assert await database.read(store.held) == []
     assert await load(database, first.swap_id) == replace(first, **FAILED)
     events = await database.read(lambda s: store.events(s, first.swap_id))
@@ -363,12 +363,12 @@ async def test_each_swap_of_an_abandoned_funding_goes_its_own_way(
     held = replace(swap, **changes)
     await database.write(lambda s: store.save(s, swap, held))
     await abandoned(database)
-    changed = await database.write(store.let_go)
+    changed = await database.write(store.fail_held)
     assert changed == {free.swap_id} | ({swap.swap_id} if becomes else set())
     assert await load(database, swap.swap_id) == replace(held, **becomes)
     assert await load(database, free.swap_id) == replace(free, **FAILED)
     assert (await database.read(count_rows))["reservation"] == 0
-    assert await database.write(store.let_go) == set()
+    assert await database.write(store.fail_held) == set()
 
 
 async def test_only_a_swap_that_nothing_was_signed_for_may_fail(database: Database) -> None:

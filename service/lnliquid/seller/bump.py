@@ -7,9 +7,9 @@ child needs an older version of its parent, so of each family one version at mos
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -18,21 +18,17 @@ from lnliquid.errors import BackendError
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller import journal
+from lnliquid.seller.families import OwnTx
+from lnliquid.seller.family_store import family_with
 from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
 from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.outbox import Outbox, keep_deposit
-from lnliquid.seller.package import Graph, Member
+from lnliquid.seller.outbox import Outbox, ToStore
+from lnliquid.seller.package import Graph
 from lnliquid.seller.refund_gate import RefundGate
-from lnliquid.seller.replacement import (
-    INCREMENT_SATS_PER_KVB,
-    CannotPay,
-    Material,
-    Replacement,
-    sign_again,
-)
+from lnliquid.seller.replacement import INCREMENT_SATS_PER_KVB, CannotPay, Material, sign_again
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
@@ -54,28 +50,18 @@ def was_shown(swap: Swap) -> bool:
     return swap.state is not State.CREATED or swap.invoice_mark is not InvoiceMark.NONE
 
 
+@dataclass(eq=False)
 class Bumper:
     """Replaces fundings, lanes and refunds that wait too long for a block."""
 
-    def __init__(
-        self,
-        database: Database,
-        chain: Chain,
-        inventory: Inventory,
-        outbox: Outbox,
-        rescue: RescueJournal,
-        keys: Keychain,
-        settings: Settings,
-        notices: Notices,
-    ) -> None:
-        self._database = database
-        self._chain = chain
-        self._inventory = inventory
-        self._outbox = outbox
-        self._rescue = rescue
-        self._keys = keys
-        self._settings = settings
-        self._notices = notices
+    database: Database
+    chain: Chain
+    inventory: Inventory
+    outbox: Outbox
+    rescue: RescueJournal
+    keys: Keychain
+    settings: Settings
+    notices: Notices
 
     async def bump_stuck(self, tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate) -> None:
         """Raise the packages of all that is stuck, or that a node refused for its fee.
@@ -83,12 +69,12 @@ class Bumper:
         `unconfirmed` are those that were found in no block under this tip. What could not be read
         may be in one, whatever is stored of it, and its replacement would never come to be.
         """
-        limit = tip.height - self._settings.bump_after_blocks
+        limit = tip.height - self.settings.bump_after_blocks
         known = set(unconfirmed)
         for _ in range(MAX_RAISES):
-            underpaid, self._outbox.underpaid = self._outbox.underpaid, set()
-            async with self._inventory.spending:
-                graph = await self._graph()
+            underpaid, self.outbox.underpaid = self.outbox.underpaid, set()
+            async with self.inventory.spending:
+                graph = await self.database.read(_graph)
                 stuck = [
                     m.txid
                     for m in graph.members.values()
@@ -98,39 +84,18 @@ class Bumper:
                     if root.purpose is Purpose.DEPOSIT or root.txid in graph.stranded:
                         continue  # a higher fee of ours would not bring it back
                     known |= await self._raise(graph, root, tip, known, gate)
-            if not self._outbox.underpaid & known:
+            if not self.outbox.underpaid & known:
                 return
 
-    async def _graph(self) -> Graph:
-        def look(session: Transaction) -> tuple[list[Member], dict[str, str]]:
-            members = [
-                Member(
-                    row.txid,
-                    Purpose(row.purpose),
-                    TxState(row.state),
-                    row.raw,
-                    row.fee_sats,
-                    row.vsize,
-                    row.signed_height,
-                )
-                for row in own_tx_store.pending(session)
-            ]
-            above = {i.outpoint.txid for m in members for i in m.parsed.inputs}
-            return members, own_tx_store.standing_for(session, above)
-
-        return Graph(*await self._database.read(look))
-
     async def _raise(
-        self,
-        graph: Graph,
-        root: Member,
-        tip: Tip,
-        unconfirmed: AbstractSet[str],
-        gate: RefundGate,
+        self, graph: Graph, root: OwnTx, tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
     ) -> set[str]:
         """Replace the package of `root`, or what of it can be. Returns the new versions' txids."""
         try:
-            versions = await self._replace(graph, root, tip, unconfirmed, gate)
+            package = await self.database.read(lambda s: _package(s, graph, root))
+            await self._require_replaceable(package, tip, unconfirmed, gate)
+            versions = await self._sign_again(graph, package)
+            await self._store(package, versions, tip)
         except CannotPay as error:
             log.warning("fee cannot be raised", txid=root.txid, reason=str(error))
             raised: set[str] = set()
@@ -141,176 +106,146 @@ class Bumper:
             log.info("fee bump is delayed", txid=root.txid, reason=str(error))
             return set()
         for version in versions:
-            if await self._outbox.first_send(version.signed.txid, version.signed.raw):
+            if await self.outbox.first_send(version.signed):
                 reach("bump.sent")
-        return {version.signed.txid for version in versions}
+        return {version.txid for version in versions}
 
-    async def _replace(
-        self,
-        graph: Graph,
-        root: Member,
-        tip: Tip,
-        unconfirmed: AbstractSet[str],
-        gate: RefundGate,
-    ) -> list[Replacement]:
-        package = graph.package(root.txid)
-        await self._require_replaceable(package, tip, unconfirmed, gate)
-        cap = self._settings.fee_cap_sats_per_kvb
+    async def _require_replaceable(
+        self, package: "_Package", tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
+    ) -> None:
+        """Raises `CannotPay` when one of these must stay as it is."""
+        for own in package.members:
+            if own.txid not in unconfirmed:
+                raise CannotPay("nothing is known of where it is now")
+            swaps = package.swaps[own.txid]
+            if own.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
+                raise CannotPay("a buyer was shown this funding")
+            if own.purpose is Purpose.REFUND:
+                # Money rule 4 holds for a replacement as for the first refund.
+                ours = package.versions[own.txid]
+                passed = {o for item in await gate.open(swaps, tip, ours) for o in item.outpoints}
+                htlcs = {o for s in swaps for o in (s.asset_outpoint, s.subsidy_outpoint)}
+                if not own.inputs & htlcs <= passed:
+                    raise CannotPay(
+                        "the gate of its refund is closed: a buyer may have claimed or paid"
+                    )
+
+    async def _sign_again(self, graph: Graph, package: "_Package") -> list[ToStore]:
+        root, cap = package.members[0], self.settings.fee_cap_sats_per_kvb
         least = root.rate + INCREMENT_SATS_PER_KVB
         if least > cap:
             raise CannotPay(f"it pays {root.rate} sat/kvB, the fee cap")
-        estimate = await fee_rate(self._chain, self._settings)
+        estimate = await fee_rate(self.chain, self.settings)
         rate = min(cap, max(estimate, int(root.rate * RATE_FACTOR), least))
-        evicted = sum(m.fee_sats for m in package if m.state is TxState.ACCEPTED)
-        made: dict[str, Replacement] = {}
-        used: set[Outpoint] = set()
+        evicted = sum(m.fee_sats for m in package.members if m.state is TxState.ACCEPTED)
+        coins = {c.outpoint: c for c in package.coins}
+        top_up = [c for c in package.top_up if c.asset_id == self.keys.network.policy_asset]
+        made: dict[str, ToStore] = {}
 
         def as_it_stands(outpoint: Outpoint) -> Outpoint:
             now = graph.as_it_stands(outpoint)
             new = made.get(now.txid)
-            return Outpoint(new.signed.txid, now.vout) if new is not None else now
+            return Outpoint(new.txid, now.vout) if new is not None else now
 
-        for member in package:
-            material = await self._material(member, as_it_stands, made, used)
+        for own in package.members:
+            change = [c for c in package.coins if c.outpoint.txid == own.txid]
             version = await asyncio.to_thread(
                 sign_again,
-                member,
-                material,
+                own,
+                Material(coins, change, package.swaps[own.txid], top_up),
                 as_it_stands,
-                self._keys,
-                rate_sats_per_kvb=max(rate, min(cap, member.rate)),
-                evicted_sats=evicted if member is root else 0,
+                self.keys,
+                rate_sats_per_kvb=max(rate, min(cap, own.rate)),
+                evicted_sats=evicted if own is root else 0,
                 cap_sats_per_kvb=cap,
             )
-            made[member.txid] = version
-            used |= {c.outpoint for c in version.topped_up}
-        await self._store(list(made.values()), tip)
+            made[own.txid] = version
+            coins |= {c.outpoint: c for c in version.change}
+            top_up = [c for c in top_up if c not in version.coins]
         return list(made.values())
 
-    async def _require_replaceable(
-        self, package: list[Member], tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
-    ) -> None:
-        """Raises `CannotPay` when one of these must stay as it is."""
-        for member in package:
-            if member.txid not in unconfirmed:
-                raise CannotPay("nothing is known of where it is now")
-            swaps = await self._swaps(member)
-            if member.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
-                raise CannotPay("a buyer was shown this funding")
-            if member.purpose is Purpose.REFUND:
-                await self._require_passed(member, swaps, tip, gate)
-
-    async def _require_passed(
-        self, member: Member, swaps: list[Swap], tip: Tip, gate: RefundGate
-    ) -> None:
-        """Money rule 4 holds for a replacement as for the first refund."""
-        versions = await self._database.read(
-            lambda s: own_tx_store.versions(s, own_tx_store.family_of(s, member.txid))
-        )
-        ours = {row.txid for row in versions}
-        passed = {
-            outpoint for item in await gate.open(swaps, tip, ours) for outpoint in item.outpoints
-        }
-        htlcs = {o for s in swaps for o in (s.asset_outpoint, s.subsidy_outpoint)}
-        wanted = {i.outpoint for i in member.parsed.inputs} & htlcs
-        if not wanted <= passed:
-            raise CannotPay("the gate of its refund is closed: a buyer may have claimed or paid")
-
-    async def _swaps(self, member: Member) -> list[Swap]:
-        if member.purpose is Purpose.FUNDING:
-            return await self._database.read(lambda s: swap_store.funded_by(s, member.txid))
-        if member.purpose is not Purpose.REFUND:
-            return []
-        inputs = {i.outpoint for i in member.parsed.inputs}
-        found = await self._database.read(
-            lambda s: swap_store.with_outputs_in(s, {o.txid for o in inputs})
-        )
-        return [s for s in found if inputs & {s.asset_outpoint, s.subsidy_outpoint}]
-
-    async def _material(
-        self,
-        member: Member,
-        as_it_stands: Callable[[Outpoint], Outpoint],
-        made: dict[str, Replacement],
-        used: set[Outpoint],
-    ) -> Material:
-        stands = {as_it_stands(i.outpoint): i.outpoint for i in member.parsed.inputs}
-        wanted = {outpoint.txid for outpoint in stands}
-
-        def look(session: Transaction) -> tuple[list[Coin], list[Coin], list[Coin]]:
-            if coin_store.bound_outpoints(session, stands, but_by=member.txid):
-                raise CannotPay("another of ours spends what it spends by now")
-            top_up = [
-                c
-                for c in coin_store.available_coins(session)
-                if c.asset_id == self._keys.network.policy_asset and c.height is not None
-            ]
-            return (
-                coin_store.coins_of(session, wanted),
-                coin_store.coins_of(session, {member.txid}),
-                [c for c in top_up if c.outpoint not in used],
-            )
-
-        inputs, change, top_up = await self._database.read(look)
-        inputs += [c for version in made.values() for c in version.change]
-        return Material({c.outpoint: c for c in inputs}, change, await self._swaps(member), top_up)
-
-    async def _journal(self, versions: list[Replacement]) -> None:
-        next_change = await self._database.read(
+    async def _journal(self, package: "_Package", versions: Sequence[ToStore]) -> None:
+        next_change = await self.database.read(
             lambda session: coin_store.cursor(session, NEXT_INDEX[CHANGE])
         )
         lines: list[str] = []
         for version in versions:
-            if version.member.purpose is Purpose.FUNDING:
-                txid, raw = version.signed.txid, version.signed.raw
-                swaps = await self._swaps(version.member)
+            if version.purpose is Purpose.FUNDING:
+                txid, raw, old = version.txid, version.signed.raw, version.replaces
                 lines.append(
-                    journal.tx_line(
-                        txid, raw, next_change_index=next_change, replaces=version.member.txid
-                    )
+                    journal.tx_line(txid, raw, next_change_index=next_change, replaces=old)
                 )
+                swaps = package.swaps[old or ""]
                 lines += journal.lines_of([replace(s, funding_txid=txid) for s in swaps])
         if lines:
-            await asyncio.to_thread(self._rescue.append, lines)
+            await asyncio.to_thread(self.rescue.append, lines)
 
-    async def _store(self, versions: list[Replacement], tip: Tip) -> None:
+    async def _store(self, package: "_Package", versions: Sequence[ToStore], tip: Tip) -> None:
         """T2 for the whole package: all of its new versions, or none."""
         reach("bump.planned")
-        deposits = await self._outbox.deposits([c for v in versions for c in v.topped_up])
-        await self._journal(versions)
+        await self._journal(package, versions)
         reach("bump.journaled")
-
-        def write(session: Transaction) -> set[str]:
-            swap_ids: set[str] = set()
-            for coin, raw in deposits:
-                keep_deposit(session, coin, raw, tip.height)
-            for version in versions:
-                old, signed = version.member.txid, version.signed
-                own_tx_store.add(
-                    session,
-                    txid=signed.txid,
-                    raw=signed.raw,
-                    purpose=version.member.purpose,
-                    fee_sats=signed.fee_sats,
-                    vsize=signed.vsize,
-                    signed_height=tip.height,
-                    replaces=old,
-                )
-                swap_ids |= {s.swap_id for s in swap_store.funded_by(session, old)}
-                own_tx_store.point_to(session, old, signed.txid)
-                coin_store.bind_coins(session, version.topped_up, signed.txid)
-                coin_store.bind_outpoints(session, version.outpoints, signed.txid)
-                values = {c.outpoint.vout: c.value for c in version.change}
-                coin_store.move_coins(session, old, signed.txid, values)
-            return swap_ids
-
-        self._notices.swaps_changed(await self._database.write(write))
+        await self.outbox.store(versions, tip.height)
+        self.notices.swaps_changed(
+            s.swap_id
+            for own in package.members
+            for s in package.swaps[own.txid]
+            if own.purpose is Purpose.FUNDING
+        )
         reach("bump.stored")
         for version in versions:
             log.info(
                 "fee bumped",
-                txid=version.signed.txid,
-                replaces=version.member.txid,
+                txid=version.txid,
+                replaces=version.replaces,
                 fee_sats=version.signed.fee_sats,
-                purpose=version.member.purpose.name,
+                purpose=version.purpose.name,
             )
+
+
+@dataclass(frozen=True, slots=True)
+class _Package:
+    """A package, parents first, with what is stored of it, by txid."""
+
+    members: Sequence[OwnTx]
+    swaps: Mapping[str, Sequence[Swap]]
+    """Those that it funds, or whose HTLC outputs it takes back."""
+    versions: Mapping[str, AbstractSet[str]]
+    coins: Sequence[Coin]
+    """The wallet's coins that they spend, as they stand now, and make."""
+    top_up: Sequence[Coin]
+    """Confirmed coins that may help them pay."""
+
+
+def _graph(session: Transaction) -> Graph:
+    members = [OwnTx.of(row) for row in own_tx_store.pending(session)]
+    above = {o.txid for m in members for o in m.inputs}
+    return Graph(members, own_tx_store.standing_for(session, above))
+
+
+def _package(session: Transaction, graph: Graph, root: OwnTx) -> _Package:
+    """What is stored of the package of `root`. Raises `CannotPay`."""
+    members = graph.package(root.txid)
+    made_by = {m.txid for m in members}
+    for own in members:
+        now = {graph.as_it_stands(o) for o in own.inputs}
+        if coin_store.bound_outpoints(session, now, but_by=own.txid):
+            raise CannotPay("another of ours spends what it spends by now")
+        made_by |= {o.txid for o in now}
+    available = coin_store.available_coins(session)
+    return _Package(
+        members,
+        {own.txid: _swaps_of(session, own) for own in members},
+        {own.txid: {v.txid for v in family_with(session, own.txid)} for own in members},
+        coin_store.coins_of(session, made_by),
+        [c for c in available if c.height is not None],
+    )
+
+
+def _swaps_of(session: Transaction, own: OwnTx) -> list[Swap]:
+    if own.purpose is Purpose.FUNDING:
+        return swap_store.funded_by(session, own.txid)
+    if own.purpose is not Purpose.REFUND:
+        return []
+    found = swap_store.with_outputs_in(session, {o.txid for o in own.inputs})
+    return [s for s in found if own.inputs & {s.asset_outpoint, s.subsidy_outpoint}]

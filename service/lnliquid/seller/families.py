@@ -1,4 +1,4 @@
-"""Where a family of our transactions stands: one pure function, like `reconcile` for swaps.
+"""Where a family of our transactions stands: pure, like `reconcile` for swaps.
 
 A family is all transactions of ours that replaced one another for one purpose. Any of its versions
 may confirm, in any order: a miner picks, and a reorg lets another one pick again. So all of
@@ -7,18 +7,62 @@ it is done for the family: following, judging, sending, abandoning.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from lnliquid.store.tables import PENDING, TxState
+from lnliquid.liquid import tx
+from lnliquid.store.tables import PENDING, OwnTxRow, Purpose, TxState
 from lnliquid.swap import Outpoint
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Version:
-    """One transaction of a family as stored."""
+    """Where one transaction of a family is, as stored."""
 
     txid: str
     state: TxState
     height: int | None
+
+
+@dataclass(frozen=True)
+class OwnTx(Version):
+    """A stored transaction of ours. `signed_height` is the tip's when it was signed."""
+
+    family: str
+    purpose: Purpose
+    raw: bytes
+    fee_sats: int
+    vsize: int
+    signed_height: int
+
+    @classmethod
+    def of(cls, row: OwnTxRow) -> "OwnTx":
+        """As its row says."""
+        return cls(
+            row.txid,
+            TxState(row.state),
+            row.height,
+            row.family,
+            Purpose(row.purpose),
+            row.raw,
+            row.fee_sats,
+            row.vsize,
+            row.signed_height,
+        )
+
+    @cached_property
+    def parsed(self) -> tx.Transaction:
+        """Its parts."""
+        return tx.parse(self.raw)
+
+    @cached_property
+    def inputs(self) -> frozenset[Outpoint]:
+        """What it spends."""
+        return frozenset(i.outpoint for i in self.parsed.inputs)
+
+    @property
+    def rate(self) -> int:
+        """What it pays, in sat per 1,000 vbytes, rounded up."""
+        return -(-self.fee_sats * 1000 // self.vsize)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,77 +1,90 @@
-"""Where a family stands, written to the store: its versions, inputs, coins and swaps together."""
+"""Families in the store: read whole, and written with their inputs, coins and swaps together."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import structlog
 
-from lnliquid.liquid import tx
-from lnliquid.seller.families import Standing, is_dead
+from lnliquid.seller.families import OwnTx, Standing, is_dead, is_lost
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import LIVING, OwnTxRow, Purpose, TxState
+from lnliquid.store.tables import LIVING, Purpose, TxState
 from lnliquid.swap import Outpoint
 
 log = structlog.get_logger()
 
-Family = Sequence[OwnTxRow]
+Family = Sequence[OwnTx]
 """All versions, the first one first."""
+
+
+def family_with(session: Transaction, txid: str) -> Family:
+    """All versions of the family that this transaction belongs to; empty when it is not stored."""
+    return [OwnTx.of(row) for row in own_tx_store.versions(session, txid)]
+
+
+def moving_families(session: Transaction, above_height: int) -> dict[str, Family]:
+    """The families that may still change, by name, see `own_txs.moving`; the oldest first."""
+    families: defaultdict[str, list[OwnTx]] = defaultdict(list)
+    for row in own_tx_store.moving(session, above_height):
+        families[row.family].append(OwnTx.of(row))
+    return dict(families)
 
 
 def settle(session: Transaction, versions: Family, standing: Standing) -> set[str]:
     """Store where a family stands. Returns the ids of swaps whose funding is another one now."""
-    current = standing.current
+    current = next(v for v in versions if v.txid == standing.current)
     moved: set[str] = set()
-    for row in versions:
-        if row.txid == current or row.state == TxState.REPLACED:
+    for version in versions:
+        if version is current or version.state is TxState.REPLACED:
             continue
-        moved |= {s.swap_id for s in swap_store.funded_by(session, row.txid)}
-        own_tx_store.point_to(session, row.txid, current)
-        raw = next(r.raw for r in versions if r.txid == current)
-        values = {vout: o.value for vout, o in enumerate(tx.parse(raw).outputs)}
-        coin_store.move_coins(session, row.txid, current, values)
-        log.warning("another version stands", txid=current, instead_of=row.txid)
-    if not standing.send:  # it is there; another version may have freed its inputs when buried
-        raw = next(row.raw for row in versions if row.txid == current)
-        coin_store.take_outpoints(session, {i.outpoint for i in tx.parse(raw).inputs}, current)
-    own_tx_store.set_state(session, current, standing.state, standing.height)
+        moved |= {s.swap_id for s in swap_store.funded_by(session, version.txid)}
+        own_tx_store.point_to(session, version.txid, current.txid)
+        values = {vout: o.value for vout, o in enumerate(current.parsed.outputs)}
+        coin_store.move_coins(session, version.txid, current.txid, values)
+        log.warning("another version stands", txid=current.txid, instead_of=version.txid)
+    # It is there; another version may have freed its inputs when buried. A deposit's are not ours.
+    if not standing.send and current.purpose is not Purpose.DEPOSIT:
+        coin_store.take_outpoints(session, current.inputs, current.txid)
+    own_tx_store.set_state(session, current.txid, standing.state, standing.height)
     return moved
 
 
-def abandon(session: Transaction, family: str, buried_at: int) -> set[str]:
-    """Abandon a family that cannot confirm any more, and all of ours that die with it.
+def lost_inputs(session: Transaction, versions: Family, buried_at: int) -> set[Outpoint]:
+    """What these spend of ours that no block will ever hold: nothing ever spends that."""
+    spent = set[Outpoint]().union(*(v.inputs for v in versions))
+    lost = {
+        txid
+        for txid in {o.txid for o in spent}
+        if is_lost(txid, family_with(session, txid), buried_at)
+    }
+    return {o for o in spent if o.txid in lost}
+
+
+def abandon(session: Transaction, txid: str, buried_at: int) -> set[str]:
+    """Abandon a family, which cannot confirm any more, and all of ours that dies with it.
 
     That rests on blocks up to the height `buried_at`: a reorg of those brings it back. Returns the
     ids of the unfinished swaps that it funded.
     """
     swaps: set[str] = set()
     children: set[str] = set()
-    versions = own_tx_store.versions(session, family)
-    for row in versions:
-        swaps |= {s.swap_id for s in swap_store.funded_by(session, row.txid) if not s.finished}
-        if row.state in LIVING:
-            own_tx_store.set_state(session, row.txid, TxState.ABANDONED, buried_at)
-        coin_store.free_outpoints(session, row.txid)
-        if row.purpose == Purpose.DEPOSIT:
-            coin_store.drop_coins_of(session, row.txid)
-        children |= coin_store.live_children(session, row.txid)
+    for version in family_with(session, txid):
+        funded = swap_store.funded_by(session, version.txid)
+        swaps |= {s.swap_id for s in funded if not s.finished}
+        if version.state in LIVING:
+            own_tx_store.set_state(session, version.txid, TxState.ABANDONED, buried_at)
+        coin_store.free_outpoints(session, version.txid)
+        if version.purpose is Purpose.DEPOSIT:
+            coin_store.drop_coins_of(session, version.txid)
+        children |= coin_store.live_children(session, version.txid)
     for child in sorted(children):
-        name = own_tx_store.family_of(session, child)
-        inputs = [
-            {i.outpoint for i in tx.parse(row.raw).inputs}
-            for row in own_tx_store.versions(session, name)
-        ]
-        spent = set[Outpoint]().union(*inputs)
-        found = own_tx_store.families_of(session, {o.txid for o in spent})
-        lost = {
-            txid for txid, rows in found.items() if any(r.state == TxState.ABANDONED for r in rows)
-        }
+        below = family_with(session, child)
         # A version that spends nothing of what was abandoned may confirm all the same.
-        if is_dead(inputs, {o for o in spent if o.txid in lost}):
-            swaps |= abandon(session, name, buried_at)
-    swaps |= swap_store.let_go(session)
-    return swaps
+        if is_dead([v.inputs for v in below], lost_inputs(session, below, buried_at)):
+            swaps |= abandon(session, child, buried_at)
+    return swaps | swap_store.fail_held(session)
 
 
 def revive(session: Transaction, fork_height: int) -> None:
@@ -84,7 +97,6 @@ def revive(session: Transaction, fork_height: int) -> None:
         own_tx_store.set_state(session, row.txid, TxState.SIGNED)
         log.warning("abandoned transaction revived", txid=row.txid)
         if row.purpose != Purpose.DEPOSIT:
-            versions = own_tx_store.versions(session, row.family)
-            spent = {i.outpoint for v in versions for i in tx.parse(v.raw).inputs}
+            spent = set[Outpoint]().union(*(v.inputs for v in family_with(session, row.txid)))
             free = spent - coin_store.bound_outpoints(session, spent)
             coin_store.bind_outpoints(session, free, row.txid)

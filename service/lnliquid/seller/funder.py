@@ -6,6 +6,7 @@ far as it holds them; those that come meanwhile are the next round's. Nobody wai
 
 import asyncio
 import contextlib
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -53,34 +54,26 @@ def _needs_no_less(swap: Swap, other: Swap) -> bool:
     return swap.asset_amount >= other.asset_amount and swap.subsidy_sats >= other.subsidy_sats
 
 
+@dataclass(eq=False)
 class Funder:
     """Turns reservations into funding transactions, and keeps the lanes even when idle."""
 
-    def __init__(
-        self,
-        database: Database,
-        chain: Chain,
-        inventory: Inventory,
-        outbox: Outbox,
-        rescue: RescueJournal,
-        keys: Keychain,
-        settings: Settings,
-        notices: Notices,
-        meters: Meters | None = None,
-    ) -> None:
-        self._database = database
-        self._chain = chain
-        self._inventory = inventory
-        self._outbox = outbox
-        self._rescue = rescue
-        self._keys = keys
-        self._settings = settings
-        self._notices = notices
-        self._meters = meters or Meters()
-        self._look_at = 0.0
-        """When the loop looks without being woken, in its time."""
-        self._wanted = asyncio.Event()
-        self._wanted.set()  # swaps may be waiting from before a restart
+    database: Database
+    chain: Chain
+    inventory: Inventory
+    outbox: Outbox
+    rescue: RescueJournal
+    keys: Keychain
+    settings: Settings
+    notices: Notices
+    meters: Meters = field(default_factory=Meters)
+    _look_at: float = field(default=0.0, init=False)
+    """When the loop looks without being woken, in its time."""
+    _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    def __post_init__(self) -> None:
+        """Swaps may be waiting from before a restart."""
+        self._wanted.set()
 
     def wake(self) -> None:
         """Swaps are waiting, or a block came that may let them through."""
@@ -91,14 +84,14 @@ class Funder:
 
     async def run(self) -> None:
         """Fund until cancelled. A round that fails is tried again; the swaps stay reserved."""
-        await self._notices.caught_up.wait()  # what was stored before goes out first
+        await self.notices.caught_up.wait()  # what was stored before goes out first
         while True:
             # (Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(self._look_at):
                     await self._wanted.wait()
             self._wanted.clear()
-            self._look_in(self._settings.poll_interval_secs)  # should a wake-up be lost
+            self._look_in(self.settings.poll_interval_secs)  # should a wake-up be lost
             try:
                 await self.trim_journal()  # first: orders that never end would put it off for ever
                 await self._gather()
@@ -125,7 +118,7 @@ class Funder:
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GATHER_SECS):
-                await self._notices.none_creating.wait()
+                await self.notices.none_creating.wait()
 
     async def fund_waiting(self) -> int:
         """Fund waiting swaps, at most one transaction full. Returns how many.
@@ -133,11 +126,11 @@ class Funder:
         Raises `MustWait` when a block is needed first, `CoinsGone` when it is to be planned anew,
         `BackendError`, `StoreFailure` and `JournalFailure` when it cannot be done now.
         """
-        async with self._inventory.spending:
+        async with self.inventory.spending:
             plan = await self._plan_and_store()
         if plan is None:
             return 0
-        self._meters.batch_swaps.observe(len(plan.swaps))
+        self.meters.batch_swaps.observe(len(plan.swaps))
         log.info(
             "funding signed",
             txid=plan.signed.txid,
@@ -145,8 +138,8 @@ class Funder:
             fee_sats=plan.signed.fee_sats,
             vsize=plan.signed.vsize,
         )
-        self._notices.swaps_changed(s.swap_id for s in plan.swaps)
-        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
+        self.notices.swaps_changed(s.swap_id for s in plan.swaps)
+        if await self.outbox.first_send(plan.signed):
             reach("fund.sent")
         return len(plan.swaps)
 
@@ -157,12 +150,12 @@ class Funder:
         because the process died between the two. If the chain has it the store is an older copy,
         and another funding would be a second one.
         """
-        told = {s.swap_id: self._rescue.earlier_fundings(s.swap_id) for s in swaps}
+        told = {s.swap_id: self.rescue.earlier_fundings(s.swap_id) for s in swaps}
         txids = {txid for earlier in told.values() for txid in earlier}
         if not txids:
             return swaps
-        known = await self._database.read(lambda session: own_tx_store.known(session, txids))
-        seen = await self._chain.transactions(sorted(txids - known), strict=True)
+        known = await self.database.read(lambda session: own_tx_store.known(session, txids))
+        seen = await self.chain.transactions(sorted(txids - known), strict=True)
         funded = [s for s in swaps if told[s.swap_id] & seen.keys()]
         if funded:
             log.error(
@@ -182,19 +175,19 @@ class Funder:
                 coin_store.cursor(session, NEXT_INDEX[CHANGE]),
             )
 
-        swaps, coins, later, chains, next_change = await self._database.read(look)
+        swaps, coins, later, chains, next_change = await self.database.read(look)
         swaps = await self._unfunded(swaps)
         if not swaps:
             return None
-        tip = await self._chain.tip()
-        lock_height = tip.height + self._settings.refund_delta_blocks
+        tip = await self.chain.tip()
+        lock_height = tip.height + self.settings.refund_delta_blocks
         planner = wallet.FundingPlanner(
             coins,
             chains,
-            keys=self._keys,
+            keys=self.keys,
             refund_lock_height=lock_height,
             change_indexes=range(next_change, next_change + 2),
-            rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
+            rate_sats_per_kvb=await fee_rate(self.chain, self.settings),
             later=later,
         )
         plan = await self._plan(planner, swaps)
@@ -206,7 +199,7 @@ class Funder:
             journal.tx_line(txid, plan.signed.raw, next_change_index=next_change + 2),
             *(journal.line_of(s, txid, lock_height, plan.vouts[s.swap_id]) for s in plan.swaps),
         ]
-        await asyncio.to_thread(self._rescue.append, lines)
+        await asyncio.to_thread(self.rescue.append, lines)
         reach("fund.journaled")
 
         funded = [
@@ -216,8 +209,8 @@ class Funder:
         to_store = ToStore(
             plan.signed, Purpose.FUNDING, plan.inputs, plan.change, indexes=(next_change, 2)
         )
-        await self._outbox.store(
-            to_store, tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
+        await self.outbox.store(
+            [to_store], tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
         )
         reach("fund.stored")
         return plan
@@ -247,7 +240,7 @@ class Funder:
         self._look_in(RETRY_SECS)
 
         def fail(session: Transaction) -> list[str]:
-            deadline = session.now - self._settings.create_slack_secs
+            deadline = session.now - self.settings.create_slack_secs
             return [
                 s.swap_id
                 for s in swaps
@@ -255,14 +248,14 @@ class Funder:
                 and swap_store.fail_waiting(session, s, "the inventory cannot pay for it")
             ]
 
-        if self._inventory.synced:
-            self._notices.swaps_changed(await self._database.write(fail))
+        if self.inventory.synced:
+            self.notices.swaps_changed(await self.database.write(fail))
 
     async def even_lanes(self) -> bool:
         """Split or merge coins when nothing waits and nothing is unconfirmed. True if it did."""
-        if self._settings.lanes == 1 or not self._inventory.synced:
+        if self.settings.lanes == 1 or not self.inventory.synced:
             return False
-        async with self._inventory.spending:
+        async with self.inventory.spending:
             plan = await self._plan_lanes()
         if plan is None:
             return False
@@ -273,7 +266,7 @@ class Funder:
             lanes=len(plan.outputs),
             fee_sats=plan.signed.fee_sats,
         )
-        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
+        if await self.outbox.first_send(plan.signed):
             reach("lanes.sent")
         return True
 
@@ -283,7 +276,7 @@ class Funder:
         A swap or a funding that the store does not know keeps its lines: the store may be an older
         copy, and then these lines are all that is known of locked coins.
         """
-        if not self._rescue.wants_rewrite():
+        if not self.rescue.wants_rewrite():
             return
 
         def look(session: Transaction) -> tuple[dict[str, str | None], frozenset[str], str]:
@@ -296,11 +289,11 @@ class Funder:
                 ),
             )
 
-        async with self._inventory.spending:
-            told = await asyncio.to_thread(self._rescue.fundings)
-            final, superseded, indexes = await self._database.read(look)
-            if await asyncio.to_thread(self._rescue.trim, final, superseded, indexes):
-                log.info("rescue journal rewritten", lines=self._rescue.lines)
+        async with self.inventory.spending:
+            told = await asyncio.to_thread(self.rescue.fundings)
+            final, superseded, indexes = await self.database.read(look)
+            if await asyncio.to_thread(self.rescue.trim, final, superseded, indexes):
+                log.info("rescue journal rewritten", lines=self.rescue.lines)
 
     async def _plan_lanes(self) -> lanes.LanesPlan | None:
         def look(session: Transaction) -> tuple[list[Coin], int] | None:
@@ -311,12 +304,12 @@ class Funder:
                 coin_store.cursor(session, NEXT_INDEX[CHANGE]),
             )
 
-        idle = await self._database.read(look)
+        idle = await self.database.read(look)
         if idle is None:
             return None
         coins, next_change = idle
-        tip = await self._chain.tip()
-        s = self._settings
+        tip = await self.chain.tip()
+        s = self.settings
         plan = await asyncio.to_thread(
             lanes.plan_lanes,
             coins,
@@ -324,7 +317,7 @@ class Funder:
             lanes=s.lanes,
             least_asset=s.least_swap_amount,
             least_lbtc_sats=LANE_SWAPS * s.lbtc_per_swap_sats,
-            keys=self._keys,
+            keys=self.keys,
             next_change=next_change,
             rate_sats_per_kvb=s.fee_floor_sats_per_kvb,  # there is no hurry
         )
@@ -338,6 +331,6 @@ class Funder:
             plan.outputs,
             indexes=(next_change, len(plan.outputs)),
         )
-        await self._outbox.store(to_store, tip.height)
+        await self.outbox.store([to_store], tip.height)
         reach("lanes.stored")
         return plan

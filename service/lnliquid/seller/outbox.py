@@ -1,7 +1,7 @@
 """T2 for every transaction of ours: stored whole, with all that it takes and gives, then sent."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -27,69 +27,90 @@ class ToStore:
     """A signed transaction, and what its T2 takes and gives.
 
     `coins` of the wallet and `outpoints` that are not its own are bound to it; `change` are the
-    wallet's new coins. `indexes`: the first of its change indexes, and how many.
+    wallet's new coins. `indexes`: the first of its change indexes, and how many. One that
+    `replaces` another takes the inputs, change and swaps of that one.
     """
 
     signed: tx.Signed
     purpose: Purpose
     coins: tuple[Coin, ...]
     change: tuple[Coin, ...]
-    indexes: tuple[int, int]
+    indexes: tuple[int, int] | None = None
     outpoints: tuple[Outpoint, ...] = ()
+    replaces: str | None = None
+
+    @property
+    def txid(self) -> str:
+        """Of the signed transaction."""
+        return self.signed.txid
+
+    def write(self, session: Transaction, height: int) -> None:
+        """T2, in a transaction of the caller. Raises `CoinsGone`."""
+        own_tx_store.add(
+            session,
+            txid=self.txid,
+            raw=self.signed.raw,
+            purpose=self.purpose,
+            fee_sats=self.signed.fee_sats,
+            vsize=self.signed.vsize,
+            signed_height=height,
+            replaces=self.replaces,
+        )
+        if self.indexes is not None:
+            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], *self.indexes)
+        if self.replaces is not None:
+            own_tx_store.point_to(session, self.replaces, self.txid)
+        coin_store.bind_coins(session, self.coins, self.txid)
+        coin_store.bind_outpoints(session, self.outpoints, self.txid)
+        if self.replaces is not None:
+            values = {c.outpoint.vout: c.value for c in self.change}
+            coin_store.move_coins(session, self.replaces, self.txid, values)
+        else:
+            coin_store.add_own_coins(session, self.change)
 
 
+@dataclass(eq=False)
 class Outbox:
     """Stores and sends. From the commit on only the stored bytes are sent (money rule 1)."""
 
-    def __init__(self, database: Database, chain: Chain) -> None:
-        self._database = database
-        self._chain = chain
-        self.underpaid: set[str] = set()
-        """Those that a node refused for their fee since they were last looked at."""
+    database: Database
+    chain: Chain
+    underpaid: set[str] = field(default_factory=set, init=False)
+    """Those that a node refused for their fee since they were last looked at."""
 
     async def store(
-        self, to_store: ToStore, height: int, also: Callable[[Transaction], None] | None = None
+        self,
+        items: Sequence[ToStore],
+        height: int,
+        also: Callable[[Transaction], None] = lambda _session: None,
     ) -> None:
-        """Commit it, and what `also` writes, in one transaction. `height`: the tip's.
+        """Commit all of them, and what `also` writes, in one transaction. `height`: the tip's.
 
-        Raises `CoinsGone` when it is to be planned anew, `StoreFailure`, and `BackendError` when
-        the deposits that it spends cannot be had.
+        Raises `CoinsGone` when they are to be planned anew, `StoreFailure`, and `BackendError` when
+        the deposits that they spend cannot be had.
         """
-        deposits = await self.deposits(to_store.coins)
+        deposits = await self._deposits([c for item in items for c in item.coins])
 
         def write(session: Transaction) -> None:
-            signed = to_store.signed
             for coin, raw in deposits:
-                keep_deposit(session, coin, raw, height)
-            own_tx_store.add(
-                session,
-                txid=signed.txid,
-                raw=signed.raw,
-                purpose=to_store.purpose,
-                fee_sats=signed.fee_sats,
-                vsize=signed.vsize,
-                signed_height=height,
-            )
-            coin_store.take_indexes(session, NEXT_INDEX[CHANGE], *to_store.indexes)
-            coin_store.bind_coins(session, to_store.coins, signed.txid)
-            coin_store.bind_outpoints(session, to_store.outpoints, signed.txid)
-            coin_store.add_own_coins(session, to_store.change)
-            if also is not None:
-                also(session)
+                _keep_deposit(session, coin, raw, height)
+            for item in items:
+                item.write(session, height)
+            also(session)
 
-        await self._database.write(write)
+        await self.database.write(write)
 
-    async def deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:
+    async def _deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:
         """The coins whose transactions are not followed yet, one of each, with its bytes.
 
         Those were made by others, or came back after they were abandoned. T2 keeps them.
         """
         made_by = {coin.outpoint.txid: coin for coin in coins}
-        known = await self._database.read(lambda s: own_tx_store.followed(s, list(made_by)))
+        known = await self.database.read(lambda s: own_tx_store.followed(s, list(made_by)))
         wanted = sorted(made_by.keys() - known)
         if not wanted:
             return []
-        raws = await self._chain.transactions(wanted, strict=True)
+        raws = await self.chain.transactions(wanted, strict=True)
         missing = [txid for txid in wanted if txid not in raws]
         if missing:
             raise coin_store.CoinsGone(f"the deposit {missing[0]} is not in the chain any more")
@@ -102,7 +123,7 @@ class Outbox:
         there is no connection, and `StoreFailure`.
         """
         try:
-            await self._chain.broadcast(raw)
+            await self.chain.broadcast(raw)
         except BackendTimeout as error:
             log.warning("broadcast failed", txid=txid, reason=error.message)
             return None
@@ -115,19 +136,19 @@ class Outbox:
         await self._answered(txid, TxState.ACCEPTED)
         return True
 
-    async def first_send(self, txid: str, raw: bytes) -> bool:
+    async def first_send(self, signed: tx.Signed) -> bool:
         """The same right after T2: what cannot be sent now, the watcher sends."""
         try:
-            return await self.send(txid, raw) is True
+            return await self.send(signed.txid, signed.raw) is True
         except BackendUnavailable as error:
-            log.warning("broadcast failed", txid=txid, reason=error.message)
+            log.warning("broadcast failed", txid=signed.txid, reason=error.message)
             return False
 
     async def _answered(self, txid: str, state: TxState) -> None:
-        await self._database.write(lambda s: own_tx_store.mark_sent(s, txid, state))
+        await self.database.write(lambda s: own_tx_store.mark_sent(s, txid, state))
 
 
-def keep_deposit(session: Transaction, coin: Coin, raw: bytes, height: int) -> None:
+def _keep_deposit(session: Transaction, coin: Coin, raw: bytes, height: int) -> None:
     """Follow and keep a deposit from now on: what we build on it lives and dies with it."""
     own_tx_store.add(
         session,

@@ -90,20 +90,14 @@ def may_send(swap: Swap, facts: ChainFacts, wanted: Collection[Outpoint]) -> boo
     )
 
 
+@dataclass(eq=False)
 class RefundGate:
     """The gate with its eyes: the swaps under watch, and their invoices."""
 
-    def __init__(
-        self,
-        chain: Chain,
-        following: Following,
-        invoices: Invoices,
-        policy: Policy,
-    ) -> None:
-        self._chain = chain
-        self._following = following
-        self._invoices = invoices
-        self._policy = policy
+    chain: Chain
+    following: Following
+    invoices: Invoices
+    policy: Policy
 
     async def open(
         self, swaps: Sequence[Swap], tip: Tip, ours: Collection[str] = ()
@@ -112,28 +106,28 @@ class RefundGate:
 
         Raises `BackendError`, and `TipMoved` when a block came meanwhile.
         """
-        known = self._following.swaps
+        known = self.following.swaps
         watched = [known[s.swap_id] for s in swaps if s.swap_id in known]
-        await self._following.read_facts(watched, tip)
-        await self._invoices.read([s.swap_id for s in watched], tip)
-        if await self._chain.tip() != tip:
+        await self.following.read_facts(watched, tip)
+        await self.invoices.read([s.swap_id for s in watched], tip)
+        if await self.chain.tip() != tip:
             raise TipMoved
         passed = []
         for swap in watched:
-            facts = self._following.facts.get(swap.swap_id)
+            facts = self.following.facts.get(swap.swap_id)
             if facts is None or facts[1] != tip:
                 continue
-            invoice = self._invoices.view(swap)
-            outpoints = may_take_back(swap, facts[0], invoice, tip, self._policy, ours)
+            invoice = self.invoices.view(swap)
+            outpoints = may_take_back(swap, facts[0], invoice, tip, self.policy, ours)
             if outpoints:
                 passed.append(Passed(swap, outpoints, tip))
         return passed
 
     def may_send(self, outpoints: Collection[Outpoint]) -> bool:
         """False while another is known to spend one of these HTLC outputs, or nothing is known."""
-        for swap in self._following.swaps.values():
+        for swap in self.following.swaps.values():
             if {swap.asset_outpoint, swap.subsidy_outpoint} & set(outpoints):
-                known = self._following.facts.get(swap.swap_id)
+                known = self.following.facts.get(swap.swap_id)
                 if known is None or not may_send(swap, known[0], outpoints):
                     return False
         return True

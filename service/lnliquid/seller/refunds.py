@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -30,33 +31,25 @@ MAX_TOTAL = MAX_AMOUNT // 2
 coins that top the fee up want room."""
 
 
+@dataclass(eq=False)
 class Refunds:
     """Builds, stores and sends refunds for swaps that passed the gate of money rule 4."""
 
-    def __init__(
-        self,
-        database: Database,
-        chain: Chain,
-        inventory: Inventory,
-        outbox: Outbox,
-        keys: Keychain,
-        settings: Settings,
-    ) -> None:
-        self._database = database
-        self._chain = chain
-        self._inventory = inventory
-        self._outbox = outbox
-        self._keys = keys
-        self._settings = settings
+    database: Database
+    chain: Chain
+    inventory: Inventory
+    outbox: Outbox
+    keys: Keychain
+    settings: Settings
 
     async def refund(self, passed: Sequence[Passed]) -> None:
         """Sign one transaction for all these outputs but those a refund of ours already takes.
 
         Raises `NotEnoughCoins`, and `CoinsGone` when it is to be planned anew.
         """
-        async with self._inventory.spending:
+        async with self.inventory.spending:
             everything = [o for p in passed for o in p.outpoints]
-            taken = await self._database.read(
+            taken = await self.database.read(
                 lambda session: coin_store.bound_outpoints(session, everything)
             )
             inputs: list[wallet.RefundInput] = []
@@ -74,22 +67,39 @@ class Refunds:
             if not inputs:
                 return
             plan = await self._plan(inputs, lock_height)
-            await self._store(plan, inputs, len(owners), lock_height, passed[0].tip.height)
-        if await self._outbox.first_send(plan.signed.txid, plan.signed.raw):
+            reach("refund.planned")
+            to_store = ToStore(
+                plan.signed,
+                Purpose.REFUND,
+                coins=plan.topped_up,
+                change=plan.payouts,
+                indexes=plan.indexes,
+                outpoints=tuple(i.outpoint for i in inputs),
+            )
+            await self.outbox.store([to_store], passed[0].tip.height)
+        reach("refund.stored")
+        log.info(
+            "refund signed",
+            txid=plan.signed.txid,
+            swaps=len(owners),
+            fee_sats=plan.signed.fee_sats,
+            lock_height=lock_height,
+        )
+        if await self.outbox.first_send(plan.signed):
             reach("refund.sent")
 
     def _input(self, swap: Swap, outpoint: Outpoint) -> wallet.RefundInput:
         is_asset = outpoint == swap.asset_outpoint
         return wallet.RefundInput(
             outpoint,
-            swap.asset_id if is_asset else self._keys.network.policy_asset,
+            swap.asset_id if is_asset else self.keys.network.policy_asset,
             swap.asset_amount if is_asset else swap.subsidy_sats,
             swap.key_index,
             witness_script(swap),
         )
 
     async def _plan(self, inputs: list[wallet.RefundInput], lock_height: int) -> wallet.RefundPlan:
-        policy_asset = self._keys.network.policy_asset
+        policy_asset = self.keys.network.policy_asset
         assets = len({i.asset_id for i in inputs if i.asset_id != policy_asset}) + 1
 
         def look(session: Transaction) -> tuple[int, list[Coin]]:
@@ -99,41 +109,14 @@ class Refunds:
                 [c for c in coins if c.asset_id == policy_asset and c.height is not None],
             )
 
-        first, top_up = await self._database.read(look)
+        first, top_up = await self.database.read(look)
         return await asyncio.to_thread(
             wallet.plan_refund,
             inputs,
-            keys=self._keys,
+            keys=self.keys,
             lock_height=lock_height,
             change_indexes=range(first, first + assets),
             policy_asset=policy_asset,
-            rate_sats_per_kvb=await fee_rate(self._chain, self._settings),
+            rate_sats_per_kvb=await fee_rate(self.chain, self.settings),
             top_up=top_up,
-        )
-
-    async def _store(
-        self,
-        plan: wallet.RefundPlan,
-        inputs: Sequence[wallet.RefundInput],
-        swaps: int,
-        lock_height: int,
-        height: int,
-    ) -> None:
-        reach("refund.planned")
-        to_store = ToStore(
-            plan.signed,
-            Purpose.REFUND,
-            coins=plan.topped_up,
-            change=plan.payouts,
-            indexes=plan.indexes,
-            outpoints=tuple(i.outpoint for i in inputs),
-        )
-        await self._outbox.store(to_store, height)
-        reach("refund.stored")
-        log.info(
-            "refund signed",
-            txid=plan.signed.txid,
-            swaps=swaps,
-            fee_sats=plan.signed.fee_sats,
-            lock_height=lock_height,
         )

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import Keychain
+from lnliquid.seller.families import OwnTx
 from lnliquid.seller.observe import output_script, witness_script
-from lnliquid.seller.package import Member
+from lnliquid.seller.outbox import ToStore
 from lnliquid.swap import Coin, Outpoint, Swap
 from lnliquid.terms import fee_sats
 
@@ -21,32 +22,22 @@ class CannotPay(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Replacement:
-    """A new version: the wallet's new coins, what it spends, and the coins that help it pay."""
-
-    member: Member
-    signed: tx.Signed
-    change: tuple[Coin, ...]
-    outpoints: tuple[Outpoint, ...]
-    topped_up: tuple[Coin, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Material:
     """What is stored of the transaction to be replaced.
 
-    `inputs`: the wallet's coins that it spends, as they stand now. `change`: the wallet's coins
-    that it makes. `swaps`: those that it funds or whose HTLC outputs it takes back.
+    `coins` of the wallet, those that it spends, as they stand now, among them. `change`: the
+    wallet's coins that it makes. `swaps`: those that it funds or whose HTLC outputs it takes back.
+    `top_up`: confirmed L-BTC coins that may help it pay.
     """
 
-    inputs: Mapping[Outpoint, Coin]
+    coins: Mapping[Outpoint, Coin]
     change: Sequence[Coin]
     swaps: Sequence[Swap]
     top_up: Sequence[Coin]
 
 
 def sign_again(
-    member: Member,
+    own: OwnTx,
     material: Material,
     as_it_stands: Callable[[Outpoint], Outpoint],
     keys: Keychain,
@@ -54,7 +45,7 @@ def sign_again(
     rate_sats_per_kvb: int,
     evicted_sats: int,
     cap_sats_per_kvb: int,
-) -> Replacement:
+) -> ToStore:
     """The same outputs at this rate, and never for less than BIP125 asks.
 
     `evicted_sats` are the fees of all that leaves the mempool for it. The last L-BTC change pays,
@@ -63,16 +54,16 @@ def sign_again(
     policy_asset = keys.network.policy_asset
     outputs = [
         tx.Output(o.script_pubkey, o.asset_id or "", o.value or 0)
-        for o in member.parsed.outputs
+        for o in own.parsed.outputs
         if not o.is_fee
     ]
-    _require_ours(outputs, member.txid, material, keys)
+    _require_ours(outputs, own.txid, material, keys)
     payer = next((c for c in reversed(material.change) if c.asset_id == policy_asset), None)
     if payer is None:
         raise CannotPay("it has no change that could pay more")
-    outpoints = [as_it_stands(i.outpoint) for i in member.parsed.inputs]
-    coins = [material.inputs[o] for o in outpoints if o in material.inputs]
-    refunds = [_refund_spend(o, material, keys) for o in outpoints if o not in material.inputs]
+    outpoints = [as_it_stands(i.outpoint) for i in own.parsed.inputs]
+    coins = [material.coins[o] for o in outpoints if o in material.coins]
+    refunds = [_refund_spend(o, material, keys) for o in outpoints if o not in material.coins]
     htlc_sats = sum(
         s.subsidy_sats for s in material.swaps for o in outpoints if o == s.subsidy_outpoint
     )
@@ -103,7 +94,7 @@ def sign_again(
     vout = payer.outpoint.vout
     outputs[vout] = replace(outputs[vout], value=rest)
     signed = tx.sign(
-        spends, outputs, policy_asset=policy_asset, fee=fee, lock_time=member.parsed.lock_time
+        spends, outputs, policy_asset=policy_asset, fee=fee, lock_time=own.parsed.lock_time
     )
     change = tuple(
         replace(
@@ -113,7 +104,14 @@ def sign_again(
         )
         for c in material.change
     )
-    return Replacement(member, signed, change, tuple(s.outpoint for s in spends), tuple(topped_up))
+    return ToStore(
+        signed,
+        own.purpose,
+        tuple(topped_up),
+        change,
+        outpoints=tuple(s.outpoint for s in spends),
+        replaces=own.txid,
+    )
 
 
 def _refund_spend(outpoint: Outpoint, material: Material, keys: Keychain) -> tx.Spend:

@@ -27,7 +27,6 @@ from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.journal_marks import JournalMarks
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.own_txs import OwnTxs
 from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import (
     ChainFacts,
@@ -40,6 +39,7 @@ from lnliquid.seller.reconcile import (
 )
 from lnliquid.seller.refund_gate import RefundGate
 from lnliquid.seller.refunds import Refunds
+from lnliquid.seller.transactions import TransactionTracker
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -97,7 +97,9 @@ class Watcher:
             on_forget=self._forgotten,
         )
         self._gate = RefundGate(chain, self._following, invoices, self._policy)
-        self._own_txs = OwnTxs(database, chain, outbox, settings.final_confs, self._gate.may_send)
+        self._own_txs = TransactionTracker(
+            database, chain, outbox, settings.final_confs, self._gate.may_send
+        )
         self._refunds_at_once = MAX_REFUNDS
         self.swaps = self._following.swaps
         """What is watched, as stored."""

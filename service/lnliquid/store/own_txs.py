@@ -7,7 +7,7 @@ confirm. One of them is current; the others are REPLACED, until the chain shows 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import delete, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, delete, literal_column, or_, select, update
 from sqlmodel import col
 
 from lnliquid.store.rows import among
@@ -72,28 +72,18 @@ def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
     if unread := unread_txids(tx):
         may_change.append(confirmed & col(OwnTxRow.txid).in_(unread))
     families = select(col(OwnTxRow.family)).where(or_(*may_change))
-    return list(
-        tx.scalars(
-            select(OwnTxRow)
-            .where(col(OwnTxRow.family).in_(families))
-            .order_by(literal_column("rowid"))  # parents were stored before their children
-        )
-    )
+    return _in_order(tx, col(OwnTxRow.family).in_(families))
 
 
-def versions(tx: Transaction, family: str) -> list[OwnTxRow]:
-    """All that replace one another in this family, the first one first."""
-    return list(
-        tx.scalars(
-            select(OwnTxRow).where(col(OwnTxRow.family) == family).order_by(literal_column("rowid"))
-        )
-    )
+def _in_order(tx: Transaction, *conditions: ColumnElement[bool]) -> list[OwnTxRow]:
+    """As they were stored: parents before their children, older versions before newer ones."""
+    return list(tx.scalars(select(OwnTxRow).where(*conditions).order_by(literal_column("rowid"))))
 
 
-def family_of(tx: Transaction, txid: str) -> str:
-    """The family of a stored transaction."""
-    row = tx.get_one(OwnTxRow, txid)
-    return row.family
+def versions(tx: Transaction, txid: str) -> list[OwnTxRow]:
+    """The family of this transaction, the first version first; empty when it is not stored."""
+    family = select(col(OwnTxRow.family)).where(col(OwnTxRow.txid) == txid).scalar_subquery()
+    return _in_order(tx, col(OwnTxRow.family) == family)
 
 
 def unread_txids(tx: Transaction) -> set[str]:
@@ -129,13 +119,7 @@ def open_funding_heights(tx: Transaction) -> dict[str, int]:
 
 def pending(tx: Transaction) -> list[OwnTxRow]:
     """Those that are to confirm, one of each family, parents before their children."""
-    return list(
-        tx.scalars(
-            select(OwnTxRow)
-            .where(col(OwnTxRow.state).in_(PENDING))
-            .order_by(literal_column("rowid"))
-        )
-    )
+    return _in_order(tx, col(OwnTxRow.state).in_(PENDING))
 
 
 def signs_pending(tx: Transaction) -> bool:
@@ -160,12 +144,6 @@ def superseded(tx: Transaction, txids: Collection[str]) -> frozenset[str]:
     columns = col(OwnTxRow.txid), col(OwnTxRow.state)
     rows = tx.execute(select(*columns).where(among(col(OwnTxRow.txid), txids)))
     return frozenset(txid for txid, state in rows if state in (TxState.ABANDONED, TxState.REPLACED))
-
-
-def families_of(tx: Transaction, txids: AbstractSet[str]) -> dict[str, list[OwnTxRow]]:
-    """For those of these that are stored: all versions of their family, the first one first."""
-    rows = tx.scalars(select(OwnTxRow).where(col(OwnTxRow.txid).in_(txids)))
-    return {row.txid: versions(tx, row.family) for row in rows.all()}
 
 
 def point_to(tx: Transaction, old_txid: str, new_txid: str) -> None:
@@ -194,16 +172,11 @@ def set_state(tx: Transaction, txid: str, state: TxState, height: int | None = N
 
 def abandoned_above(tx: Transaction, height: int) -> list[OwnTxRow]:
     """Those but refunds that were abandoned because of blocks up to this height or above."""
-    return list(
-        tx.scalars(
-            select(OwnTxRow)
-            .where(
-                col(OwnTxRow.state) == TxState.ABANDONED,
-                col(OwnTxRow.height) >= height,
-                col(OwnTxRow.purpose) != Purpose.REFUND,
-            )
-            .order_by(literal_column("rowid"))
-        )
+    return _in_order(
+        tx,
+        col(OwnTxRow.state) == TxState.ABANDONED,
+        col(OwnTxRow.height) >= height,
+        col(OwnTxRow.purpose) != Purpose.REFUND,
     )
 
 

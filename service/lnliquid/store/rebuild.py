@@ -88,7 +88,7 @@ def put_own_tx(tx: Transaction, old: OldTx, signed_height: int) -> None:
 def displace(tx: Transaction, old: OldTx) -> None:
     """Take the inputs of this transaction from those that the store thought would spend them.
 
-    The swaps of such a one are let go in `swaps.let_go`, when those that moved on have.
+    The swaps of such a one fail in `swaps.fail_held`, when those that moved on have.
     """
     wanted = {(o.txid, o.vout) for o in old.inputs}
     rows = tx.scalars(

@@ -120,7 +120,7 @@ def held(tx: Transaction) -> list[Swap]:
     )
 
 
-def let_go(tx: Transaction) -> set[str]:
+def fail_held(tx: Transaction) -> set[str]:
     """Fail the `held` swaps, as far as that is safe now. Returns the ids of the changed."""
     changed: set[str] = set()
     for swap in held(tx):
