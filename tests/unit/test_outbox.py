@@ -8,12 +8,14 @@ import pytest
 
 from lnliquid.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.liquid.keys import CHANGE
+from lnliquid.seller.families import Standing
+from lnliquid.seller.family_store import family_with, settle
 from lnliquid.seller.inventory import NEXT_INDEX
 from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.store.tables import OwnTxRow, Purpose, TxState
+from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, TxState
 from lnliquid.swap import Coin, Outpoint
 
 from .builders import (
@@ -127,6 +129,19 @@ class LosingChain(FakeChain):
         """All but that one."""
         found = await super().transactions(txids, strict=strict)  # type: ignore[arg-type]
         return {txid: raw for txid, raw in found.items() if txid != self.lost}
+
+
+async def test_a_deposit_that_comes_back_binds_nothing_of_its_sender(world: World) -> None:
+    """What it spends is not ours; the audit knows no owner of that name."""
+    await world.outbox.store([TO_STORE], 77)
+    deposit = COINS[0].outpoint.txid
+
+    def come_back(session: Transaction) -> list[str]:
+        settle(session, family_with(session, deposit), Standing(deposit, TxState.CONFIRMED, 78))
+        return [row.txid for row in session.query(OutpointRow).filter_by(owner_txid=deposit)]
+
+    assert await world.database.write(come_back) == []
+    assert (await world.states())[deposit] == (Purpose.DEPOSIT, TxState.CONFIRMED, 78)
 
 
 async def test_nothing_is_built_on_a_deposit_that_is_missing(world: World) -> None:
