@@ -7,9 +7,9 @@ a chain of its own. Splitting and merging cost a fee and a block, so both are do
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lnliquid.liquid import htlc, tx
-from lnliquid.liquid.keys import CHANGE, Keychain
-from lnliquid.swap import Coin, Outpoint
+from lnliquid.liquid import tx
+from lnliquid.liquid.keys import Keychain
+from lnliquid.swap import Coin
 from lnliquid.terms import MAX_AMOUNT, fee_sats
 
 MERGE_FACTOR = 3
@@ -17,6 +17,8 @@ MERGE_FACTOR = 3
 UNEVEN_FACTOR = 4
 """A lane with less than the average divided by this counts as none."""
 MAX_INPUTS = 100
+MOST_FEE_SATS = 50_000
+"""More than a rearrangement can cost at any sane rate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,39 +85,23 @@ def plan_lanes(
         return None
     if policy_asset not in counts:
         # The smallest coin that pays the fee; what is left of it comes back as one coin.
-        for coin in reversed(by_asset[policy_asset]):
-            if coin.value >= _MOST_FEE_SATS:
-                inputs.append(coin)
-                counts[policy_asset] = 1
-                break
-        else:
+        payers = [c for c in by_asset[policy_asset] if c.value >= MOST_FEE_SATS]
+        if not payers:
             return None
-    spends = [
-        tx.wallet_spend(c.outpoint, c.value, keys.wallet_key(c.branch, c.index)) for c in inputs
-    ]
+        inputs.append(payers[-1])
+        counts[policy_asset] = 1
+    spends = tx.wallet_spends(inputs, keys)
     shape = [tx.Output(bytes(22), policy_asset, 0)] * sum(counts.values())
     fee = fee_sats(tx.predict_vsize(spends, shape), rate_sats_per_kvb)
-    parts: list[tuple[str, int]] = []
+    changes: list[tx.Change] = []
     for asset, count in counts.items():
         total = sum(c.value for c in inputs if c.asset_id == asset)
         total -= fee if asset == policy_asset else 0
         if total // count < (tx.DUST_SATS if asset == policy_asset else 1):
             return None
-        parts += [(asset, total // count)] * (count - 1)
-        parts.append((asset, total - total // count * (count - 1)))
-    outputs = [
-        tx.Output(
-            htlc.p2wpkh_script(keys.wallet_key(CHANGE, next_change + n).key_hash), asset, value
-        )
-        for n, (asset, value) in enumerate(parts)
-    ]
-    signed = tx.sign(spends, outputs, policy_asset=policy_asset, fee=fee)
-    made = tuple(
-        Coin(Outpoint(signed.txid, n), asset, value, CHANGE, next_change + n, None)
-        for n, (asset, value) in enumerate(parts)
-    )
-    return LanesPlan(signed, tuple(inputs), made)
-
-
-_MOST_FEE_SATS = 50_000
-"""More than a rearrangement can cost at any sane rate."""
+        first = next_change + len(changes)
+        share = total // count
+        changes += [(first + n, asset, share) for n in range(count - 1)]
+        changes.append((first + count - 1, asset, total - share * (count - 1)))
+    signed, outputs = tx.sign_with_change(spends, [], changes, keys=keys, fee=fee)
+    return LanesPlan(signed, tuple(inputs), outputs)

@@ -6,7 +6,7 @@ sighash ALL: embit's default for Liquid is ALL|RANGEPROOF, and its ANYONECANPAY 
 elementsd's.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,8 +20,8 @@ from embit.liquid.transaction import (
 from embit.script import Script, Witness
 
 from lnliquid.liquid import htlc, tx_reader
-from lnliquid.liquid.keys import Key
-from lnliquid.swap import Outpoint
+from lnliquid.liquid.keys import CHANGE, Key, Keychain
+from lnliquid.swap import Coin, Outpoint
 from lnliquid.terms import fee_sats
 
 SEQUENCE_FINAL = 0xFFFFFFFF
@@ -186,6 +186,37 @@ def sign(
     if vsize != predict_vsize(spends, outputs):
         raise ArithmeticError(f"signed size {vsize} is not the predicted one")
     return Signed(transaction.serialize(), transaction.txid().hex(), vsize, fee)
+
+
+Change = tuple[int, str, int]
+"""An output to the wallet: index on the change branch, asset id, value."""
+
+
+def wallet_spends(coins: Iterable[Coin], keys: Keychain) -> list[Spend]:
+    """Spends of coins of the wallet."""
+    return [wallet_spend(c.outpoint, c.value, keys.wallet_key(c.branch, c.index)) for c in coins]
+
+
+def sign_with_change(
+    spends: Sequence[Spend],
+    outputs: Sequence[Output],
+    changes: Sequence[Change],
+    *,
+    keys: Keychain,
+    fee: int,
+    lock_time: int = 0,
+) -> tuple[Signed, tuple[Coin, ...]]:
+    """Sign what pays `outputs` and, behind them, the wallet; its new coins come with it."""
+    own = [
+        Output(htlc.p2wpkh_script(keys.wallet_key(CHANGE, index).key_hash), asset, value)
+        for index, asset, value in changes
+    ]
+    policy_asset = keys.network.policy_asset
+    signed = sign(spends, [*outputs, *own], policy_asset=policy_asset, fee=fee, lock_time=lock_time)
+    return signed, tuple(
+        Coin(Outpoint(signed.txid, len(outputs) + n), asset, value, CHANGE, index, None)
+        for n, (index, asset, value) in enumerate(changes)
+    )
 
 
 class FeeNotCovered(ValueError):

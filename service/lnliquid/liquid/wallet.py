@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.chains import Chains
-from lnliquid.liquid.keys import CHANGE, Keychain
+from lnliquid.liquid.keys import Keychain
 from lnliquid.swap import Coin, Outpoint, Swap
 from lnliquid.terms import MAX_AMOUNT, fee_sats
 
@@ -76,7 +76,7 @@ class _Choice:
     """Inputs and change of a funding that fits all rules, not yet signed."""
 
     inputs: tuple[Coin, ...]
-    changes: tuple[tuple[int, str, int], ...]
+    changes: tuple[tx.Change, ...]
     fee: int
 
 
@@ -216,7 +216,7 @@ class FundingPlanner:
             if lbtc_coins is None:
                 return None
             inputs = (*asset_coins, *lbtc_coins)
-            vsize = tx.predict_vsize(self._spends(inputs), outputs)
+            vsize = tx.predict_vsize(tx.wallet_spends(inputs, self._keys), outputs)
             if fee_sats(vsize, self._rate) <= fee:
                 break
             fee = fee_sats(vsize, self._rate)
@@ -243,35 +243,23 @@ class FundingPlanner:
         self,
         swaps: Sequence[Swap],
         inputs: Sequence[Coin],
-        changes: list[tuple[int, str, int]],
+        changes: list[tx.Change],
         fee: int,
     ) -> int:
         """Give what was counted for a change that did not come back to the other, or keep it."""
         if len(changes) == 2 or not changes or changes[-1][1] != self._policy_asset:
             return fee
         outputs = [tx.Output(bytes(34), "", 0)] * (2 * len(swaps)) + [tx.Output(bytes(22), "", 0)]
-        least = fee_sats(tx.predict_vsize(self._spends(inputs), outputs), self._rate)
+        vsize = tx.predict_vsize(tx.wallet_spends(inputs, self._keys), outputs)
+        least = fee_sats(vsize, self._rate)
         index, asset, value = changes[-1]
         changes[-1] = (index, asset, value + fee - least)
         return least
 
-    def _spends(self, inputs: Sequence[Coin]) -> list[tx.Spend]:
-        return [
-            tx.wallet_spend(c.outpoint, c.value, self._keys.wallet_key(c.branch, c.index))
-            for c in inputs
-        ]
-
     def _sign(self, swaps: Sequence[Swap], choice: _Choice) -> FundingPlan:
-        pairs = self._pairs(swaps)
-        outputs = pairs + [
-            tx.Output(htlc.p2wpkh_script(self._keys.wallet_key(CHANGE, i).key_hash), asset, value)
-            for i, asset, value in choice.changes
-        ]
-        spends = self._spends(choice.inputs)
-        signed = tx.sign(spends, outputs, policy_asset=self._policy_asset, fee=choice.fee)
-        change = tuple(
-            Coin(Outpoint(signed.txid, len(pairs) + n), asset, value, CHANGE, index, None)
-            for n, (index, asset, value) in enumerate(choice.changes)
+        spends = tx.wallet_spends(choice.inputs, self._keys)
+        signed, change = tx.sign_with_change(
+            spends, self._pairs(swaps), choice.changes, keys=self._keys, fee=choice.fee
         )
         vouts = {s.swap_id: (2 * n, 2 * n + 1) for n, s in enumerate(swaps)}
         return FundingPlan(signed, tuple(swaps), choice.inputs, change, vouts)
@@ -328,38 +316,24 @@ def plan_refund(
     ]
     lbtc = totals.pop(policy_asset, 0)
     payouts = [(change_indexes[n], asset, value) for n, (asset, value) in enumerate(totals.items())]
-    lbtc_index = change_indexes[len(payouts)]
-
-    def outputs(lbtc_value: int) -> list[tx.Output]:
-        pays = [*payouts, *([(lbtc_index, policy_asset, lbtc_value)] if lbtc_value else [])]
-        return [
-            tx.Output(htlc.p2wpkh_script(keys.wallet_key(CHANGE, i).key_hash), asset, value)
-            for i, asset, value in pays
-        ]
-
+    shape = [tx.Output(bytes(22), asset, 1) for asset in (*totals, policy_asset)]
     extra = iter(top_up)
     total = sum(i.value for i in inputs)
     topped_up: list[Coin] = []
     while True:
-        fee = fee_sats(tx.predict_vsize(spends, outputs(1)), rate_sats_per_kvb)
+        fee = fee_sats(tx.predict_vsize(spends, shape), rate_sats_per_kvb)
         if lbtc - fee >= tx.DUST_SATS or (payouts and lbtc == fee):
             break
         coin = next((c for c in extra if total + c.value < MAX_AMOUNT), None)
         if coin is None:
             raise NotEnoughCoins(policy_asset, fee + tx.DUST_SATS, lbtc)
         total += coin.value
-        spends.append(
-            tx.wallet_spend(coin.outpoint, coin.value, keys.wallet_key(coin.branch, coin.index))
-        )
+        spends += tx.wallet_spends([coin], keys)
         topped_up.append(coin)
         lbtc += coin.value
-    rest = lbtc - fee
-    signed = tx.sign(
-        spends, outputs(rest), policy_asset=policy_asset, fee=fee, lock_time=lock_height
-    )
-    pays = [*payouts, *([(lbtc_index, policy_asset, rest)] if rest else [])]
-    coins = tuple(
-        Coin(Outpoint(signed.txid, n), asset, value, CHANGE, index, None)
-        for n, (index, asset, value) in enumerate(pays)
+    if lbtc > fee:
+        payouts.append((change_indexes[len(payouts)], policy_asset, lbtc - fee))
+    signed, coins = tx.sign_with_change(
+        spends, [], payouts, keys=keys, fee=fee, lock_time=lock_height
     )
     return RefundPlan(signed, coins, tuple(topped_up), (change_indexes[0], len(change_indexes)))

@@ -206,9 +206,8 @@ class Funder:
             swap_store.FundedSwap(s.swap_id, lock_height, *plan.vouts[s.swap_id])
             for s in plan.swaps
         ]
-        to_store = ToStore(
-            plan.signed, Purpose.FUNDING, plan.inputs, plan.change, indexes=(next_change, 2)
-        )
+        indexes = (next_change, 2)
+        to_store = ToStore(plan.signed, Purpose.FUNDING, plan.inputs, plan.change, indexes)
         await self.outbox.store(
             [to_store], tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
         )
@@ -253,12 +252,38 @@ class Funder:
 
     async def even_lanes(self) -> bool:
         """Split or merge coins when nothing waits and nothing is unconfirmed. True if it did."""
-        if self.settings.lanes == 1 or not self.inventory.synced:
+        s = self.settings
+        if s.lanes == 1 or not self.inventory.synced:
             return False
+
+        def look(session: Transaction) -> tuple[list[Coin], int]:
+            is_idle = not swap_store.waiting(session, 1) and not own_tx_store.signs_pending(session)
+            coins = coin_store.available_coins(session) if is_idle else []
+            return coins, coin_store.cursor(session, NEXT_INDEX[CHANGE])
+
         async with self.inventory.spending:
-            plan = await self._plan_lanes()
-        if plan is None:
-            return False
+            coins, next_change = await self.database.read(look)
+            if not coins:
+                return False
+            tip = await self.chain.tip()
+            plan = await asyncio.to_thread(
+                lanes.plan_lanes,
+                coins,
+                asset_id=s.asset_id,
+                lanes=s.lanes,
+                least_asset=s.least_swap_amount,
+                least_lbtc_sats=LANE_SWAPS * s.lbtc_per_swap_sats,
+                keys=self.keys,
+                next_change=next_change,
+                rate_sats_per_kvb=s.fee_floor_sats_per_kvb,  # there is no hurry
+            )
+            if plan is None:
+                return False
+            reach("lanes.planned")
+            indexes = (next_change, len(plan.outputs))
+            to_store = ToStore(plan.signed, Purpose.LANES, plan.inputs, plan.outputs, indexes)
+            await self.outbox.store([to_store], tip.height)
+            reach("lanes.stored")
         log.info(
             "lanes rearranged",
             txid=plan.signed.txid,
@@ -294,43 +319,3 @@ class Funder:
             final, superseded, indexes = await self.database.read(look)
             if await asyncio.to_thread(self.rescue.trim, final, superseded, indexes):
                 log.info("rescue journal rewritten", lines=self.rescue.lines)
-
-    async def _plan_lanes(self) -> lanes.LanesPlan | None:
-        def look(session: Transaction) -> tuple[list[Coin], int] | None:
-            if swap_store.waiting(session, 1) or own_tx_store.signs_pending(session):
-                return None
-            return (
-                coin_store.available_coins(session),
-                coin_store.cursor(session, NEXT_INDEX[CHANGE]),
-            )
-
-        idle = await self.database.read(look)
-        if idle is None:
-            return None
-        coins, next_change = idle
-        tip = await self.chain.tip()
-        s = self.settings
-        plan = await asyncio.to_thread(
-            lanes.plan_lanes,
-            coins,
-            asset_id=s.asset_id,
-            lanes=s.lanes,
-            least_asset=s.least_swap_amount,
-            least_lbtc_sats=LANE_SWAPS * s.lbtc_per_swap_sats,
-            keys=self.keys,
-            next_change=next_change,
-            rate_sats_per_kvb=s.fee_floor_sats_per_kvb,  # there is no hurry
-        )
-        if plan is None:
-            return None
-        reach("lanes.planned")
-        to_store = ToStore(
-            plan.signed,
-            Purpose.LANES,
-            plan.inputs,
-            plan.outputs,
-            indexes=(next_change, len(plan.outputs)),
-        )
-        await self.outbox.store([to_store], tip.height)
-        reach("lanes.stored")
-        return plan

@@ -106,8 +106,8 @@ class Outbox:
         Those were made by others, or came back after they were abandoned. T2 keeps them.
         """
         made_by = {coin.outpoint.txid: coin for coin in coins}
-        known = await self.database.read(lambda s: own_tx_store.followed(s, list(made_by)))
-        wanted = sorted(made_by.keys() - known)
+        known = await self.database.read(lambda s: own_tx_store.standing_for(s, made_by.keys()))
+        wanted = sorted(made_by.keys() - known.keys())
         if not wanted:
             return []
         raws = await self.chain.transactions(wanted, strict=True)

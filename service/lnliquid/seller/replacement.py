@@ -72,11 +72,8 @@ def sign_again(
     topped_up: list[Coin] = []
     extra = iter([c for c in material.top_up if c.outpoint not in outpoints])
     while True:
-        wallet = [
-            tx.wallet_spend(c.outpoint, c.value, keys.wallet_key(c.branch, c.index))
-            for c in (*coins, *topped_up)
-        ]
-        by_outpoint = {s.outpoint: s for s in (*wallet, *refunds)}
+        ours = tx.wallet_spends((*coins, *topped_up), keys)
+        by_outpoint = {s.outpoint: s for s in (*ours, *refunds)}
         spends = [by_outpoint[o] for o in (*outpoints, *(c.outpoint for c in topped_up))]
         vsize = tx.predict_vsize(spends, outputs)
         least = evicted_sats + fee_sats(vsize, INCREMENT_SATS_PER_KVB) if evicted_sats else 0

@@ -24,7 +24,7 @@ from lnliquid.seller.family_store import (
     moving_families,
     settle,
 )
-from lnliquid.seller.observe import REORG_BLOCKS, histories
+from lnliquid.seller.observe import REORG_BLOCKS, histories, read_scripts
 from lnliquid.seller.outbox import Outbox
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
@@ -250,22 +250,20 @@ class TransactionTracker:
             parents = await self.chain.transactions(sorted({o.txid for o in spent}))
             made = {txid: tx.parse(raw).outputs for txid, raw in parents.items()}
             scripts = {made[o.txid][o.vout].script_pubkey for o in spent if o.txid in made}
-            found, _refused = await histories(self.chain, sorted(scripts))
-            buried = {
-                item.txid
-                for history in found.values()
-                for item in history
-                if item.txid not in own
-                and item.height is not None
-                and tip.height - item.height + 1 >= self.final_confs
-            }
-            rivals = await self.chain.transactions(sorted(buried))
+            found, _refused = await read_scripts(self.chain, sorted(scripts), own)
             if await self.chain.tip() != tip:
                 return set()
         except BackendError as error:
             log.warning("cannot look for a rival", txids=sorted(own), reason=error.message)
             return set()
-        return spent & {i.outpoint for raw in rivals.values() for i in tx.parse(raw).inputs}
+        buried_at = tip.height - self.final_confs + 1
+        return {
+            outpoint
+            for items, parsed in found.values()
+            for item in items
+            if item.txid not in own and item.height is not None and item.height <= buried_at
+            for outpoint in spent & parsed[item.txid].input_of.keys()
+        }
 
     async def _fail_held(self) -> set[str]:
         """Fail the swaps of abandoned fundings, as soon as that is safe."""

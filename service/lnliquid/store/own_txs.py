@@ -8,6 +8,7 @@ from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
 from sqlalchemy import ColumnElement, delete, literal_column, or_, select, update
+from sqlalchemy.orm import aliased
 from sqlmodel import col
 
 from lnliquid.store.rows import among
@@ -105,13 +106,12 @@ def set_unread(tx: Transaction, txids: AbstractSet[str]) -> None:
 
 def open_funding_heights(tx: Transaction) -> dict[str, int]:
     """Heights, as last seen, of the confirmed fundings of swaps that are not final."""
+    is_funding = col(SwapRow.funding_txid) == col(OwnTxRow.txid)
+    confirmed = col(OwnTxRow.state) == TxState.CONFIRMED
     rows = tx.execute(
         select(col(OwnTxRow.txid), col(OwnTxRow.height))
-        .join(SwapRow, col(SwapRow.funding_txid) == col(OwnTxRow.txid))
-        .where(
-            col(SwapRow.finished).is_(False),
-            col(OwnTxRow.state) == TxState.CONFIRMED,
-        )
+        .join(SwapRow, is_funding)
+        .where(col(SwapRow.finished).is_(False), confirmed)
         .distinct()
     )
     return {str(txid): height for txid, height in rows if height is not None}
@@ -126,12 +126,6 @@ def signs_pending(tx: Transaction) -> bool:
     """True while a transaction that we signed is to confirm."""
     to_confirm = col(OwnTxRow.state).in_(PENDING), col(OwnTxRow.purpose) != Purpose.DEPOSIT
     return tx.execute(select(col(OwnTxRow.txid)).where(*to_confirm).limit(1)).first() is not None
-
-
-def followed(tx: Transaction, txids: Collection[str]) -> set[str]:
-    """Those of these transactions that are stored and were not abandoned."""
-    stored, abandoned = col(OwnTxRow.txid).in_(txids), col(OwnTxRow.state) == TxState.ABANDONED
-    return set(tx.scalars(select(col(OwnTxRow.txid)).where(stored, ~abandoned)))
 
 
 def known(tx: Transaction, txids: Collection[str]) -> set[str]:
@@ -182,19 +176,15 @@ def abandoned_above(tx: Transaction, height: int) -> list[OwnTxRow]:
 
 def standing_for(tx: Transaction, txids: Collection[str]) -> dict[str, str]:
     """For those of these that are stored and whose family lives: the version that stands for it."""
-    rows = tx.execute(
-        select(col(OwnTxRow.txid), col(OwnTxRow.family)).where(col(OwnTxRow.txid).in_(txids))
-    )
-    families = {str(txid): str(family) for txid, family in rows}
-    if not families:
+    if not txids:
         return {}  # SQLite would look through all for IN of nothing
-    stands = tx.execute(
-        select(col(OwnTxRow.family), col(OwnTxRow.txid)).where(
-            col(OwnTxRow.family).in_(families.values()), col(OwnTxRow.state).in_(LIVING)
-        )
+    current = aliased(OwnTxRow)
+    rows = tx.execute(
+        select(col(OwnTxRow.txid), current.txid)  # type: ignore[call-overload]
+        .join(current, current.family == col(OwnTxRow.family))
+        .where(col(OwnTxRow.txid).in_(txids), col(current.state).in_(LIVING))
     )
-    current = {str(family): str(txid) for family, txid in stands}
-    return {txid: current[family] for txid, family in families.items() if family in current}
+    return {str(txid): str(stands) for txid, stands in rows}
 
 
 def mark_sent(tx: Transaction, txid: str, state: TxState) -> None:
