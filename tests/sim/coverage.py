@@ -132,6 +132,8 @@ def swap_state(row: "Row") -> str | None:
     match state:
         case State.CREATED if row["funding_txid"] is None:
             return "swap waiting"
+        case State.FAILED:
+            return "swap reverted"  # reopened
         case State.CREATED:
             return "swap sent" if mark is InvoiceMark.NONE else "swap reverted"
         case State.FUNDED if mark is InvoiceMark.PAID:
@@ -155,7 +157,8 @@ def _own_states(rules: "Rules") -> dict[str, str]:
     buried_at = rules.ground.chain.tip_height - rules.settings.final_confs
     found = {}
     for row in rows:
-        if row["height"] is not None and row["height"] <= buried_at:
+        is_abandoned = row["state"] == TxState.ABANDONED
+        if not is_abandoned and row["height"] is not None and row["height"] <= buried_at:
             continue
         match TxState(row["state"]):
             case TxState.SIGNED:
