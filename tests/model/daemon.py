@@ -269,10 +269,11 @@ def _settle(rules: Rules, world: World, family: str, standing: Standing) -> Worl
 def _send_again(rules: Rules, world: World, family: str, standing: Standing) -> World:
     versions = world.families().get(family, [])
     inputs = {v.txid: set(v.inputs) for v in versions}
+    wanted = inputs[standing.current]
     may_send = all(
-        rules.may_send(s.swap, facts(rules, world.seen, s.swap), inputs[standing.current])
+        rules.may_send(s.swap, facts(rules, world.seen, s.swap), wanted)
         for s in world.sales
-        if s.swap.funding_txid is not None and not s.swap.finished
+        if wanted & {s.swap.asset_outpoint, s.swap.subsidy_outpoint}
     )
     if versions[0].purpose is not Purpose.REFUND or may_send:
         for txid in standing.send:

@@ -9,7 +9,7 @@ import pytest
 
 from lnliquid.api import convert
 from lnliquid.errors import SwapError
-from lnliquid.store.tables import Purpose
+from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import State
 
 from . import buyers, foreign
@@ -204,6 +204,31 @@ def test_a_refund_is_not_bumped_past_a_claim() -> None:
         await blocks(world, world.settings.final_confs + 1)
         assert row_of(world, deal)["state"] == State.CLAIMED
         assert row_of(world, deal)["finished"]
+        nothing_is_frozen(world)
+
+    play(story)
+
+
+def test_a_refund_that_a_claim_beat_may_still_come_back() -> None:
+    """A deep reorg has the ordered refund in a block after all: the store follows it again."""
+
+    async def story(world: World, deal: Deal) -> None:
+        await until_funded(world, deal)
+        pay(world, deal)
+        to_lock_height(world, deal)
+        await work(world)
+        await world.daemon.operator.refund(deal.swap_id or "", "the buyer is gone")
+        await work(world)
+        [refund] = own_txs(world, Purpose.REFUND)
+        claimed = claim(world, deal, "both", rate_of(world, refund["txid"]) + 200)
+        await blocks(world, world.settings.final_confs + 2)
+        assert row_of(world, deal)["finished"]
+        assert own_txs(world, Purpose.REFUND)[0]["state"] == TxState.ABANDONED
+        assert world.ground.reorg_to(world.ground.confirmations(claimed), refund["raw"])
+        await blocks(world, world.settings.final_confs + 1)
+        [again] = own_txs(world, Purpose.REFUND)
+        assert (again["txid"], again["state"]) == (refund["txid"], TxState.CONFIRMED)
+        assert row_of(world, deal)["state"] == State.REFUNDED
         nothing_is_frozen(world)
 
     play(story)

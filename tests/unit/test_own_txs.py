@@ -50,7 +50,7 @@ class World:
         """Start the daemon, again: what was in memory is gone."""
         outbox = Outbox(self.database, self.chain)
         self.own_txs = TransactionTracker(
-            self.database, self.chain, outbox, FINAL_CONFS, lambda _: True
+            self.database, self.chain, outbox, FINAL_CONFS, lambda *_: True
         )
 
     async def store(self, number: int, on: FundingPlan | None = None) -> FundingPlan:

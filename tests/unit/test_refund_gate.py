@@ -14,7 +14,7 @@ from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
 from lnliquid.seller.following import TipMoved
 from lnliquid.seller.observe import output_script
 from lnliquid.seller.reconcile import ChainFacts, Policy, Spend
-from lnliquid.seller.refund_gate import Passed, may_take_back
+from lnliquid.seller.refund_gate import Passed, may_send, may_take_back
 from lnliquid.settings import Settings
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
@@ -153,6 +153,39 @@ def test_only_what_money_rule_4_lets_pass_is_signed_for(
     bill = case.get("invoice", ABSENT)
     tip = Tip(case.get("tip", TIP), "tip")
     assert may_take_back(swap, facts, bill, tip, POLICY, case.get("ours", ())) == passed
+
+
+@pytest.mark.parametrize(
+    ("wanted", "asset", "subsidy", "sent"),
+    [
+        (BOTH, None, None, True),
+        (BOTH, spend(OURS), spend(OURS), True),
+        (BOTH, spend(), None, False),
+        (BOTH, None, spend(), False),
+        (BOTH, spend(height=BURIED), None, False),
+        (REST, spend(height=BURIED), None, True),
+        (REST, spend(height=BURIED), spend(), False),
+        # A reorg took the claim that had left it.
+        (REST, None, None, False),
+    ],
+)
+def test_a_stored_refund_is_sent_again_unless_it_would_drive_out_a_claim(
+    wanted: tuple[Outpoint, ...], asset: Spend | None, subsidy: Spend | None, sent: bool
+) -> None:
+    """What a buyer left is only so while the asset is spent."""
+    facts = replace(FUNDED, asset_spend=asset, subsidy_spend=subsidy)
+    assert may_send(SWAP, facts, wanted) is sent
+
+
+async def test_no_refund_is_sent_again_while_nothing_is_known_of_its_swap(tmp_path: Path) -> None:
+    """As of one that was final and has just been reopened."""
+    settings = Settings(**settings_values(tmp_path))
+    database = Database(migrated(settings.database), StillClock())
+    gate = Spenders(database, FakeChain(), settings).gate
+    assert not gate.may_send([SWAP], BOTH)
+    gate.following.facts[SWAP.swap_id] = (FUNDED, Tip(TIP, "here"))
+    assert gate.may_send([SWAP], BOTH)
+    database.close()
 
 
 @pytest.mark.parametrize("mark", list(InvoiceMark))

@@ -19,7 +19,7 @@ from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller import journal
 from lnliquid.seller.families import OwnTx
-from lnliquid.seller.family_store import family_with
+from lnliquid.seller.family_store import family_with, swaps_of
 from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
@@ -32,7 +32,6 @@ from lnliquid.seller.replacement import INCREMENT_SATS_PER_KVB, CannotPay, Mater
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
-from lnliquid.store import swaps as swap_store
 from lnliquid.store.coins import CoinsGone
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
@@ -235,17 +234,8 @@ def _package(session: Transaction, graph: Graph, root: OwnTx) -> _Package:
     available = coin_store.available_coins(session)
     return _Package(
         members,
-        {own.txid: _swaps_of(session, own) for own in members},
+        {own.txid: swaps_of(session, own) for own in members},
         {own.txid: {v.txid for v in family_with(session, own.txid)} for own in members},
         coin_store.coins_of(session, made_by),
         [c for c in available if c.height is not None],
     )
-
-
-def _swaps_of(session: Transaction, own: OwnTx) -> list[Swap]:
-    if own.purpose is Purpose.FUNDING:
-        return swap_store.funded_by(session, own.txid)
-    if own.purpose is not Purpose.REFUND:
-        return []
-    found = swap_store.with_outputs_in(session, {o.txid for o in own.inputs})
-    return [s for s in found if own.inputs & {s.asset_outpoint, s.subsidy_outpoint}]

@@ -11,7 +11,7 @@ from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import LIVING, Purpose, TxState
-from lnliquid.swap import Outpoint
+from lnliquid.swap import Outpoint, Swap
 
 log = structlog.get_logger()
 
@@ -30,6 +30,16 @@ def moving_families(session: Transaction, above_height: int) -> dict[str, Family
     for row in own_tx_store.moving(session, above_height):
         families[row.family].append(OwnTx.of(row))
     return dict(families)
+
+
+def swaps_of(session: Transaction, own: OwnTx) -> list[Swap]:
+    """The swaps that it funds, or whose HTLC outputs it takes back."""
+    if own.purpose is Purpose.FUNDING:
+        return swap_store.funded_by(session, own.txid)
+    if own.purpose is not Purpose.REFUND:
+        return []
+    found = swap_store.with_outputs_in(session, {o.txid for o in own.inputs})
+    return [s for s in found if own.inputs & {s.asset_outpoint, s.subsidy_outpoint}]
 
 
 def settle(session: Transaction, versions: Family, standing: Standing) -> set[str]:
@@ -91,7 +101,7 @@ def revive(session: Transaction, fork_height: int) -> None:
     """Have families confirm again that were abandoned because of blocks from this height on.
 
     Each takes what it spends, but for what another of ours has by now: the chain decides between
-    the two. Refunds are signed anew instead, past their gate.
+    the two.
     """
     for row in own_tx_store.abandoned_above(session, fork_height):
         own_tx_store.set_state(session, row.txid, TxState.SIGNED)

@@ -80,7 +80,12 @@ def may_take_back(
 
 
 def may_send(swap: Swap, facts: ChainFacts, wanted: Collection[Outpoint]) -> bool:
-    """False while another than the seller is known to spend one of these outputs of the swap."""
+    """False while another than the seller is known to spend one of these outputs of the swap.
+
+    What a buyer left is sent only beside a spend of the asset: without, it is no leftover.
+    """
+    if swap.asset_outpoint not in wanted and facts.asset_spend is None:
+        return False
     return not any(
         outpoint in wanted and spend is not None and spend.kind is not SpendKind.REFUND
         for outpoint, spend in (
@@ -123,11 +128,12 @@ class RefundGate:
                 passed.append(Passed(swap, outpoints, tip))
         return passed
 
-    def may_send(self, outpoints: Collection[Outpoint]) -> bool:
-        """False while another is known to spend one of these HTLC outputs, or nothing is known."""
-        for swap in self.following.swaps.values():
-            if {swap.asset_outpoint, swap.subsidy_outpoint} & set(outpoints):
-                known = self.following.facts.get(swap.swap_id)
-                if known is None or not may_send(swap, known[0], outpoints):
-                    return False
-        return True
+    def may_send(self, swaps: Sequence[Swap], outpoints: Collection[Outpoint]) -> bool:
+        """False while another is known to spend one of these HTLC outputs of these swaps.
+
+        Or while nothing is known, as of a swap that was just reopened.
+        """
+        known = [(swap, self.following.facts.get(swap.swap_id)) for swap in swaps]
+        return all(
+            facts is not None and may_send(swap, facts[0], outpoints) for swap, facts in known
+        )

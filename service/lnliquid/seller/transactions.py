@@ -6,7 +6,7 @@ abandoned only when each version of it has an input that something else spends, 
 shows at that moment, or that is of a transaction of which the same is known.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -23,6 +23,7 @@ from lnliquid.seller.family_store import (
     lost_inputs,
     moving_families,
     settle,
+    swaps_of,
 )
 from lnliquid.seller.observe import REORG_BLOCKS, histories, read_scripts
 from lnliquid.seller.outbox import Outbox
@@ -31,7 +32,7 @@ from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Outpoint, Tip
+from lnliquid.swap import Outpoint, Swap, Tip
 
 log = structlog.get_logger()
 
@@ -51,14 +52,14 @@ class TransactionTracker:
     Anybody can flood a script until the server refuses its history (money rule 10). The last
     output is the wallet's own as a rule; those before it pay scripts that their buyers know early.
     All versions pay the same scripts, output by output, so the history of any shows them all.
-    `may_send` is asked before a refund of these HTLC outputs is sent again.
+    `may_send` is asked before a refund of these swaps, of these HTLC outputs, is sent again.
     """
 
     database: Database
     chain: Chain
     outbox: Outbox
     final_confs: int
-    may_send: Callable[[Collection[Outpoint]], bool]
+    may_send: Callable[[Sequence[Swap], Collection[Outpoint]], bool]
     _scripts: dict[str, list[bytes]] = field(default_factory=dict, init=False)
     """Those that tell of a family, in the order in which they are asked for."""
     _found: dict[str, tuple[Tip, Standing]] = field(default_factory=dict, init=False)
@@ -206,16 +207,17 @@ class TransactionTracker:
         current = by_txid[standing.current]
         spent = set[Outpoint]().union(*(v.inputs for v in versions))
 
-        def look(session: Transaction) -> tuple[bool, bool]:
+        def look(session: Transaction) -> tuple[bool, bool, list[Swap]]:
             now = family_with(session, current.txid)
+            is_abandoned = any(v.state is TxState.ABANDONED for v in now)
             rivals = coin_store.bound_outpoints(session, spent, but_by=current.txid)
-            return any(v.state is TxState.ABANDONED for v in now), bool(rivals)
+            return is_abandoned, bool(rivals), swaps_of(session, current)
 
-        is_abandoned, has_rival = await self.database.read(look)
+        is_abandoned, has_rival, swaps = await self.database.read(look)
         if is_abandoned:
             return set()  # with its parent, since it was looked at
         # Another of ours took what a revived one spends: that one is not to be driven out.
-        may_send = current.purpose is not Purpose.REFUND or self.may_send(current.inputs)
+        may_send = current.purpose is not Purpose.REFUND or self.may_send(swaps, current.inputs)
         if may_send and not has_rival:
             for txid in standing.send:
                 answered = await self.outbox.send(txid, by_txid[txid].raw)
@@ -234,10 +236,10 @@ class TransactionTracker:
             dead |= await self._rivals(by_txid.keys(), spent, tip)
         if not is_dead(inputs, dead):
             return set()  # a reason that can pass (fee, chain limit, missing parent): same bytes
-        swaps = await self.database.write(lambda s: abandon(s, current.txid, buried_at))
+        changed = await self.database.write(lambda s: abandon(s, current.txid, buried_at))
         reach("own_tx.abandoned")
         log.warning("transaction abandoned", txid=current.txid, purpose=current.purpose.name)
-        return swaps
+        return changed
 
     async def _stands_instead(self, versions: Family, txid: str) -> set[str]:
         """A node took this version, which was not the one that stood."""

@@ -165,13 +165,9 @@ def set_state(tx: Transaction, txid: str, state: TxState, height: int | None = N
 
 
 def abandoned_above(tx: Transaction, height: int) -> list[OwnTxRow]:
-    """Those but refunds that were abandoned because of blocks up to this height or above."""
-    return _in_order(
-        tx,
-        col(OwnTxRow.state) == TxState.ABANDONED,
-        col(OwnTxRow.height) >= height,
-        col(OwnTxRow.purpose) != Purpose.REFUND,
-    )
+    """Those that were abandoned because of blocks up to this height or above."""
+    is_abandoned = col(OwnTxRow.state) == TxState.ABANDONED
+    return _in_order(tx, is_abandoned, col(OwnTxRow.height) >= height)
 
 
 def standing_for(tx: Transaction, txids: Collection[str]) -> dict[str, str]:
