@@ -12,6 +12,7 @@ from lnliquid.api import convert
 from lnliquid.errors import SwapError
 from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE
+from lnliquid.store.tables import TxState
 from lnliquid.swap import State
 
 from . import buyers, foreign
@@ -198,7 +199,7 @@ class Town(World):
     # ---- the end
 
     async def finish(self) -> None:
-        """Everything comes to its end: the paid ones are claimed, the others refunded."""
+        """Everything comes to its end: claimed if paid, failed without a lock, else refunded."""
         for _ in range(3):
             await self.turn()
             self.mine()
@@ -216,9 +217,15 @@ class Town(World):
         truth.owner_is_unique()
         truth.available_can_confirm(self.daemon.available())
         truth.nothing_is_frozen(self.daemon.available())
+        abandoned = {
+            own["txid"]
+            for own in self.rules.ask("SELECT * FROM own_tx")
+            if own["state"] == TxState.ABANDONED
+        }
         for deal in self.deals.values():
             row = self.row(deal)
-            wanted = State.CLAIMED if deal.paid else State.REFUNDED
+            unpaid = State.FAILED if row["funding_txid"] in abandoned else State.REFUNDED
+            wanted = State.CLAIMED if deal.paid else unpaid
             assert State(row["state"]) is wanted, f"{deal.name} is {State(row['state']).name}"
             assert row["finished"], f"{deal.name} is not finished"
 
