@@ -84,9 +84,8 @@ class Funding:
         )
         self.plan = plan
         self.member = member_of(plan.signed)
-        self.material = Material(
-            {c.outpoint: c for c in plan.inputs}, plan.change, [self.swap], TOP_UPS
-        )
+        coins = [*plan.inputs, *plan.change]
+        self.material = Material(self.member, {c.outpoint: c for c in coins}, [self.swap], TOP_UPS)
 
 
 def again(
@@ -99,8 +98,7 @@ def again(
 ) -> ToStore:
     """Sign it again; what it evicts is itself if not said otherwise."""
     return sign_again(
-        member,
-        material,
+        replace(material, own=member),
         lambda outpoint: (moved or {}).get(outpoint, outpoint),
         SELLER,
         rate_sats_per_kvb=rate,
@@ -180,7 +178,8 @@ def test_a_child_is_signed_again_on_the_new_outputs_of_its_parent(judge: Judge) 
     newer = again(parent.member, parent.material, evicted=evicted)
     require_replaced(judge, parent.member, newer)
     moved = {c.outpoint: Outpoint(newer.signed.txid, c.outpoint.vout) for c in parent.plan.change}
-    material = replace(child.material, coins={c.outpoint: c for c in newer.change})
+    coins = [*newer.change, *child.plan.change]
+    material = replace(child.material, coins={c.outpoint: c for c in coins})
     second = again(child.member, material, evicted=0, moved=moved)
     assert second.outpoints == tuple(moved[i.outpoint] for i in child.member.parsed.inputs)
     assert second.signed.fee_sats == fee_sats(second.signed.vsize, 200)
@@ -244,14 +243,19 @@ def test_it_never_pays_above_the_cap(judge: Judge, cap: int, passes: bool) -> No
         again(funding.member, funding.material, cap=cap, evicted=100)
 
 
-def without(coins: Sequence[Coin], asset_id: str) -> list[Coin]:
-    """Those of other assets."""
-    return [c for c in coins if c.asset_id != asset_id]
+def without_change(material: Material, asset_id: str) -> Material:
+    """As if it made no coin of this asset for the wallet."""
+    gone = {c.outpoint for c in material.change if c.asset_id == asset_id}
+    left = {o: c for o, c in material.coins.items() if o not in gone}
+    return replace(material, coins=left)
 
 
-def moved_key(coins: Sequence[Coin]) -> list[Coin]:
+def moved_key(material: Material) -> Material:
     """As if the wallet's words were others than those it was paid with."""
-    return [replace(c, index=c.index + 1) if c.asset_id == ASSET else c for c in coins]
+    moved = {
+        c.outpoint: replace(c, index=c.index + 1) for c in material.change if c.asset_id == ASSET
+    }
+    return replace(material, coins={**material.coins, **moved})
 
 
 def foreign_swap(swap: Swap) -> Swap:
@@ -264,8 +268,8 @@ def test_what_does_not_pay_the_wallet_or_a_swap_is_not_signed(judge: Judge) -> N
     funding = Funding(judge)
     good = funding.material
     for bad in (
-        replace(good, change=moved_key(good.change)),
-        replace(good, change=without(good.change, ASSET)),
+        moved_key(good),
+        without_change(good, ASSET),
         replace(good, swaps=[]),
         replace(good, swaps=[foreign_swap(funding.swap)]),
         replace(good, swaps=[replace(funding.swap, funding_txid="00" * 32)]),
@@ -281,7 +285,6 @@ def test_another_wallet_signs_nothing(judge: Judge) -> None:
     funding = Funding(judge)
     with pytest.raises(CannotPay, match="neither the wallet's"):
         sign_again(
-            funding.member,
             funding.material,
             lambda outpoint: outpoint,
             BUYER,
@@ -321,7 +324,8 @@ def test_a_refund_is_replaced_with_its_lock_height(judge: Judge, takes: int) -> 
     )
     judge.chain.submit(plan.signed.raw)
     member = member_of(plan.signed, Purpose.REFUND)
-    material = Material({c.outpoint: c for c in plan.topped_up}, plan.payouts, [swap], TOP_UPS[1:])
+    coins = {c.outpoint: c for c in (*plan.topped_up, *plan.payouts)}
+    material = Material(member, coins, [swap], TOP_UPS[1:])
     newer = again(member, material)
     require_replaced(judge, member, newer)
     parsed = tx.parse(newer.signed.raw)
@@ -334,7 +338,8 @@ def test_a_refund_is_replaced_with_its_lock_height(judge: Judge, takes: int) -> 
 
 def test_without_change_nothing_can_pay(judge: Judge) -> None:
     """The outputs of a buyer are never made less."""
-    funding = Funding(judge)
-    rest = without(funding.plan.change, POLICY_ASSET)
-    with pytest.raises(CannotPay):
-        again(funding.member, replace(funding.material, change=rest))
+    usual = Funding(judge)
+    exact = Funding(judge, usual.swap.subsidy_sats + usual.member.fee_sats, number=1)
+    assert [c.asset_id for c in exact.plan.change] == [ASSET]
+    with pytest.raises(CannotPay, match="no change"):
+        again(exact.member, exact.material)

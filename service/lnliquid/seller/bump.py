@@ -7,7 +7,7 @@ child needs an older version of its parent, so of each family one version at mos
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -91,7 +91,8 @@ class Bumper:
     ) -> set[str]:
         """Replace the package of `root`, or what of it can be. Returns the new versions' txids."""
         try:
-            package = await self.database.read(lambda s: _package(s, graph, root))
+            policy_asset = self.keys.network.policy_asset
+            package = await self.database.read(lambda s: _package(s, graph, root, policy_asset))
             await self._require_replaceable(package, tip, unconfirmed, gate)
             versions = await self._sign_again(graph, package)
             await self._store(package, versions, tip)
@@ -110,35 +111,34 @@ class Bumper:
         return {version.txid for version in versions}
 
     async def _require_replaceable(
-        self, package: "_Package", tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
+        self, package: Sequence[Material], tip: Tip, unconfirmed: AbstractSet[str], gate: RefundGate
     ) -> None:
         """Raises `CannotPay` when one of these must stay as it is."""
-        for own in package.members:
+        for member in package:
+            own, swaps = member.own, member.swaps
             if own.txid not in unconfirmed:
                 raise CannotPay("nothing is known of where it is now")
-            swaps = package.swaps[own.txid]
             if own.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
                 raise CannotPay("a buyer was shown this funding")
             if own.purpose is Purpose.REFUND:
                 # Money rule 4 holds for a replacement as for the first refund.
-                ours = package.versions[own.txid]
-                passed = {o for item in await gate.open(swaps, tip, ours) for o in item.outpoints}
+                opened = await gate.open(swaps, tip, member.versions)
+                passed = {o for item in opened for o in item.outpoints}
                 htlcs = {o for s in swaps for o in (s.asset_outpoint, s.subsidy_outpoint)}
                 if not own.inputs & htlcs <= passed:
                     raise CannotPay(
                         "the gate of its refund is closed: a buyer may have claimed or paid"
                     )
 
-    async def _sign_again(self, graph: Graph, package: "_Package") -> list[ToStore]:
-        root, cap = package.members[0], self.settings.fee_cap_sats_per_kvb
+    async def _sign_again(self, graph: Graph, package: Sequence[Material]) -> list[ToStore]:
+        root, cap = package[0].own, self.settings.fee_cap_sats_per_kvb
         least = root.rate + INCREMENT_SATS_PER_KVB
         if least > cap:
             raise CannotPay(f"it pays {root.rate} sat/kvB, the fee cap")
         estimate = await fee_rate(self.chain, self.settings)
         rate = min(cap, max(estimate, int(root.rate * RATE_FACTOR), least))
-        evicted = sum(m.fee_sats for m in package.members if m.state is TxState.ACCEPTED)
-        coins = {c.outpoint: c for c in package.coins}
-        top_up = [c for c in package.top_up if c.asset_id == self.keys.network.policy_asset]
+        evicted = sum(m.own.fee_sats for m in package if m.own.state is TxState.ACCEPTED)
+        used: set[Coin] = set()
         made: dict[str, ToStore] = {}
 
         def as_it_stands(outpoint: Outpoint) -> Outpoint:
@@ -146,12 +146,13 @@ class Bumper:
             new = made.get(now.txid)
             return Outpoint(new.txid, now.vout) if new is not None else now
 
-        for own in package.members:
-            change = [c for c in package.coins if c.outpoint.txid == own.txid]
+        for member in package:
+            own = member.own
+            new = {c.outpoint: c for version in made.values() for c in version.change}
+            left = [c for c in member.top_up if c not in used]
             version = await asyncio.to_thread(
                 sign_again,
-                own,
-                Material(coins, change, package.swaps[own.txid], top_up),
+                replace(member, coins={**member.coins, **new}, top_up=left),
                 as_it_stands,
                 self.keys,
                 rate_sats_per_kvb=max(rate, min(cap, own.rate)),
@@ -159,38 +160,34 @@ class Bumper:
                 cap_sats_per_kvb=cap,
             )
             made[own.txid] = version
-            coins |= {c.outpoint: c for c in version.change}
-            top_up = [c for c in top_up if c not in version.coins]
+            used |= {*version.coins}
         return list(made.values())
 
-    async def _journal(self, package: "_Package", versions: Sequence[ToStore]) -> None:
+    async def _journal(self, package: Sequence[Material], versions: Sequence[ToStore]) -> None:
         next_change = await self.database.read(
             lambda session: coin_store.cursor(session, NEXT_INDEX[CHANGE])
         )
         lines: list[str] = []
-        for version in versions:
+        for member, version in zip(package, versions, strict=True):
             if version.purpose is Purpose.FUNDING:
                 txid, raw, old = version.txid, version.signed.raw, version.replaces
                 lines.append(
                     journal.tx_line(txid, raw, next_change_index=next_change, replaces=old)
                 )
-                swaps = package.swaps[old or ""]
-                lines += journal.lines_of([replace(s, funding_txid=txid) for s in swaps])
+                lines += journal.lines_of([replace(s, funding_txid=txid) for s in member.swaps])
         if lines:
             await asyncio.to_thread(self.rescue.append, lines)
 
-    async def _store(self, package: "_Package", versions: Sequence[ToStore], tip: Tip) -> None:
+    async def _store(
+        self, package: Sequence[Material], versions: Sequence[ToStore], tip: Tip
+    ) -> None:
         """T2 for the whole package: all of its new versions, or none."""
         reach("bump.planned")
         await self._journal(package, versions)
         reach("bump.journaled")
         await self.outbox.store(versions, tip.height)
-        self.notices.swaps_changed(
-            s.swap_id
-            for own in package.members
-            for s in package.swaps[own.txid]
-            if own.purpose is Purpose.FUNDING
-        )
+        funded = [m for m in package if m.own.purpose is Purpose.FUNDING]
+        self.notices.swaps_changed(s.swap_id for m in funded for s in m.swaps)
         reach("bump.stored")
         for version in versions:
             log.info(
@@ -202,40 +199,23 @@ class Bumper:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class _Package:
-    """A package, parents first, with what is stored of it, by txid."""
-
-    members: Sequence[OwnTx]
-    swaps: Mapping[str, Sequence[Swap]]
-    """Those that it funds, or whose HTLC outputs it takes back."""
-    versions: Mapping[str, AbstractSet[str]]
-    coins: Sequence[Coin]
-    """The wallet's coins that they spend, as they stand now, and make."""
-    top_up: Sequence[Coin]
-    """Confirmed coins that may help them pay."""
-
-
 def _graph(session: Transaction) -> Graph:
     members = [OwnTx.of(row) for row in own_tx_store.pending(session)]
     above = {o.txid for m in members for o in m.inputs}
     return Graph(members, own_tx_store.standing_for(session, above))
 
 
-def _package(session: Transaction, graph: Graph, root: OwnTx) -> _Package:
-    """What is stored of the package of `root`. Raises `CannotPay`."""
-    members = graph.package(root.txid)
-    made_by = {m.txid for m in members}
-    for own in members:
+def _package(session: Transaction, graph: Graph, root: OwnTx, policy_asset: str) -> list[Material]:
+    """The package of `root`, parents first. Raises `CannotPay`."""
+    available = coin_store.available_coins(session)
+    top_up = [c for c in available if c.asset_id == policy_asset and c.height is not None]
+    package = []
+    for own in graph.package(root.txid):
         now = {graph.as_it_stands(o) for o in own.inputs}
         if coin_store.bound_outpoints(session, now, but_by=own.txid):
             raise CannotPay("another of ours spends what it spends by now")
-        made_by |= {o.txid for o in now}
-    available = coin_store.available_coins(session)
-    return _Package(
-        members,
-        {own.txid: swaps_of(session, own) for own in members},
-        {own.txid: {v.txid for v in family_with(session, own.txid)} for own in members},
-        coin_store.coins_of(session, made_by),
-        [c for c in available if c.height is not None],
-    )
+        coins = coin_store.coins_of(session, {own.txid, *(o.txid for o in now)})
+        versions = {v.txid for v in family_with(session, own.txid)}
+        by_outpoint = {c.outpoint: c for c in coins}
+        package.append(Material(own, by_outpoint, swaps_of(session, own), top_up, versions))
+    return package

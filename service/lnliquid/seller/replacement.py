@@ -1,6 +1,6 @@
 """Signing one transaction of ours again, for more."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lnliquid.liquid import htlc, tx
@@ -23,21 +23,27 @@ class CannotPay(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What is stored of the transaction to be replaced.
+    """A transaction to be replaced, and what is stored of it.
 
-    `coins` of the wallet, those that it spends, as they stand now, among them. `change`: the
-    wallet's coins that it makes. `swaps`: those that it funds or whose HTLC outputs it takes back.
-    `top_up`: confirmed L-BTC coins that may help it pay.
+    `coins` of the wallet: those that it spends, as they stand now, those that it makes, and perhaps
+    others. `swaps`: those that it funds or whose HTLC outputs it takes back. `top_up`: confirmed
+    L-BTC coins that may help it pay. `versions`: the txids of its family.
     """
 
+    own: OwnTx
     coins: Mapping[Outpoint, Coin]
-    change: Sequence[Coin]
     swaps: Sequence[Swap]
     top_up: Sequence[Coin]
+    versions: Collection[str] = ()
+
+    @property
+    def change(self) -> list[Coin]:
+        """The wallet's coins that it makes, by output index."""
+        made = [c for c in self.coins.values() if c.outpoint.txid == self.own.txid]
+        return sorted(made, key=lambda c: c.outpoint)
 
 
 def sign_again(
-    own: OwnTx,
     material: Material,
     as_it_stands: Callable[[Outpoint], Outpoint],
     keys: Keychain,
@@ -51,14 +57,15 @@ def sign_again(
     `evicted_sats` are the fees of all that leaves the mempool for it. The last L-BTC change pays,
     and confirmed coins of `top_up` when that is too small. Raises `CannotPay`.
     """
+    own, change = material.own, material.change
     policy_asset = keys.network.policy_asset
     outputs = [
         tx.Output(o.script_pubkey, o.asset_id or "", o.value or 0)
         for o in own.parsed.outputs
         if not o.is_fee
     ]
-    _require_ours(outputs, own.txid, material, keys)
-    payer = next((c for c in reversed(material.change) if c.asset_id == policy_asset), None)
+    _require_ours(outputs, material, keys)
+    payer = next((c for c in reversed(change) if c.asset_id == policy_asset), None)
     if payer is None:
         raise CannotPay("it has no change that could pay more")
     outpoints = [as_it_stands(i.outpoint) for i in own.parsed.inputs]
@@ -93,19 +100,19 @@ def sign_again(
     signed = tx.sign(
         spends, outputs, policy_asset=policy_asset, fee=fee, lock_time=own.parsed.lock_time
     )
-    change = tuple(
+    new_change = tuple(
         replace(
             c,
             outpoint=Outpoint(signed.txid, c.outpoint.vout),
             value=outputs[c.outpoint.vout].value,
         )
-        for c in material.change
+        for c in change
     )
     return ToStore(
         signed,
         own.purpose,
         tuple(topped_up),
-        change,
+        new_change,
         outpoints=tuple(s.outpoint for s in spends),
         replaces=own.txid,
     )
@@ -124,9 +131,7 @@ def _refund_spend(outpoint: Outpoint, material: Material, keys: Keychain) -> tx.
     raise CannotPay(f"nothing is known of its input {outpoint}")
 
 
-def _require_ours(
-    outputs: Sequence[tx.Output], txid: str, material: Material, keys: Keychain
-) -> None:
+def _require_ours(outputs: Sequence[tx.Output], material: Material, keys: Keychain) -> None:
     """Every output pays the wallet or the HTLC of a swap, by our own keys, before it is signed."""
     scripts = {
         c.outpoint.vout: htlc.p2wpkh_script(keys.wallet_key(c.branch, c.index).key_hash)
@@ -134,7 +139,7 @@ def _require_ours(
     }
     for swap in material.swaps:
         for outpoint in (swap.asset_outpoint, swap.subsidy_outpoint):
-            if outpoint is not None and outpoint.txid == txid:
+            if outpoint is not None and outpoint.txid == material.own.txid:
                 scripts[outpoint.vout] = output_script(swap)
     for vout, output in enumerate(outputs):
         if scripts.get(vout) != output.script_pubkey:
