@@ -12,6 +12,9 @@ import signal
 from collections.abc import Callable, Iterator
 
 POINTS = (
+    "commit.ready",  # a group of writes is carried out, nothing of it committed
+    "commit.stored",  # the database has it, its replica not
+    "commit.copied",  # both have it, nobody is told
     "create.checked",  # before T1
     "create.reserved",  # T1 committed, nothing funded
     "fund.planned",  # signed, not stored

@@ -205,3 +205,7 @@ class StoreFailure(KnownError):
 
     Nothing of the write is there afterwards, and it may be tried again.
     """
+
+
+class ReplicaFailure(StoreFailure):
+    """The replica lacks commits: what needs it has to wait. What was written is in the database."""

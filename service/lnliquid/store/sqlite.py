@@ -19,13 +19,17 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.crashpoints import reach
+from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure
 from lnliquid.ports import Clock
 from lnliquid.store import schema
 from lnliquid.store.locks import database_file, is_in_place
+from lnliquid.store.replica import COMMITS, Replica, check_pair, read_stamp, recorded
+from lnliquid.store.tables import CursorRow
 
 T = TypeVar("T")
 
@@ -47,11 +51,16 @@ class Transaction(Session):
 class _Stop: ...
 
 
+_COUNT = sqlite_insert(CursorRow).on_conflict_do_update(
+    index_elements=["name"], set_={"value": sqlite_insert(CursorRow).excluded.value}
+)
+
+
 class Database:
     """One SQLite file with one writer thread. Methods are called on the event loop."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open or make the file and bring it up to date. Raises `SettingsError`."""
+    def __init__(self, path: Path, clock: Clock, replica: Path | None = None) -> None:
+        """Open or make the file and its replica, and bring both up to date. `SettingsError`."""
         self._clock = clock
         self.commits = 0
         """Number of commits so far, each one an fsync."""
@@ -68,8 +77,16 @@ class Database:
         self._file = database_file(path)
         self._engine = _engine(path, "BEGIN IMMEDIATE")
         self._read_engine = _engine(path, "BEGIN")
+        self._statements = recorded(self._engine)
+        self._replica: Replica | None = None
         try:
+            if replica is not None:
+                check_pair(path, replica)
             schema.migrate(self._engine, path)
+            stamp = read_stamp(path)
+            self._counted = 0 if stamp is None else stamp.commits
+            if replica is not None:
+                self._replica = Replica(path, replica)
         except SQLAlchemyError as error:
             self._release()
             raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
@@ -84,12 +101,29 @@ class Database:
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    @property
+    def replica_problem(self) -> str | None:
+        """Why the replica lacks commits, None when it has all of them or there is to be none."""
+        return None if self._replica is None else self._replica.failed
+
+    def require_replica(self) -> None:
+        """Raise `ReplicaFailure` while the replica lacks commits."""
+        if (problem := self.replica_problem) is not None:
+            raise ReplicaFailure(f"the replica fails: {problem}")
+
+    async def write(self, work: Callable[[Transaction], T], *, on_replica: bool = False) -> T:
         """Run `work` in the next group and return its result once that is on the disk.
 
         A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when the group could
-        not be committed. A caller that is cancelled does not undo what was queued.
+        not be committed, and with `on_replica` `ReplicaFailure` when the replica did not take it:
+        it is in the database then. A caller that is cancelled does not undo what was queued.
         """
+        result = await self._write(work)
+        if on_replica:
+            self.require_replica()
+        return result
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
         self._require_open()
         future: Future[T] = Future()
         self._queue.put((work, future))
@@ -118,6 +152,8 @@ class Database:
         return not self._closed and is_in_place(self._file, self._path)
 
     def _release(self) -> None:
+        if self._replica is not None:
+            self._replica.close()
         self._engine.dispose()
         self._read_engine.dispose()
         os.close(self._file)
@@ -197,13 +233,16 @@ class Database:
             with Transaction(connection, expire_on_commit=False) as session:
                 session.now = self._clock.now()
                 told = [_outcome(session, work) for work in works]
+                if self._statements:
+                    session.execute(_COUNT, {"name": COMMITS, "value": self._counted + 1})
+                statements = tuple(self._statements)
+                reach("commit.ready")
                 self._attempts += 1
                 self.stamp = None  # from here on a reader may see the new rows
                 try:
                     session.commit()
                 finally:
                     self.stamp = self._attempts
-            return told
         except BaseException:
             # After a COMMIT that failed SQLite is still in the transaction. Should ROLLBACK fail
             # too, the transaction ends with the connection; the next group has a fresh one.
@@ -213,6 +252,13 @@ class Database:
             raise
         finally:
             connection.close()
+        reach("commit.stored")
+        if statements:
+            self._counted += 1
+            if self._replica is not None:
+                self._replica.take(self._counted, statements)
+        reach("commit.copied")
+        return told
 
 
 def _outcome(session: Transaction, work: Callable[[Transaction], Any]) -> Outcome:

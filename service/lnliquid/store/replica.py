@@ -1,0 +1,323 @@
+"""The replica: a second SQLite file that gets every commit before the commit is reported.
+
+Each group of writes is committed on the database first, then its statements are carried out on the
+replica, and only then whoever waits is told. So the replica never is ahead of what this process
+did, and everything that was acted on is in it. A replica that fails or does not answer in time is
+left behind, said to have failed, and copied anew from the database as soon as it can be written.
+"""
+
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import structlog
+from sqlalchemy import Engine, event
+
+from lnliquid.errors import SettingsError
+from lnliquid.store.locks import Locked, is_in_place, locked
+
+log = structlog.get_logger()
+
+COMMITS = "commits"
+"""Cursor that counts the commits of a database; its replica has the same one."""
+DEADLINE_SECS = 5.0
+"""A commit that takes the replica longer has failed. What is late never holds up a refund."""
+START_SECS = 60.0
+"""How long the first copy of a database may take before the daemon refuses to start."""
+RETRY_SECS = 1.0
+"""How often a failed replica is tried again, and an idle one looked at."""
+
+Statement = tuple[str, Any, int]
+"""SQL, its parameters (a list of tuples for many), and how many rows it changed."""
+Group = tuple[int, Sequence[Statement]]
+"""The statements of a commit, and its number."""
+
+CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+
+
+class ReplicaFailed(Exception):
+    """Why the replica did not take a commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """How far a file is: id of the database, migration, and number of commits."""
+
+    database_id: str | None
+    revision: str | None
+    commits: int
+
+
+def recorded(engine: Engine) -> list[Statement]:
+    """A list that holds, at any moment, what the engine's one open transaction has changed."""
+    statements: list[Statement] = []
+    marks: list[int] = []
+    """How many there were when each open savepoint began."""
+
+    @event.listens_for(engine, "begin")
+    def _begin(_connection: Any) -> None:
+        statements.clear()
+        marks.clear()
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def _done(_c: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
+        if sql.lstrip().startswith(CHANGES):
+            statements.append((sql, parameters, cursor.rowcount))
+
+    @event.listens_for(engine, "savepoint")
+    def _mark(_connection: Any, _name: str | None) -> None:
+        marks.append(len(statements))
+
+    @event.listens_for(engine, "release_savepoint")
+    def _keep(_connection: Any, _name: str, _context: Any) -> None:
+        marks.pop()
+
+    @event.listens_for(engine, "rollback_savepoint")
+    def _undo(_connection: Any, _name: str, _context: Any) -> None:
+        del statements[marks.pop() :]
+
+    return statements
+
+
+def read_stamp(path: Path) -> Stamp | None:
+    """How far a file is, None when it is missing or empty.
+
+    Raises `sqlite3.Error` when it cannot be read.
+    """
+    if not path.exists() or not path.stat().st_size:
+        return None
+    with closing(sqlite3.connect(_uri(path), uri=True)) as connection:
+        return _stamp(connection)
+
+
+def _stamp(connection: sqlite3.Connection) -> Stamp | None:
+    names = "SELECT name FROM sqlite_master WHERE type = 'table'"
+    tables = {str(row[0]) for row in connection.execute(names)}
+    if "swap" not in tables:
+        return None
+
+    def value(table: str, sql: str) -> Any:
+        return next(iter(connection.execute(sql)), (None,))[0] if table in tables else None
+
+    return Stamp(
+        value("identity", "SELECT value FROM identity WHERE name = 'database_id'"),
+        value("alembic_version", "SELECT version_num FROM alembic_version"),
+        value("cursor", "SELECT value FROM cursor WHERE name = 'commits'") or 0,
+    )
+
+
+def check_pair(database: Path, replica: Path) -> None:
+    """Refuse a database that is not the newest copy of itself (`SettingsError`).
+
+    A replica behind its database is no problem: it is brought up to date.
+    """
+    try:
+        there, copied = read_stamp(database), read_stamp(replica)
+    except (sqlite3.Error, OSError) as error:
+        raise SettingsError(
+            (f"{database} or its replica {replica} cannot be read: {error}",)
+        ) from None
+    if copied is None or (there is None and not copied.commits):
+        return
+    hint = f"`lnliquid restore` puts the replica {replica} in its place"
+    if there is None:
+        raise SettingsError(
+            (f"the database {database} is missing or empty, its replica is not",), hint
+        )
+    if there.database_id != copied.database_id and None not in (
+        there.database_id,
+        copied.database_id,
+    ):
+        raise SettingsError(
+            (f"{replica} is the replica of another database than {database}",),
+            hint="name the replica that belongs to it, or move this one away",
+        )
+    if copied.commits > there.commits:
+        raise SettingsError(
+            (
+                f"the database {database} is older than its replica {replica}: it has "
+                f"{there.commits} commits, the replica {copied.commits}",
+            ),
+            hint,
+        )
+
+
+class Replica:
+    """Carries out on a file of its own what is committed on the database.
+
+    `take` is the writer's; all that touches the file is done by a thread of its own, so that a disk
+    that hangs holds up nobody for longer than the deadline.
+    """
+
+    def __init__(self, database: Path, path: Path, deadline_secs: float = DEADLINE_SECS) -> None:
+        """Open or make the file and bring it up to date. Raises `SettingsError`."""
+        self._database = database
+        self.path = path
+        self._deadline_secs = deadline_secs
+        self.failed: str | None = None
+        """Why it is behind; None while it has every commit that was reported."""
+        self._file = -1
+        self._connection: sqlite3.Connection | None = None
+        self._jobs: queue.SimpleQueue[tuple[Callable[[], None], Future[None]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._commits = 0
+        self._missed: list[Group] | None = None
+        """Commits since the file is being brought up to date, None when it is not."""
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
+        self._thread.start()
+        try:
+            self._do(self._open, START_SECS)
+        except ReplicaFailed as error:
+            self.close()
+            raise SettingsError((f"replica {path} cannot be written: {error}",)) from None
+        except SettingsError:
+            self.close()
+            raise
+
+    def take(self, number: int, statements: Sequence[Statement]) -> bool:
+        """Carry out a commit. True when it is on the replica's disk, False while it has failed."""
+        group = number, tuple(statements)
+        with self._lock:
+            if self._missed is not None:
+                self._missed.append(group)
+            if self.failed is not None:
+                return False
+        try:
+            self._do(lambda: self._carry_out(group), self._deadline_secs)
+        except ReplicaFailed as error:
+            self._fail(str(error))
+        return self.failed is None
+
+    def close(self) -> None:
+        """End the thread and close the file; one that hangs is left behind."""
+        self._jobs.put(None)
+        self._thread.join(self._deadline_secs)
+
+    def _do(self, work: Callable[[], None], secs: float) -> None:
+        done: Future[None] = Future()
+        self._jobs.put((work, done))
+        try:
+            done.result(secs)
+        except TimeoutError:
+            raise ReplicaFailed(f"it did not answer for {secs:g} s") from None
+
+    def _fail(self, reason: str) -> None:
+        if self.failed is None:
+            log.error("replica failed", path=str(self.path), reason=reason)
+        self.failed = reason
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._jobs.get(timeout=RETRY_SECS)
+            except queue.Empty:
+                self._look()
+                continue
+            if job is None:
+                break
+            work, done = job
+            try:
+                work()
+                done.set_result(None)
+            except (sqlite3.Error, OSError) as error:
+                done.set_exception(ReplicaFailed(str(error)))
+            except BaseException as error:
+                done.set_exception(error)
+        self._release()
+
+    def _look(self) -> None:
+        """Nothing was to be done for a while: is the file there, can a failed one be written?"""
+        if self._connection is None:  # not opened yet, or refused
+            return
+        try:
+            if self.failed is None and not is_in_place(self._file, self.path):
+                self._fail("the file was deleted or replaced")
+            if self.failed is not None:
+                self._open()
+                log.info("replica up to date again", path=str(self.path))
+        except (sqlite3.Error, OSError, ReplicaFailed, SettingsError) as error:
+            self.failed = str(error)
+
+    def _open(self) -> None:
+        """Open the file of that name and make it a copy of the database, if it is none."""
+        self._release()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = locked(self.path, os.O_RDWR | os.O_CREAT)
+        except Locked:
+            raise ReplicaFailed("another process uses it") from None
+        os.fchmod(self._file, 0o600)
+        check_pair(self._database, self.path)
+        with self._lock:
+            self._missed = []  # what is committed from here on may not be in what is read below
+        self._connection = _connect(self.path)
+        copied = _stamp(self._connection)
+        if copied is None or copied != read_stamp(self._database):
+            with closing(sqlite3.connect(_uri(self._database), uri=True)) as source:
+                source.backup(self._connection)  # one transaction of the replica
+            _configure(self._connection)
+            copied = _stamp(self._connection)
+        self._commits = 0 if copied is None else copied.commits
+        while True:
+            with self._lock:
+                missed, self._missed = self._missed, []
+                if not missed:
+                    self._missed = self.failed = None
+                    return
+            for group in missed:
+                if group[0] > self._commits:
+                    self._carry_out(group)
+
+    def _carry_out(self, group: Group) -> None:
+        number, statements = group
+        connection = self._connection
+        if connection is None or not is_in_place(self._file, self.path):
+            raise ReplicaFailed("the file was deleted or replaced")
+        if number != self._commits + 1:
+            raise ReplicaFailed(f"it is at commit {self._commits}, and {number} is to follow")
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            for sql, parameters, rows in statements:
+                run = connection.executemany if isinstance(parameters, list) else connection.execute
+                if run(sql, parameters).rowcount != rows:
+                    raise ReplicaFailed("it does not hold what the database holds")
+            connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+        self._commits = number
+
+    def _release(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if self._file >= 0:
+            os.close(self._file)  # after SQLite's own: closing it ends SQLite's locks
+            self._file = -1
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    _configure(connection)
+    return connection
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _uri(path: Path) -> str:
+    return f"file:{quote(str(path))}?mode=ro"

@@ -1,0 +1,219 @@
+"""`store.replica`: the second file has every commit that was reported, or has failed."""
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from lnlab.wait import wait_for
+from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure, SwapNotFound
+from lnliquid.store import coins
+from lnliquid.store.replica import Replica, read_stamp
+from lnliquid.store.sqlite import Database, Transaction
+
+from .builders import StillClock, migrated
+
+
+class Pair:
+    """A database and its replica."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.replica = folder / "seller.sqlite", folder / "other" / "seller.replica"
+        migrated(self.path)
+        self.database = self.open()
+
+    def open(self) -> Database:
+        """Open both."""
+        return Database(self.path, StillClock(), self.replica)
+
+    def reopen(self) -> None:
+        """End and start."""
+        self.database.close()
+        self.database = self.open()
+
+    async def put(self, name: str, value: int, *, on_replica: bool = True) -> None:
+        """Commit a row."""
+        await self.database.write(
+            lambda tx: coins.set_cursor(tx, name, value), on_replica=on_replica
+        )
+
+    def dumps(self) -> tuple[list[str], list[str]]:
+        """Both files as SQL."""
+        return dump(self.path), dump(self.replica)
+
+    async def recovered(self) -> None:
+        """Wait until the replica is well again."""
+        await wait_for(
+            lambda: self.database.replica_problem is None, timeout_secs=10, message="it is well"
+        )
+
+
+def dump(path: Path) -> list[str]:
+    """A database as SQL."""
+    with closing(sqlite3.connect(path)) as connection:
+        return list(connection.iterdump())
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Pair]:
+    """Both, closed at the end."""
+    made = Pair(tmp_path)
+    yield made
+    made.database.close()
+
+
+async def test_every_commit_is_on_both(pair: Pair) -> None:
+    """Also those of a group whose neighbours were refused."""
+
+    def refused(tx: Transaction) -> None:
+        coins.set_cursor(tx, "refused", 1)
+        raise SwapNotFound("x")
+
+    await asyncio.gather(
+        *(pair.put(f"n{number}", number) for number in range(40)),
+        *(pair.database.write(refused) for _ in range(5)),
+        return_exceptions=True,
+    )
+    main, copy = pair.dumps()
+    assert main == copy
+    assert any("'n39',39" in line for line in main)
+    assert not any("refused" in line for line in main)
+
+
+async def test_a_new_replica_is_a_copy(pair: Pair) -> None:
+    """Of a database that had none, and of one whose replica was lost."""
+    await pair.put("a", 1)
+    pair.database.close()
+    pair.replica.unlink()
+    pair.database = pair.open()
+    main, copy = pair.dumps()
+    assert main == copy
+    assert pair.replica.stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_replica_behind_is_brought_up_to_date(pair: Pair) -> None:
+    """The process died between the two commits, or ran without a replica."""
+    await pair.put("a", 1)
+    pair.database.close()
+    alone = Database(pair.path, StillClock())
+    await alone.write(lambda tx: coins.set_cursor(tx, "b", 2))
+    alone.close()
+    assert read_stamp(pair.path) != read_stamp(pair.replica)
+    pair.database = pair.open()
+    main, copy = pair.dumps()
+    assert main == copy
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("older", "is older than its replica"),
+        ("missing", "is missing or empty, its replica is not"),
+        ("empty", "is missing or empty, its replica is not"),
+        ("other", "is the replica of another database"),
+    ],
+)
+async def test_a_database_that_is_not_the_newest_is_refused(
+    pair: Pair, damage: str, words: str
+) -> None:
+    """Nothing is changed, and the way out is named."""
+    await pair.put("a", 1)
+    pair.database.close()
+    before = pair.path.read_bytes()
+    pair.database = pair.open()
+    await pair.put("b", 2)
+    pair.database.close()
+    if damage == "older":
+        pair.path.write_bytes(before)
+    elif damage == "missing":
+        pair.path.unlink()
+    elif damage == "empty":
+        pair.path.write_bytes(b"")
+    else:
+        for path, name in ((pair.path, "one"), (pair.replica, "two")):
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute("INSERT INTO identity VALUES ('database_id', ?)", (name,))
+                connection.commit()
+    copy = dump(pair.replica)
+    with pytest.raises(SettingsError, match=words) as caught:
+        pair.open()
+    assert "restore" in caught.value.hint or damage == "other"
+    assert dump(pair.replica) == copy
+
+
+async def test_a_replica_that_cannot_be_written_stops_nothing_else(pair: Pair) -> None:
+    """What needs it is refused, all else is committed; it is made again when it can be."""
+    pair.replica.unlink()
+    pair.replica.mkdir()
+    await pair.put("a", 1, on_replica=False)
+    assert pair.database.replica_problem is not None
+    with pytest.raises(ReplicaFailure):
+        await pair.put("b", 2)
+    assert isinstance(ReplicaFailure("x"), StoreFailure)
+    value = await pair.database.read(lambda tx: coins.cursor(tx, "b"))
+    assert value == 2
+    pair.replica.rmdir()
+    await pair.recovered()
+    await pair.put("c", 3)
+    main, copy = pair.dumps()
+    assert main == copy
+
+
+async def test_a_replica_that_was_deleted_is_missed_without_a_write(pair: Pair) -> None:
+    """It is looked at while nothing happens, and made again."""
+    inode = pair.replica.stat().st_ino
+    keep = pair.replica.with_suffix(".keep")
+    pair.replica.rename(keep)
+    await wait_for(pair.replica.exists, timeout_secs=10, message="it is made again")
+    await pair.recovered()
+    assert pair.replica.stat().st_ino != inode
+    main, copy = pair.dumps()
+    assert main == copy
+
+
+async def test_a_replica_that_hangs_costs_one_deadline(tmp_path: Path) -> None:
+    """The writer goes on without it, and it catches up when it answers again."""
+    path = migrated(tmp_path / "seller.sqlite")
+    held = threading.Event()
+
+    class Hanging(Replica):
+        def _carry_out(self, group: object) -> None:
+            held.wait(30)
+            super()._carry_out(group)  # type: ignore[arg-type]
+
+    database = Database(path, StillClock())
+    replica = Hanging(path, tmp_path / "replica", deadline_secs=0.2)
+    database._replica = replica  # where `Database` keeps its own
+    try:
+        for number in range(20):
+            async with asyncio.timeout(1):
+                await database.write(lambda tx, n=number: coins.set_cursor(tx, "n", n))  # type: ignore[misc]
+        assert "did not answer" in (database.replica_problem or "")
+        held.set()
+        await wait_for(
+            lambda: database.replica_problem is None, timeout_secs=10, message="it is well"
+        )
+        assert dump(path) == dump(tmp_path / "replica")
+    finally:
+        held.set()
+        database.close()
+
+
+async def test_commits_during_a_copy_are_not_lost(tmp_path: Path) -> None:
+    """The writer does not wait for a copy; what it commits meanwhile is carried out after it."""
+    pair = Pair(tmp_path)
+    try:
+        for turn in range(6):
+            pair.replica.unlink(missing_ok=True)
+            for number in range(200):
+                await pair.put(f"t{turn}", number, on_replica=False)
+            await pair.recovered()
+            await pair.put("end", turn)
+            main, copy = pair.dumps()
+            assert main == copy
+    finally:
+        pair.database.close()
