@@ -24,10 +24,7 @@ COUNT_STEPS = (
 
 
 async def measure(folder: Path) -> list[Figure]:
-    """Syncs of many swaps at once against one for each step of each swap.
-
-    On both sides the rescue journal is synced too: once a funding, or once a swap.
-    """
+    """Syncs of many swaps at once against one for each step of each swap."""
     async with world(folder, create_wait_secs=WAIT_SECS) as seller:
         await seller.database.write(count_steps)
         before = seller.database.commits

@@ -62,7 +62,6 @@ class Shop:
         await rounds(self.seller)
         self.buyers.claim(self.buyers.waiting_for_payment())
         await rounds(self.seller)
-        await self.seller.funder.trim_journal()
 
     def held(self) -> Counter[str]:
         """Entries of every container in the daemon's memory, by class and attribute."""

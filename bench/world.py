@@ -28,7 +28,6 @@ from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness
@@ -194,7 +193,6 @@ class YesLightning:
 class Daemon:
     """The parts of a seller, put together as `lnliquid.app` does."""
 
-    rescue: RescueJournal
     inventory: Inventory
     funder: Funder
     watcher: Watcher
@@ -211,11 +209,10 @@ def put_together(
 ) -> Daemon:
     """A seller on these; none of its tasks run yet."""
     inventory = Inventory(database, chain, keys)
-    rescue = RescueJournal(settings.rescue_journal_path)
     outbox = Outbox(database, chain)
-    funder = Funder(database, chain, inventory, outbox, rescue, keys, settings, notices)
+    funder = Funder(database, chain, inventory, outbox, keys, settings, notices)
     refunds = Refunds(database, chain, inventory, outbox, keys, settings)
-    bumper = Bumper(database, chain, inventory, outbox, rescue, keys, settings, notices)
+    bumper = Bumper(database, chain, inventory, outbox, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, SystemClock())
     watcher = Watcher(
         database,
@@ -228,11 +225,10 @@ def put_together(
         bumper,
         settings,
         notices,
-        rescue,
     )
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices)
-    return Daemon(rescue, inventory, funder, watcher, seller)
+    return Daemon(inventory, funder, watcher, seller)
 
 
 @dataclass
@@ -243,7 +239,6 @@ class World:
     client: ChainClient
     lightning: YesLightning
     database: Database
-    rescue: RescueJournal
     inventory: Inventory
     funder: Funder
     watcher: Watcher
@@ -322,7 +317,6 @@ async def world(
             client,
             lightning,
             database,
-            parts.rescue,
             parts.inventory,
             parts.funder,
             parts.watcher,

@@ -18,14 +18,13 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.seller import identity, older_copy, writable
+from lnliquid.seller import identity, writable
 from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.meters import Meters
 from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
@@ -106,9 +105,11 @@ async def serve(settings: Settings) -> int:
     network = NETWORKS_BY_NAME[settings.network]
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
     writable.check(settings)
+    for text in writable.warnings(settings):
+        log.warning("replica is not safe", reason=text)
     with only_process(settings.database, settings.mnemonic_file):
         clock = SystemClock()
-        database = Database(settings.database, clock)
+        database = Database(settings.database, clock, settings.replica_path)
         try:
             return await _serve(settings, keys, database, clock)
         except SettingsError:
@@ -132,12 +133,10 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     chain = ObservedChain(electrum, Backend("electrum", meters, clock))
     lightning = ObservedLightning(core_lightning, Backend("lightning", meters, clock))
     inventory = Inventory(database, chain, keys)
-    rescue = RescueJournal(settings.rescue_journal_path)
-    await older_copy.check(database, rescue, keys, settings)
     outbox = Outbox(database, chain)
-    funder = Funder(database, chain, inventory, outbox, rescue, keys, settings, notices, meters)
+    funder = Funder(database, chain, inventory, outbox, keys, settings, notices, meters)
     refunds = Refunds(database, chain, inventory, outbox, keys, settings)
-    bumper = Bumper(database, chain, inventory, outbox, rescue, keys, settings, notices)
+    bumper = Bumper(database, chain, inventory, outbox, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, clock)
     watcher = Watcher(
         database,
@@ -150,9 +149,8 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         bumper,
         settings,
         notices,
-        rescue,
     )
-    readiness = Readiness(database, chain, lightning, inventory, settings, rescue)
+    readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices, meters)
     operator = Operator(database, keys, settings, notices)
     overview = Overview(database, operator, readiness, chain, lightning.record, settings, clock)

@@ -42,7 +42,7 @@ def backup(
 ) -> None:
     """Copy the live database, check the copy, and put it there as a new file of mode 0600.
 
-    The mnemonic and the rescue journal are not in it: they have their own places.
+    The mnemonic is not in it. `lnliquid restore FILE` puts it in place.
     """
     with terminal.clean_errors(as_json):
         database = load_settings(config).database

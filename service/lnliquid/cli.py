@@ -23,7 +23,7 @@ COMMANDS = {
     ),
     "lnliquid.backup_command": ("backup",),
     "lnliquid.health_command": ("health",),
-    "lnliquid.rescue_command": ("rescue",),
+    "lnliquid.restore_command": ("restore",),
     "lnliquid.buyer.commands": (
         "offer",
         "buy",

@@ -18,7 +18,6 @@ POINTS = (
     "create.checked",  # before T1
     "create.reserved",  # T1 committed, nothing funded
     "fund.planned",  # signed, not stored
-    "fund.journaled",  # in the rescue journal, not in the store
     "fund.stored",  # T2 committed, not sent
     "fund.sent",  # sent, the caller not told
     "lanes.planned",  # coins are rearranged: signed, not stored
@@ -35,7 +34,6 @@ POINTS = (
     "refund.stored",  # stored, not sent
     "refund.sent",  # sent
     "bump.planned",  # a package is signed at a higher fee, not stored
-    "bump.journaled",  # its fundings are in the rescue journal, not in the store
     "bump.stored",  # stored, the older versions replaced, nothing sent
     "bump.sent",  # one of the package was sent
     "own_tx.settled",  # where a family stands now was committed, its version and block

@@ -273,6 +273,7 @@ def _as_values(
         "exit_code": code,
     }
     if settings is not None:
+        values["warnings"] = list(writable.warnings(settings))
         values["least_swap"] = {
             "amount": settings.least_swap_amount,
             "price_msat": _price_msat(settings, settings.least_swap_amount),
@@ -340,6 +341,8 @@ def _show(
         _show_budget(settings)
     for problem in problems:
         terminal.say(f"refused: {problem}", style="red")
+    for text in writable.warnings(settings) if settings is not None else ():
+        terminal.say(f"warning: {text}", style="yellow")
     for answer in answers:
         terminal.show(f"{answer.name}: {'ok, ' if answer.ok else 'NOT USABLE: '}{answer.text}")
     if problems:

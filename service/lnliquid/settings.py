@@ -76,10 +76,10 @@ class Settings(BaseSettings):
     )
 
     database: Path = Field(description="SQLite file; made at first start, mode 0600")
-    rescue_journal: Path | None = Field(
+    replica: Path | None = Field(
         None,
-        description="file for rebuilding swaps if the database is lost; put it on another disk "
-        "(none given: beside the database, with the ending .rescue)",
+        description="second copy of the database, which gets every commit; put it on another disk "
+        "(none given: beside the database, with the ending .replica)",
     )
     mnemonic_file: Path = Field(description="BIP39 mnemonic, mode 0600; `lnliquid init` makes one")
     listen: str = Field("127.0.0.1:50051", description="gRPC for buyers: host:port, or unix:/path")
@@ -154,7 +154,7 @@ class Settings(BaseSettings):
     )
     log_format: Literal["text", "json"] = Field("text", description="form of the log on stderr")
 
-    @field_validator("database", "mnemonic_file", "lightning_rpc", "rescue_journal")
+    @field_validator("database", "mnemonic_file", "lightning_rpc", "replica")
     @classmethod
     def _expand_user(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
@@ -258,9 +258,9 @@ class Settings(BaseSettings):
         return self.operator_listen or f"unix:{self.database.absolute().parent}/operator.sock"
 
     @property
-    def rescue_journal_path(self) -> Path:
-        """Where the rescue journal is kept."""
-        return self.rescue_journal or self.database.with_name(self.database.name + ".rescue")
+    def replica_path(self) -> Path:
+        """Where the replica is kept."""
+        return self.replica or self.database.with_name(self.database.name + ".replica")
 
     @property
     def fee_share_sats(self) -> int:

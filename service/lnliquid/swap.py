@@ -221,6 +221,18 @@ class Request:
     min_funding_confs: int
     max_total_price_msat: int
 
+    @classmethod
+    def of(cls, swap: Swap) -> "Request":
+        """The request that a swap answers."""
+        return cls(
+            swap.request_id,
+            swap.asset_id,
+            swap.asset_amount,
+            swap.buyer_claim_address,
+            swap.min_funding_confs,
+            swap.max_total_price_msat,
+        )
+
     @property
     def parameter_hash(self) -> bytes:
         """SHA-256 over all parameters; a request id never changes its own (money rule 8)."""

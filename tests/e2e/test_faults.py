@@ -23,9 +23,9 @@ async def test_the_disk_is_full(daemon: SellerDaemon) -> None:
     await disk_full.disk_full(daemon, print)
 
 
-async def test_the_rescue_journal_cannot_be_written(daemon: SellerDaemon) -> None:
-    """Nothing is funded and new swaps are refused; what waited is funded by itself afterwards."""
-    await disk_full.journal_full(daemon, print)
+async def test_the_replica_cannot_be_written(daemon: SellerDaemon) -> None:
+    """New swaps are refused, refunds go on; what waited is funded by itself afterwards."""
+    await disk_full.replica_fails(daemon, print)
 
 
 async def test_a_watcher_that_stops_reading_is_cut_off(daemon: SellerDaemon) -> None:

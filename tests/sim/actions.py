@@ -10,7 +10,6 @@ from lnliquid.api import convert
 from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
 from lnliquid.liquid.wallet import MustWait
 from lnliquid.seller.following import TipMoved
-from lnliquid.seller.journal import JournalFailure
 from lnliquid.store.coins import CoinsGone
 
 from . import faults, foreign
@@ -21,7 +20,7 @@ from .world import World
 
 Action = Callable[[World], Awaitable[str]]
 
-EXPECTED = (BackendError, StoreFailure, JournalFailure, TipMoved, MustWait, CoinsGone, SwapError)
+EXPECTED = (BackendError, StoreFailure, TipMoved, MustWait, CoinsGone, SwapError)
 """What the daemon's loops take as the way of the world; anything else is a defect."""
 MAX_DEALS = 60
 USUAL_REORG = 6

@@ -14,7 +14,6 @@ from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.outbox import Outbox
@@ -124,14 +123,13 @@ class Daemon:
         )
         self._sides = sides
         self.inventory = Inventory(self.database, self.chain, keys)
-        rescue = RescueJournal(settings.rescue_journal_path)
         outbox = Outbox(self.database, self.chain)
         self.funder = Funder(
-            self.database, self.chain, self.inventory, outbox, rescue, keys, settings, self.notices
+            self.database, self.chain, self.inventory, outbox, keys, settings, self.notices
         )
         refunds = Refunds(self.database, self.chain, self.inventory, outbox, keys, settings)
         bumper = Bumper(
-            self.database, self.chain, self.inventory, outbox, rescue, keys, settings, self.notices
+            self.database, self.chain, self.inventory, outbox, keys, settings, self.notices
         )
         self.invoices = Invoices(self.database, self.lightning, keys, settings, sides.clock)
         self.watcher = Watcher(
@@ -145,7 +143,6 @@ class Daemon:
             bumper,
             settings,
             self.notices,
-            rescue,
         )
         self.renew_seller()
         self.operator = Operator(self.database, keys, settings, self.notices)
@@ -188,7 +185,6 @@ class Daemon:
         while await self.funder.fund_waiting():
             pass
         await self.funder.even_lanes()
-        await self.funder.trim_journal()
 
     async def bury(self) -> None:
         """Take away all that was in memory; the files stay."""

@@ -69,7 +69,7 @@ class SimDatabase(Database):
         self._disk = disk
         self._on_commit = committed
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`. May die before the commit, or after it."""
         await self._life.pause("store.write")
         if self._disk.full:

@@ -11,10 +11,8 @@ import pytest
 
 from lnliquid.api import convert
 from lnliquid.seller import observe
-from lnliquid.seller.journal import records
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import InvoiceMark, State
-from lnliquid.terms import blocks_to_pay_and_claim
+from lnliquid.swap import State
 
 from . import buyers, foreign
 from .actions import fund, watch
@@ -44,34 +42,6 @@ class LateClaim(World):
             raw = buyers.claim(claimant, self.ground, "both", 200, final=True)
             assert raw is not None
             assert self.ground.send(raw) is not None
-
-
-class Cleaner(World):
-    """A world in which somebody deletes the invoice just before the daemon does."""
-
-    label: str | None = None
-
-    def _lightning_meddle(self, label: str) -> None:
-        found = self.node.look(label) if label == self.label else None
-        if found is not None and InvoiceMark.CLOSED.name in journaled_marks(self):
-            self.node.delete(label, found["status"])
-
-
-class LastPayment(World):
-    """A world in which the buyer pays just before the daemon deletes the invoice."""
-
-    payer: Deal | None = None
-
-    def _lightning_meddle(self, label: str) -> None:
-        if self.payer is not None and InvoiceMark.CLOSED.name in journaled_marks(self):
-            payer, self.payer = self.payer, None
-            pay(self, payer)
-
-
-def journaled_marks(world: World) -> list[str]:
-    """What the rescue journal says of invoices, in its order."""
-    path = world.settings.rescue_journal_path
-    return [r["mark"] for r in records(path) if r.get("kind") == "mark"]
 
 
 def play(story: Story, kind: type[World] = World) -> None:
@@ -334,34 +304,3 @@ def test_what_was_paid_is_claimed_whatever_the_clock_says(offset_secs: int) -> N
         assert row_of(world, deal)["finished"]
 
     play(story)
-
-
-def test_an_invoice_that_was_not_closed_after_all_is_told_to_the_rescue_journal() -> None:
-    """Else, were the store lost, its absence would count as our doing, paid or not."""
-
-    async def story(world: World, deal: Deal) -> None:
-        assert isinstance(world, Cleaner)
-        await until_funded(world, deal)
-        world.label = deal.swap_id
-        to_lock_height(world, deal, early=1)
-        await look(world)
-        assert row_of(world, deal)["invoice_mark"] == InvoiceMark.LOST
-        assert journaled_marks(world) == ["ASKED", "CLOSED", "LOST"]
-
-    play(story, Cleaner)
-
-
-def test_a_payment_at_the_last_moment_is_told_to_the_rescue_journal() -> None:
-    """The invoice was about to be deleted; a clean-up of paid ones must not make it refundable."""
-
-    async def story(world: World, deal: Deal) -> None:
-        assert isinstance(world, LastPayment)
-        await until_funded(world, deal)
-        world.payer = deal
-        to_lock_height(world, deal, early=blocks_to_pay_and_claim(world.settings.timelocks) - 1)
-        await look(world)
-        assert world.payer is None
-        assert row_of(world, deal)["invoice_mark"] == InvoiceMark.PAID
-        assert journaled_marks(world) == ["ASKED", "CLOSED", "PAID"]
-
-    play(story, LastPayment)

@@ -26,7 +26,6 @@ from lnliquid.seller.following import Following
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.put_aside import PutAside
@@ -257,10 +256,9 @@ class Spenders:
         self.outbox = Outbox(database, chain)
         self.inventory = Inventory(database, chain, SELLER)
         self.inventory.synced = True
-        self.rescue = RescueJournal(settings.rescue_journal_path)
         base = (database, chain, self.inventory, self.outbox)
-        self.funder = Funder(*base, self.rescue, SELLER, settings, self.notices)
-        self.bumper = Bumper(*base, self.rescue, SELLER, settings, self.notices)
+        self.funder = Funder(*base, SELLER, settings, self.notices)
+        self.bumper = Bumper(*base, SELLER, settings, self.notices)
         self.refunds = Refunds(*base, SELLER, settings)
         self.following = Following(
             database,
@@ -268,7 +266,6 @@ class Spenders:
             self.inventory,
             self.notices,
             PutAside(),
-            on_load=lambda _swap: None,
             on_forget=lambda _swap_id: None,
         )
         self.gate = RefundGate(

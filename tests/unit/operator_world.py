@@ -10,7 +10,6 @@ from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.meters import Meters
 from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
@@ -56,13 +55,11 @@ class OperatorWorld:
         self.inventory = Inventory(self.database, chain, SELLER)
         self.inventory.synced = True
         self.readiness = Readiness(self.database, chain, lightning, self.inventory, self.settings)
-        rescue = RescueJournal(self.settings.rescue_journal_path)
         self.funder = Funder(
             self.database,
             chain,
             self.inventory,
             Outbox(self.database, chain),
-            rescue,
             SELLER,
             self.settings,
             self.notices,

@@ -1,7 +1,6 @@
 """What is not given is not taken for what is not there, where that would matter."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -11,20 +10,9 @@ from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.ports import HistoryItem
-from lnliquid.seller.journal import RescueJournal, line_of
-from lnliquid.settings import Settings
-from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
 
 from .builders import (
     BUYER,
-    Spenders,
-    StillClock,
-    make_request,
-    migrated,
-    new_swap,
-    settings_values,
-    stock,
     txid_of,
 )
 from .fakes import FakeChain
@@ -39,21 +27,6 @@ class OddChain(FakeChain):
         if strict and any(txid not in self.raws for txid in txids):
             raise BackendRejected("electrum", "daemon is away")
         return await super().transactions(txids)
-
-
-async def test_no_swap_is_funded_while_an_earlier_funding_is_in_doubt(tmp_path: Path) -> None:
-    """The database may be an older copy, and the funding that the journal names be locked."""
-    settings = Settings(**settings_values(tmp_path))
-    database = Database(migrated(settings.database), StillClock())
-    await stock(database)
-    new = new_swap(make_request(0))
-    swap, _ = await database.write(lambda s: swap_store.create(s, new))
-    RescueJournal(settings.rescue_journal_path).append([line_of(swap, "aa" * 32, 500, (0, 1))])
-    chain = OddChain()
-    with pytest.raises(BackendRejected):
-        await Spenders(database, chain, settings).funder.fund_waiting()
-    assert len(await database.read(lambda s: swap_store.waiting(s, 9))) == 1
-    database.close()
 
 
 async def test_the_buyer_does_not_take_a_spend_that_is_not_given_for_none() -> None:

@@ -1,6 +1,7 @@
 """`lnliquid audit --fix`: what no money hangs on is mended, and nothing else is touched."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from lnliquid.seller.audit_fixes import fixes_of
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.process import only_process
+from lnliquid.store.replica import COMMITS
 from lnliquid.store.sqlite import Database, Transaction, read_file
 from lnliquid.store.survey import StoreFacts, survey
 from lnliquid.store.tables import EventRow, OwnTxRow, Purpose, RequestRow, ReservationRow
@@ -48,8 +50,9 @@ async def path(tmp_path: Path) -> Path:
 
 
 def look(path: Path) -> StoreFacts:
-    """All tables."""
-    return read_file(path, survey)
+    """All tables; commits are counted, and are not compared."""
+    facts = read_file(path, survey)
+    return replace(facts, cursors=tuple(c for c in facts.cursors if c[0] != COMMITS))
 
 
 async def break_it(path: Path, *statements: object) -> None:

@@ -1,7 +1,7 @@
 """Money rule 1: whatever is sent is on the disk before, with its coins, as another process sees it.
 
-The chain backend of these tests looks into the database and the rescue journal each time it is
-given a transaction.
+The chain backend of these tests looks into the database and its replica each time it is given a
+transaction.
 """
 
 from collections.abc import AsyncIterator
@@ -13,7 +13,6 @@ from sqlite3 import connect
 import pytest
 
 from lnliquid.liquid import tx
-from lnliquid.seller.journal import read_lines
 from lnliquid.seller.refund_gate import Passed
 from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
@@ -39,16 +38,21 @@ from .fakes import FakeChain
 class WatchfulChain(FakeChain):
     """Refuses to be given what is not committed, bytes and coins, by a look from outside."""
 
-    def __init__(self, database: Path, journal: Path) -> None:
+    def __init__(self, *files: Path) -> None:
         super().__init__()
-        self._database = database
-        self._journal = journal
+        self._files = files
         self.sent: list[Purpose] = []
 
     async def broadcast(self, raw: bytes) -> None:
         """Look, and note what it was."""
+        purposes = {self._purpose(path, raw) for path in self._files}
+        assert len(purposes) == 1
+        self.sent += purposes
+
+    @staticmethod
+    def _purpose(path: Path, raw: bytes) -> Purpose:
         parsed = tx.parse(raw)
-        with closing(connect(self._database)) as connection:
+        with closing(connect(path)) as connection:
             rows = connection.execute(
                 "SELECT raw, purpose FROM own_tx WHERE txid = ?", (parsed.txid,)
             ).fetchall()
@@ -61,15 +65,9 @@ class WatchfulChain(FakeChain):
             ).fetchall()
         assert [row[0] for row in rows] == [raw], "its bytes are not committed"
         assert set(owned) == {(i.outpoint.txid, i.outpoint.vout) for i in parsed.inputs}
-        journaled = {
-            line["swap_id"]
-            for line in read_lines(self._journal)
-            if line["funding_txid"] == parsed.txid
-        }
-        assert journaled == {swap_id for (swap_id,) in swaps}
         purpose = Purpose(rows[0][1])
-        assert bool(journaled) == (purpose is Purpose.FUNDING)
-        self.sent.append(purpose)
+        assert bool(swaps) == (purpose is Purpose.FUNDING)
+        return purpose
 
 
 class World:
@@ -77,8 +75,9 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         settings = Settings(**settings_values(folder, lanes=2))
-        self.database = Database(migrated(settings.database), StillClock())
-        self.chain = WatchfulChain(settings.database, settings.rescue_journal_path)
+        replica = settings.replica_path
+        self.database = Database(migrated(settings.database), StillClock(), replica)
+        self.chain = WatchfulChain(settings.database, replica)
         spenders = Spenders(self.database, self.chain, settings)
         self.funder, self.refunds = spenders.funder, spenders.refunds
 
@@ -106,7 +105,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 async def test_a_funding_is_committed_before_it_is_sent(world: World) -> None:
-    """T2: bytes, coins and swaps; and the swaps are in the rescue journal."""
+    """T2: bytes, coins and swaps."""
     for number in range(3):
         await world.create(number)
     assert await world.funder.fund_waiting() == 3

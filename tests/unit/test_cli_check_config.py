@@ -44,7 +44,7 @@ def test_every_knob_is_told_with_value_source_unit_and_meaning(config: Path) -> 
     assert by_name["funding_confs"] == (1, "LNLIQUID_FUNDING_CONFS", "confs")
     assert by_name["final_confs"] == (3, "file", "confs")
     assert by_name["lanes"] == (4, "default", "coin pairs")
-    assert by_name["rescue_journal"] == (None, "default", "")
+    assert by_name["replica"] == (None, "default", "")
     assert all(s["meaning"] for s in told["settings"].values())
     assert WORDS not in json.dumps(told)
 

@@ -48,7 +48,7 @@ DEADLINE_SECS = 10
 class SteppingDatabase(Database):
     """Works in the caller's own turn, with a turn for others before and after."""
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
         """See `Database`."""
         await asyncio.sleep(0)
         future: Future[T] = Future()

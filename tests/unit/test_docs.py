@@ -79,7 +79,7 @@ def check_command(words: list[str]) -> None:
         takes_arguments, lines = recipes()[name]
         assert takes_arguments or not rest, f"recipe {name} takes no arguments"
         for line in lines:
-            check_line(re.sub(r"\{\{\w+\}\}", lambda _: shlex.join(rest), line))
+            check_line(line.replace('"$@"', shlex.join(rest)))
         return
     command = PROGRAMS[program.rpartition("/")[2]]
     name = program

@@ -21,7 +21,6 @@ from lnliquid.liquid.htlc import p2wpkh_script
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.liquid.networks import MAINNET, TESTNET
 from lnliquid.seller import identity
-from lnliquid.seller.journal import RescueJournal, indexes_line
 from lnliquid.settings import Settings
 from lnliquid.store import identity as identity_store
 from lnliquid.store import own_txs as own_tx_store
@@ -240,8 +239,7 @@ async def first_start(settings: Settings) -> None:
 
 
 COMMANDS = [
-    ("serve",), ("rescue",), ("rescue", "--dry-run"), ("audit",), ("audit", "--fix"),
-    ("check-config",),
+    ("serve",), ("audit",), ("audit", "--fix"), ("check-config",),
 ]  # fmt: skip
 
 
@@ -263,7 +261,6 @@ def test_every_command_that_uses_keys_refuses_another(
             for name, value in values.items()
         )
     )
-    RescueJournal(Settings(**values).rescue_journal_path).append([indexes_line(1, 1)])
     before = values["database"].read_bytes()
     result = CliRunner().invoke(
         command_line(arguments[0]), [*arguments, "--config", str(config)], env={"COLUMNS": "400"}

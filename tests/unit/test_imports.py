@@ -31,7 +31,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "settings": BASE,
     "liquid": LOW,
     "lightning": LOW,
-    "store": LOW,
+    "store": LOW | {"crashpoints"},
     "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
     "buyer": LOW | {"liquid", "lightning", "faults", "console", "formatting"},
     "api": LOW | {"liquid", "lightning", "store", "seller"},
@@ -52,7 +52,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "top": LOW | {"buyer", "operator_view"},
     "operator_commands": LOW
     | {"liquid", "lightning", "store", "seller", "buyer", "operator_options"},
-    "rescue_command": LOW | {"liquid", "lightning", "store", "seller", "buyer", "operator_options"},
+    "restore_command": LOW | {"store", "console", "operator_options"},
     "cli": {"faults"},
     "__init__": set(),
     "__main__": {"cli"},
@@ -76,7 +76,7 @@ SERVERS = {
 """What only the daemon needs, and the commands that open its database: most of its loading time."""
 SCREENS = {"textual", "lnliquid.top"}
 CLIENTS = {"grpc", "aiorpcx", "pyln", "embit", "structlog", "rich", "pydantic"}
-COMMANDS_OF_OTHERS = {"lnliquid.rescue_command", "lnliquid.operator_calls", "lnliquid.top"}
+COMMANDS_OF_OTHERS = {"lnliquid.operator_calls", "lnliquid.top"}
 LAB_EXTRAS = {
     "docker",
     "textual",
@@ -211,14 +211,14 @@ def test_adapters_do_not_know_each_other(adapter: str) -> None:
     assert wrong == set()
 
 
-def test_sqlite_is_in_one_file() -> None:
-    """What is SQLite's own stands in `store.sqlite`; nothing else assumes it."""
+def test_sqlite_is_in_the_store() -> None:
+    """What is SQLite's own stands in `store`; nothing else assumes it."""
     users = {
         module
         for module, path in FILES.items()
         if any("sqlite" in name and local(name) is None for name in imports(path))
     }
-    assert users <= {"store.sqlite"}
+    assert {user.partition(".")[0] for user in users} == {"store"}
 
 
 def test_the_lab_knows_nothing_of_the_service() -> None:

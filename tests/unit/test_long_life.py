@@ -4,10 +4,9 @@ from pathlib import Path
 
 from bench.sales import shop
 from lnliquid.seller.inventory import GAP
-from lnliquid.seller.journal import SLACK_LINES
 from lnliquid.seller.requests import MAX_REMEMBERED
 
-BOUNDED = {"Requests._found": MAX_REMEMBERED, "RescueJournal._marks": SLACK_LINES}
+BOUNDED = {"Requests._found": MAX_REMEMBERED}
 """Containers with a limit of their own."""
 
 

@@ -1,4 +1,4 @@
-"""Readiness when store or rescue journal cannot be written, and when no channel can receive."""
+"""Readiness when store or replica cannot be written, and when no channel can receive."""
 
 import asyncio
 import io
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from lnlab.wait import wait_for
 from lnliquid.app import LogWriter
 from lnliquid.errors import StoreFailure
 from lnliquid.seller import chain_incidents
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import JournalFailure, RescueJournal, indexes_line, records
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import WRITE_PROBES, Readiness
@@ -29,13 +29,13 @@ from .fakes import FakeChain, FakeLightning
 
 
 class Place:
-    """A database, a journal, and backends that are well."""
+    """A database, its replica, and backends that are well."""
 
     def __init__(self, folder: Path) -> None:
-        self.settings = Settings(**settings_values(folder))
-        self.database = Database(migrated(self.settings.database), StillClock())
-        (folder / "rescue").mkdir()
-        self.rescue = RescueJournal(folder / "rescue" / "journal")
+        (folder / "disk").mkdir()
+        replica = folder / "disk" / "replica"
+        self.settings = Settings(**settings_values(folder, replica=replica))
+        self.database = Database(migrated(self.settings.database), StillClock(), replica)
         self.lightning = FakeLightning()
         chain = FakeChain()
         self._chain, self._inventory = chain, Inventory(self.database, chain, SELLER)
@@ -49,7 +49,6 @@ class Place:
             self.lightning,
             self._inventory,
             self.settings,
-            self.rescue,
         )
 
 
@@ -86,39 +85,22 @@ async def test_a_commit_that_fails_refuses_new_swaps_until_one_succeeds(place: P
     assert await place.database.read(lambda s: coin_store.cursor(s, WRITE_PROBES)) == 1
 
 
-async def test_a_journal_that_cannot_be_written_refuses_new_swaps(place: Place) -> None:
-    """Until a line could be written."""
-    place.rescue.path.parent.rmdir()
-    with pytest.raises(JournalFailure):
-        place.rescue.append(["a line"])
-    assert await place.readiness().problem() == "the rescue journal cannot be written"
-    place.rescue.path.parent.mkdir()
-    place.rescue.append(["a line"])
+async def test_a_replica_that_cannot_be_written_refuses_new_swaps(place: Place) -> None:
+    """It is noticed before the first order, and so is that it can be written again."""
     assert await place.readiness().problem() is None
+    folder = place.settings.replica_path.parent
+    folder.rename(folder.with_name("away"))
 
+    async def told() -> str:
+        return await place.readiness().problem() or ""
 
-async def test_a_journal_is_tried_before_the_first_order(place: Place) -> None:
-    """Nothing was appended: its disk is gone, then back, and it is noticed by itself."""
-    assert await place.readiness().problem() is None
-    place.rescue.path.parent.rmdir()
-    assert await place.readiness().problem() == "the rescue journal cannot be written"
-    place.rescue.path.parent.mkdir()
-    assert await place.readiness().problem() is None
-    assert list(records(place.rescue.path)) == []
-
-
-async def test_a_failed_journal_is_taken_for_well_only_when_it_was_written(place: Place) -> None:
-    """A directory in its place; an empty line of the probe is no line to a reader."""
-    place.rescue.append([indexes_line(1, 2)])
-    kept = place.rescue.path.with_name("kept")
-    place.rescue.path.rename(kept)
-    place.rescue.path.mkdir()
-    for _ in range(2):
-        assert await place.readiness().problem() == "the rescue journal cannot be written"
-    place.rescue.path.rmdir()
-    kept.rename(place.rescue.path)
-    assert await place.readiness().problem() is None
-    assert [line["kind"] for line in records(place.rescue.path)] == ["indexes"]
+    await wait_for(lambda: place.database.replica_problem, timeout_secs=10, message="it is noticed")
+    assert (await told()).startswith("the replica of the database fails")
+    folder.with_name("away").rename(folder)
+    await wait_for(
+        lambda: place.database.replica_problem is None, timeout_secs=10, message="it is well"
+    )
+    assert await told() == ""
 
 
 async def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_order(place: Place) -> None:

@@ -9,11 +9,9 @@ from bench.world import ChainClient, put_together, world
 from lnlab.nodes.embedded.chain import Chain
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc
-from lnliquid.liquid.keys import CHANGE, Keychain
-from lnliquid.liquid.networks import REGTEST
+from lnliquid.liquid.keys import CHANGE
 from lnliquid.ports import HistoryItem
 from lnliquid.seller import observe
-from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import RETRY_SECS
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.put_aside import FIRST_RETRY_SECS, LAST_RETRY_SECS
@@ -21,7 +19,7 @@ from lnliquid.seller.watcher import Watcher
 from lnliquid.settings import Settings
 
 from ..sim.clockwork import SimLoop
-from .builders import SELLER_WORDS, make_swap, settings_values
+from .builders import make_swap, settings_values
 
 
 class TimedLoop(SimLoop):
@@ -76,7 +74,6 @@ class Rounds(Watcher):
             nothing,
             settings,
             notices,
-            nothing,
         )
         self.reloads: list[bool] = []
 
@@ -121,35 +118,6 @@ def test_the_watcher_looks_again_when_a_swap_s_while_is_over(tmp_path: Path) -> 
         await loop.pass_secs(2)
         assert watcher.reloads == [True, False]
         task.cancel()
-
-    played(story)
-
-
-def test_orders_that_never_end_do_not_put_off_the_journal(tmp_path: Path) -> None:
-    """It is rewritten while there is always another swap to fund."""
-
-    class Busy(Funder):
-        trimmed = 0
-
-        async def fund_waiting(self) -> int:
-            """Another one."""
-            await asyncio.sleep(0)
-            return 1
-
-        async def trim_journal(self) -> None:
-            """Note it."""
-            self.trimmed += 1
-
-    async def story(loop: TimedLoop) -> None:
-        nothing: Any = None
-        settings, notices = Settings(**settings_values(tmp_path)), Notices()
-        notices.caught_up.set()
-        keys = Keychain(SELLER_WORDS, REGTEST)
-        funder = Busy(nothing, nothing, nothing, nothing, nothing, keys, settings, notices)
-        task = asyncio.create_task(funder.run())
-        await loop.pass_secs(100)
-        task.cancel()
-        assert funder.trimmed > 10
 
     played(story)
 

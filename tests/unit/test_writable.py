@@ -48,23 +48,22 @@ UNWRITABLE: dict[str, Change] = {
     "write-ahead log": in_the_way("seller.sqlite-wal"),
     "shared memory": in_the_way("seller.sqlite-shm"),
     "lock": in_the_way("seller.sqlite.lock"),
-    "journal": in_the_way("seller.sqlite.rescue"),
-    "journal's archive": in_the_way("seller.sqlite.rescue.done"),
-    "journal, rewritten": in_the_way("seller.sqlite.rescue.new"),
-    "journal on a disk that is not mounted": setting(
-        "rescue_journal", "{}/disk/journal", "{}/disk/journal", "No such file or directory"
+    "replica": in_the_way("seller.sqlite.replica"),
+    "replica's log": in_the_way("seller.sqlite.replica-wal"),
+    "replica on a disk that is not mounted": setting(
+        "replica", "{}/disk/replica", "{}/disk/replica", "No such file or directory"
     ),
-    "journal under a file": setting(
-        "rescue_journal", "{}/file/journal", "{}/file/journal", "Not a directory"
+    "replica under a file": setting(
+        "replica", "{}/file/replica", "{}/file/replica", "Not a directory"
     ),
-    "journal on a full device": setting(
-        "rescue_journal", "/dev/full", "/dev/full", "it is not a regular file"
+    "replica on a full device": setting(
+        "replica", "/dev/full", "/dev/full", "it is not a regular file"
     ),
-    "journal over the mnemonic": setting(
-        "rescue_journal", "{}/mnemonic", "{}/mnemonic", "it is the file of mnemonic_file"
+    "replica over the mnemonic": setting(
+        "replica", "{}/mnemonic", "{}/mnemonic", "it is the file of mnemonic_file"
     ),
-    "journal over the database": setting(
-        "rescue_journal",
+    "replica over the database": setting(
+        "replica",
         "{}/seller.sqlite-wal",
         "{}/seller.sqlite-wal",
         "it is the file of database",
@@ -114,17 +113,17 @@ def test_every_path_is_told_not_only_the_first(folder: Path) -> None:
     """Database, journal and both sockets."""
     changes = {
         "database": folder / "file" / "db",
-        "rescue_journal": folder / "disk" / "journal",
+        "replica": folder / "disk" / "journal",
         "operator_listen": f"unix:{folder}/none/s",
         "listen": f"unix:{folder}/file/s",
     }
     _, told = check("--config", str(write_toml(folder, **changes)))
     names = [line.partition(":")[0] for line in told["refused"]]
-    assert names == ["database", "rescue_journal", "listen", "operator_listen"]
+    assert names == ["database", "replica", "listen", "operator_listen"]
 
 
 def test_the_directory_of_the_database_need_not_be_there_yet(folder: Path) -> None:
-    """The start makes it, with the journal and the socket in it; the check makes nothing."""
+    """The start makes it, with the replica and the socket in it; the check makes nothing."""
     config = write_toml(folder, database=folder / "new" / "deep" / "db")
     code, told = check("--config", str(config))
     assert (code, told["refused"]) == (0, [])
@@ -137,3 +136,13 @@ def test_a_database_that_is_none_is_refused(folder: Path) -> None:
     code, told = check("--config", str(write_toml(folder)))
     assert code == 2
     assert any("not a database" in line for line in told["refused"])
+
+
+def test_a_replica_on_the_disk_of_the_database_is_warned_of(folder: Path) -> None:
+    """The start is not refused: a second file is better than none."""
+    code, told = check("--config", str(write_toml(folder)))
+    assert (code, len(told["warnings"])) == (0, 1)
+    assert "may be lost with it" in told["warnings"][0]
+    code, told = check("--config", str(write_toml(folder, replica="/dev/shm/lnliquid-replica")))
+    elsewhere = Path("/dev/shm").stat().st_dev != folder.stat().st_dev
+    assert (code, told["warnings"] == []) == (0, elsewhere)

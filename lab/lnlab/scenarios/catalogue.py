@@ -7,14 +7,13 @@ from inspect import getdoc
 from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
-from lnlab.scenarios import disk_full, lag, late_payment, paid, storms
+from lnlab.scenarios import disk_full, lag, late_payment, loss, paid, storms
 from lnlab.scenarios.containers import containers
 from lnlab.scenarios.crash import crash
 from lnlab.scenarios.lightning_restart import lightning_restart
 from lnlab.scenarios.outage import outage
 from lnlab.scenarios.refund import refund
 from lnlab.scenarios.reorg import deep_reorg, reorg
-from lnlab.scenarios.rescue import rescue
 from lnlab.scenarios.retries import retries
 from lnlab.scenarios.sale import Say
 from lnlab.scenarios.sale import sale as run_sale
@@ -83,9 +82,10 @@ SCENARIOS: Mapping[str, Scenario] = (
             "stall": lag.stall,
             "lightning-restart": lightning_restart,
             "disk-full": disk_full.disk_full,
-            "journal-full": disk_full.journal_full,
+            "replica-fails": disk_full.replica_fails,
             "watchers": watchers,
-            "rescue": rescue,
+            "database-lost": loss.database_lost,
+            "database-older": loss.older_copy,
             "several-buyers": several_buyers,
         }.items()
     }

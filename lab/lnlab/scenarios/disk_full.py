@@ -1,4 +1,4 @@
-"""The disk is full: under everything the daemon writes, or under its rescue journal alone.
+"""The disk is full: under everything the daemon writes, or under its replica alone.
 
 The system makes it so, not the daemon: RLIMIT_FSIZE of its process is set to 0 (setrlimit(2)), and
 every write to a file fails with EFBIG; the journal's path becomes that of a directory.
@@ -15,6 +15,7 @@ import grpc
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
 from lnlab.scenarios.outage import is_refused
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
@@ -99,25 +100,24 @@ async def disk_full(daemon: SellerDaemon, say: Say) -> None:
     daemon.check_log()
 
 
-async def journal_full(daemon: SellerDaemon, say: Say) -> None:
-    """Without its rescue journal the daemon funds nothing; then it funds what was waiting."""
+async def replica_fails(daemon: SellerDaemon, say: Say) -> None:
+    """Without its replica the daemon sells nothing; claims and refunds go on; then sales do."""
     lab, buyer = daemon.lab, HandBuyer(daemon)
     before = await available(daemon)
-    open_one = await buyer.order()
-    with in_the_way(daemon.directory / "swaps.sqlite.rescue"):
+    paid, unpaid = await buyer.order_many(2)
+    with in_the_way(daemon.directory / "swaps.sqlite.replica"):
         creating = asyncio.create_task(_create_at_last(buyer))
         await is_refused(daemon)
-        require(not await lab.rpc.call("getrawmempool"), "funded without a line in the journal")
-        say("the rescue journal cannot be written: nothing is funded, new swaps are refused")
-        await buyer.send(buyer.claim(open_one, await buyer.pay(open_one)))
-        await until_state(daemon, open_one.swap_id, CLAIMED)
-    await lab.wait_for(
-        lambda: _many_unconfirmed(daemon, 2), timeout_secs=20, message="the waiting one is funded"
-    )
-    await lab.mine()
-    swap = await creating
+        require(not await lab.rpc.call("getrawmempool"), "funded without a replica")
+        say("the replica cannot be written: nothing is funded, new swaps are refused")
+        await buyer.send(buyer.claim(paid, await buyer.pay(paid)))
+        await until_state(daemon, paid.swap_id, CLAIMED)
+        await refund_now(daemon, unpaid)
+        say("a claim is taken in, and a refund is sent all the same")
+    async with mining(lab):
+        swap = await creating
     await buyer.send(buyer.claim(swap, await buyer.pay(swap)))
-    for swap_id in (open_one.swap_id, swap.swap_id):
+    for swap_id in (paid.swap_id, swap.swap_id):
         await until_final(daemon, swap_id, CLAIMED)
     await daemon.wait_ready()
     await until_available(daemon, before - 2_000)
@@ -126,7 +126,7 @@ async def journal_full(daemon: SellerDaemon, say: Say) -> None:
 
 
 async def _create_at_last(buyer: HandBuyer) -> pb.Swap:
-    """Order until it is taken: the daemon may have noticed the journal before the order came."""
+    """Order until it is taken: the daemon may have noticed the replica before the order came."""
     request = buyer.request()
     while True:
         try:
@@ -135,7 +135,3 @@ async def _create_at_last(buyer: HandBuyer) -> pb.Swap:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
             await asyncio.sleep(RETRY_SECS)
-
-
-async def _many_unconfirmed(daemon: SellerDaemon, count: int) -> bool:
-    return len(await daemon.lab.rpc.call("getrawmempool")) >= count

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lnliquid.liquid import tx
-from lnliquid.seller.rescue import request_of
 from lnliquid.store.survey import Reservation, StoreFacts
 from lnliquid.swap import Request, State, Swap
 
@@ -117,7 +116,7 @@ def _requests(store: StoreFacts) -> Iterator[Fix]:
     for swap in store.swaps:
         free = swap.request_id not in taken and asked[swap.request_id] == 1
         if free and swap.swap_id not in named:
-            yield AddRequest(request_of(swap), swap.swap_id)
+            yield AddRequest(Request.of(swap), swap.swap_id)
 
 
 def _fees(store: StoreFacts) -> Iterator[Fix]:

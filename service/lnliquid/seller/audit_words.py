@@ -33,16 +33,17 @@ EXPLANATIONS: dict[str, Words] = {
     "own tx": Words(
         "A stored transaction of ours is not what the chain shows of it.",
         "A stopped daemon has not taken in the latest blocks: start it and audit again. If the "
-        "bytes are damaged restore a backup and run `lnliquid rescue`. --fix corrects a fee.",
+        "bytes are damaged run `lnliquid restore`. --fix corrects a fee.",
     ),
     "unknown tx": Words(
         "Only our keys could sign it, and this database did not: it is an older copy, or somebody "
         "else uses the mnemonic.",
-        "Stop the daemon and run `lnliquid rescue`. If it stays, move the coins to a new mnemonic.",
+        "Stop the daemon and run `lnliquid restore`, if the replica or a backup is newer. If it "
+        "stays, move the coins to a new mnemonic.",
     ),
     "funding": Words(
         "What is locked for a swap on the chain is not what the store says.",
-        "Stop the daemon and run `lnliquid rescue`: it takes fundings from journal and chain.",
+        "Stop the daemon and run `lnliquid restore`, if the replica or a backup is newer.",
     ),
     "swap": Words(
         "A swap's state does not follow from the chain, or its event log ends elsewhere.",
@@ -51,8 +52,8 @@ EXPLANATIONS: dict[str, Words] = {
     ),
     "coin": Words(
         "The wallet's coins are not those of the chain.",
-        "Start the daemon, which reads its addresses again, and audit again. If it stays, stop the "
-        "daemon and run `lnliquid rescue`, which reads every address.",
+        "Start the daemon, which reads its addresses again, and audit again. If it stays, see "
+        "whether another program uses the mnemonic.",
     ),
     "ledger": Words(
         "The sums do not add up; it follows from differences named above, or money went elsewhere.",

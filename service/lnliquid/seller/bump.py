@@ -9,21 +9,19 @@ child needs an older version of its parent, so of each family one version at mos
 import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError
-from lnliquid.liquid.keys import CHANGE, Keychain
+from lnliquid.errors import BackendError, ReplicaFailure
+from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Chain
-from lnliquid.seller import journal
 from lnliquid.seller.families import OwnTx
 from lnliquid.seller.family_store import family_with, swaps_of
 from lnliquid.seller.following import TipMoved
 from lnliquid.seller.funder import fee_rate
-from lnliquid.seller.inventory import NEXT_INDEX, Inventory
-from lnliquid.seller.journal import JournalFailure, RescueJournal
+from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.seller.package import Graph
@@ -57,7 +55,6 @@ class Bumper:
     chain: Chain
     inventory: Inventory
     outbox: Outbox
-    rescue: RescueJournal
     keys: Keychain
     settings: Settings
     notices: Notices
@@ -102,7 +99,7 @@ class Bumper:
             for child in graph.children(root.txid):  # it pays for its parent too
                 raised |= await self._raise(graph, child, tip, unconfirmed, gate)
             return raised
-        except (BackendError, TipMoved, CoinsGone, JournalFailure) as error:
+        except (BackendError, TipMoved, CoinsGone, ReplicaFailure) as error:
             log.info("fee bump is delayed", txid=root.txid, reason=str(error))
             return set()
         for version in versions:
@@ -118,8 +115,10 @@ class Bumper:
             own, swaps = member.own, member.swaps
             if own.txid not in unconfirmed:
                 raise CannotPay("nothing is known of where it is now")
-            if own.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
-                raise CannotPay("a buyer was shown this funding")
+            if own.purpose is Purpose.FUNDING:
+                if any(was_shown(s) for s in swaps):
+                    raise CannotPay("a buyer was shown this funding")
+                self.database.require_replica()
             if own.purpose is Purpose.REFUND:
                 # Money rule 4 holds for a replacement as for the first refund.
                 opened = await gate.open(swaps, tip, member.versions)
@@ -163,28 +162,11 @@ class Bumper:
             used |= {*version.coins}
         return list(made.values())
 
-    async def _journal(self, package: Sequence[Material], versions: Sequence[ToStore]) -> None:
-        next_change = await self.database.read(
-            lambda session: coin_store.cursor(session, NEXT_INDEX[CHANGE])
-        )
-        lines: list[str] = []
-        for member, version in zip(package, versions, strict=True):
-            if version.purpose is Purpose.FUNDING:
-                txid, raw, old = version.txid, version.signed.raw, version.replaces
-                lines.append(
-                    journal.tx_line(txid, raw, next_change_index=next_change, replaces=old)
-                )
-                lines += journal.lines_of([replace(s, funding_txid=txid) for s in member.swaps])
-        if lines:
-            await asyncio.to_thread(self.rescue.append, lines)
-
     async def _store(
         self, package: Sequence[Material], versions: Sequence[ToStore], tip: Tip
     ) -> None:
         """T2 for the whole package: all of its new versions, or none."""
         reach("bump.planned")
-        await self._journal(package, versions)
-        reach("bump.journaled")
         await self.outbox.store(versions, tip.height)
         funded = [m for m in package if m.own.purpose is Purpose.FUNDING]
         self.notices.swaps_changed(s.swap_id for m in funded for s in m.swaps)

@@ -94,9 +94,6 @@ class Seller:
         """
         swap = await self._requests.swap_of(request)
         if swap is None:
-            refusal = self._readiness.forgotten(request.request_id)
-            if refusal is not None:
-                raise refusal
             began = time.monotonic()
             new = self._priced(request)
             self._notices.begin_creating()
@@ -142,7 +139,9 @@ class Seller:
         if not ready:
             return [refusal for refusal in refusals if refusal is not None]
         reach("create.checked")
-        outcomes = iter(await self._database.write(lambda tx: swap_store.create_all(tx, ready)))
+        outcomes = iter(
+            await self._database.write(lambda tx: swap_store.create_all(tx, ready), on_replica=True)
+        )
         return [refusal or self._told(next(outcomes)) for refusal in refusals]
 
     def _told(self, outcome: tuple[Swap, bool] | SwapError) -> Swap | SwapError:

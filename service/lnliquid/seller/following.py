@@ -37,18 +37,14 @@ class Following:
         inventory: Inventory,
         notices: Notices,
         put_aside: PutAside,
-        on_load: Callable[[Swap], None],
         on_forget: Callable[[str], None],
     ) -> None:
-        """`on_load` is told each swap that is new or not as it was, `on_forget` the id of one that
-        is not followed any more.
-        """
+        """`on_forget` is told the id of each swap that is not followed any more."""
         self._database = database
         self._chain = chain
         self._inventory = inventory
         self._notices = notices
         self._put_aside = put_aside
-        self._on_load = on_load
         self._on_forget = on_forget
         self.swaps: dict[str, Swap] = {}
         """By id, as stored."""
@@ -84,7 +80,6 @@ class Following:
                 self.forget([swap.swap_id])
                 known = None
             self.swaps[swap.swap_id] = swap
-            self._on_load(swap)
             if known is None:
                 script = observe.output_script(swap)
                 self._by_script[script] = swap.swap_id

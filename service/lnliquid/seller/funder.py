@@ -16,9 +16,7 @@ from lnliquid.liquid import lanes, wallet
 from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.ports import Chain
-from lnliquid.seller import journal
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
-from lnliquid.seller.journal import JournalFailure, RescueJournal
 from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox, ToStore
@@ -62,7 +60,6 @@ class Funder:
     chain: Chain
     inventory: Inventory
     outbox: Outbox
-    rescue: RescueJournal
     keys: Keychain
     settings: Settings
     notices: Notices
@@ -93,7 +90,6 @@ class Funder:
             self._wanted.clear()
             self._look_in(self.settings.poll_interval_secs)  # should a wake-up be lost
             try:
-                await self.trim_journal()  # first: orders that never end would put it off for ever
                 await self._gather()
                 if await self.fund_waiting():
                     self.wake()  # others may wait
@@ -104,7 +100,7 @@ class Funder:
             except coin_store.CoinsGone as error:
                 log.info("funding is planned anew", reason=str(error))
                 self.wake()
-            except (BackendError, StoreFailure, JournalFailure) as error:
+            except (BackendError, StoreFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
                 self._look_in(RETRY_SECS)
             except Exception:  # reservations wait: keep trying and keep saying so
@@ -124,8 +120,9 @@ class Funder:
         """Fund waiting swaps, at most one transaction full. Returns how many.
 
         Raises `MustWait` when a block is needed first, `CoinsGone` when it is to be planned anew,
-        `BackendError`, `StoreFailure` and `JournalFailure` when it cannot be done now.
+        `BackendError` and `StoreFailure`, also without a replica, when it cannot be done now.
         """
+        self.database.require_replica()
         async with self.inventory.spending:
             plan = await self._plan_and_store()
         if plan is None:
@@ -143,28 +140,6 @@ class Funder:
             reach("fund.sent")
         return len(plan.swaps)
 
-    async def _unfunded(self, swaps: list[Swap]) -> list[Swap]:
-        """Those of these waiting swaps that really wait.
-
-        The journal may name a funding that the store does not know. Mostly it was never sent,
-        because the process died between the two. If the chain has it the store is an older copy,
-        and another funding would be a second one.
-        """
-        told = {s.swap_id: self.rescue.earlier_fundings(s.swap_id) for s in swaps}
-        txids = {txid for earlier in told.values() for txid in earlier}
-        if not txids:
-            return swaps
-        known = await self.database.read(lambda session: own_tx_store.known(session, txids))
-        seen = await self.chain.transactions(sorted(txids - known), strict=True)
-        funded = [s for s in swaps if told[s.swap_id] & seen.keys()]
-        if funded:
-            log.error(
-                "funded before, as the rescue journal says: stop and run `lnliquid rescue`",
-                swaps=len(funded),
-                swap_id=funded[0].swap_id,
-            )
-        return [s for s in swaps if s not in funded]
-
     async def _plan_and_store(self) -> wallet.FundingPlan | None:
         def look(session: Transaction) -> tuple[list[Swap], list[Coin], list[Coin], Chains, int]:
             return (
@@ -176,7 +151,6 @@ class Funder:
             )
 
         swaps, coins, later, chains, next_change = await self.database.read(look)
-        swaps = await self._unfunded(swaps)
         if not swaps:
             return None
         tip = await self.chain.tip()
@@ -195,13 +169,6 @@ class Funder:
             return None
         reach("fund.planned")
         txid = plan.signed.txid
-        lines = [
-            journal.tx_line(txid, plan.signed.raw, next_change_index=next_change + 2),
-            *(journal.line_of(s, txid, lock_height, plan.vouts[s.swap_id]) for s in plan.swaps),
-        ]
-        await asyncio.to_thread(self.rescue.append, lines)
-        reach("fund.journaled")
-
         funded = [
             swap_store.FundedSwap(s.swap_id, lock_height, *plan.vouts[s.swap_id])
             for s in plan.swaps
@@ -253,7 +220,7 @@ class Funder:
     async def even_lanes(self) -> bool:
         """Split or merge coins when nothing waits and nothing is unconfirmed. True if it did."""
         s = self.settings
-        if s.lanes == 1 or not self.inventory.synced:
+        if s.lanes == 1 or not self.inventory.synced or self.database.replica_problem:
             return False
 
         def look(session: Transaction) -> tuple[list[Coin], int]:
@@ -294,28 +261,3 @@ class Funder:
         if await self.outbox.first_send(plan.signed):
             reach("lanes.sent")
         return True
-
-    async def trim_journal(self) -> None:
-        """Move what the store proves final out of the journal when that is most of it.
-
-        A swap or a funding that the store does not know keeps its lines: the store may be an older
-        copy, and then these lines are all that is known of locked coins.
-        """
-        if not self.rescue.wants_rewrite():
-            return
-
-        def look(session: Transaction) -> tuple[dict[str, str | None], frozenset[str], str]:
-            return (
-                swap_store.final_fundings(session, told.keys()),
-                own_tx_store.superseded(session, set().union(*told.values())),
-                journal.indexes_line(
-                    coin_store.cursor(session, swap_store.NEXT_SWAP),
-                    coin_store.cursor(session, NEXT_INDEX[CHANGE]),
-                ),
-            )
-
-        async with self.inventory.spending:
-            told = await asyncio.to_thread(self.rescue.fundings)
-            final, superseded, indexes = await self.database.read(look)
-            if await asyncio.to_thread(self.rescue.trim, final, superseded, indexes):
-                log.info("rescue journal rewritten", lines=self.rescue.lines)

@@ -9,7 +9,6 @@ from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller import chain_incidents
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.journal import RescueJournal
 from lnliquid.seller.node_options import unsafe_option
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
@@ -21,7 +20,7 @@ PAUSED = "paused"
 FRESH_SECS = 2.0
 """How long an answer of Lightning is good for; a burst of requests asks once."""
 LOOK_SECS = 5.0
-"""How often it is tried whether store and rescue journal can be written, while they can."""
+"""How often it is tried whether the store can be written, while it can."""
 WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
 """Cursor that is counted up to see whether a store that failed can write again, and how often."""
 
@@ -66,10 +65,8 @@ class Readiness:
         lightning: SellerLightning,
         inventory: Inventory,
         settings: Settings,
-        rescue: RescueJournal | None = None,
     ) -> None:
         self._database = database
-        self._rescue = rescue
         self._chain = chain
         self._lightning = lightning
         self._inventory = inventory
@@ -109,8 +106,8 @@ class Readiness:
             return paused
         if await self._cannot_write():
             return "the store cannot be written"
-        if self._rescue is not None and self._rescue.failed:  # the funder goes on trying
-            return "the rescue journal cannot be written"
+        if (reason := self._database.replica_problem) is not None:
+            return f"the replica of the database fails: {reason}"
         try:
             self.chain_problem = self._breaker.problem(await self._chain.tip())
         except BackendError:
@@ -124,14 +121,12 @@ class Readiness:
 
     async def _look(self) -> None:
         """Try whether what the next order must write can be written, before it comes."""
-        is_well = self._store_problem is None and not (self._rescue and self._rescue.failed)
-        if time.monotonic() - self._looked_at >= (LOOK_SECS if is_well else PROBE_SECS):
+        every_secs = LOOK_SECS if self._store_problem is None else PROBE_SECS
+        if time.monotonic() - self._looked_at >= every_secs:
             self._looked_at = time.monotonic()
             self._store_problem = await asyncio.to_thread(self._probe_paths)
 
     def _probe_paths(self) -> str | None:
-        if self._rescue is not None:
-            self._rescue.probe()
         if not self._database.is_in_place():
             return "the database file was deleted or replaced while the daemon ran"
         # Its directory alone: SQLite's own file must not be opened beside SQLite.
@@ -145,20 +140,6 @@ class Readiness:
             with contextlib.suppress(StoreFailure):
                 await self._database.write(_probe)
         return self._database.failed
-
-    def forgotten(self, request_id: str) -> NotReady | None:
-        """Why this request, which the store does not know, is not a new one; None when it is.
-
-        The rescue journal may name its swap: then the store is an older copy, and another swap
-        for it would be a second one (money rule 8).
-        """
-        if self._rescue is None or request_id not in self._rescue.earlier_requests:
-            return None
-        return NotReady(
-            f"request_id {request_id} has a swap that is not in the seller's database; the seller "
-            "must run `lnliquid rescue`",
-            retry_after_secs=60,
-        )
 
     async def refusals(self, prices_msat: Sequence[int]) -> list[NotReady | None]:
         """For each price why a swap that costs so much cannot be taken now, None when it can."""

@@ -216,8 +216,12 @@ class TransactionTracker:
         is_abandoned, has_rival, swaps = await self.database.read(look)
         if is_abandoned:
             return set()  # with its parent, since it was looked at
+        may_send = True
+        if current.purpose is Purpose.REFUND:
+            may_send = self.may_send(swaps, current.inputs)
+        elif current.purpose is Purpose.FUNDING:
+            may_send = self.database.replica_problem is None
         # Another of ours took what a revived one spends: that one is not to be driven out.
-        may_send = current.purpose is not Purpose.REFUND or self.may_send(swaps, current.inputs)
         if may_send and not has_rival:
             for txid in standing.send:
                 answered = await self.outbox.send(txid, by_txid[txid].raw)

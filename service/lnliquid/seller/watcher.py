@@ -14,7 +14,7 @@ from dataclasses import replace
 import structlog
 
 from lnliquid.crashpoints import reach
-from lnliquid.errors import BackendError, BackendRejected, StoreFailure
+from lnliquid.errors import BackendError, BackendRejected, ReplicaFailure, StoreFailure
 from lnliquid.liquid import wallet
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
@@ -23,8 +23,6 @@ from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.journal import RescueJournal
-from lnliquid.seller.journal_marks import JournalMarks
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.put_aside import PutAside
@@ -71,7 +69,6 @@ class Watcher:
         bumper: Bumper,
         settings: Settings,
         notices: Notices,
-        rescue: RescueJournal,
     ) -> None:
         self._database = database
         self._chain = chain
@@ -86,14 +83,12 @@ class Watcher:
         self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
         self._put_aside = PutAside()
-        self._marks = JournalMarks(rescue, self._put_aside)
         self._following = Following(
             database,
             chain,
             inventory,
             notices,
             self._put_aside,
-            on_load=self._marks.note_outcome,
             on_forget=self._forgotten,
         )
         self._gate = RefundGate(chain, self._following, invoices, self._policy)
@@ -147,7 +142,6 @@ class Watcher:
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
-        await self._marks.correct()
         vanished = self._following.take_vanished()
         self._own_txs.mark_stale(vanished)
         if reload_all or vanished or tip != self._tip or self._outbox.underpaid:
@@ -288,7 +282,6 @@ class Watcher:
             return
         before = self.swaps[swap.swap_id]
         self.swaps[swap.swap_id] = swap
-        self._marks.note_outcome(swap)
         if swap.state is not before.state:
             reach("claim.saved" if swap.state is State.CLAIMED else "watch.saved")
             log.info(
@@ -309,7 +302,6 @@ class Watcher:
 
     async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
-        decisions = await self._marks.journaled(decisions)
         gate = asyncio.Semaphore(LIGHTNING_CALLS)
         again: set[str] = set()
 
@@ -317,10 +309,12 @@ class Watcher:
             async with gate:
                 try:
                     if isinstance(action, MakeInvoice):
+                        # Were the database lost, its absence would pass for never asked for.
+                        self._database.require_replica()
                         await self._invoices.make(swap, action)
                     elif not await self._invoices.drop(swap, action):
                         await self._lose_invoice(swap)
-                except BackendError as error:
+                except (BackendError, ReplicaFailure) as error:
                     self._put_aside.add(swap, str(error))
                 else:
                     self._put_aside.forget(swap.swap_id)
@@ -345,7 +339,6 @@ class Watcher:
         after = replace(swap, invoice_mark=InvoiceMark.LOST)
         if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
             self.swaps[swap.swap_id] = after
-            self._marks.note_outcome(after)
         log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:

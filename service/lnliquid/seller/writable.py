@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lnliquid.errors import SettingsError
-from lnliquid.seller.journal import archive_of, fresh_of
 from lnliquid.settings import Settings
 from lnliquid.store.paths import directory_refusal, file_refusal
 
@@ -26,11 +25,27 @@ def problems(settings: Settings) -> tuple[str, ...]:
     return tuple(_problems(settings))
 
 
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """A line for each path that can be written and should be elsewhere."""
+    replica = settings.replica_path
+    if _device(settings.database) != _device(replica):
+        return ()
+    return (f"the replica {replica} is on the file system of the database and may be lost with it",)
+
+
+def _device(path: Path) -> int | None:
+    """File system of a file that need not be there; None when that cannot be asked."""
+    try:
+        return next(p for p in (path, *path.absolute().parents) if p.exists()).stat().st_dev
+    except OSError:
+        return None
+
+
 def _problems(settings: Settings) -> Iterator[str]:
-    database, journal = _real(settings.database), _real(settings.rescue_journal_path)
+    database, replica = _real(settings.database), _real(settings.replica_path)
     files = {
         "database": (database, *(Path(f"{database}{end}") for end in ("-wal", "-shm", ".lock"))),
-        "rescue_journal": (journal, archive_of(journal), fresh_of(journal)),
+        "replica": (replica, *(Path(f"{replica}{end}") for end in ("-wal", "-shm"))),
     }
     owners = {_real(settings.mnemonic_file): "mnemonic_file"}
     for name, paths in files.items():

@@ -6,7 +6,9 @@ overwritten.
 
 import os
 import re
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.store.replica import BACKUP
 from lnliquid.store.schema import current_revision
 from lnliquid.store.sqlite import Transaction, copy_file, read_file
 from lnliquid.store.tables import EventRow, SwapRow
@@ -60,10 +63,11 @@ def take_backup(database: Path, directory: Path, now: int, keep: int | None = No
         if path.exists():
             raise SettingsError((f"{path} exists already and is left as it is",), hint="")
         copy_file(database, unfinished)
+        set_mark(unfinished, now)
         revision, swaps, last_event = read_file(unfinished, _contents)
-        _sync(unfinished)
+        sync(unfinished)
         unfinished.rename(path)
-        _sync(directory)
+        sync(directory)
     except OSError as error:
         raise StoreFailure(f"{path} cannot be written: {error.strerror}") from None
     finally:
@@ -90,13 +94,28 @@ def _remove_old(made: Path, stem: str, keep: int) -> tuple[Path, ...]:
     return tuple(old)
 
 
+def set_mark(path: Path, taken_at: int | None) -> None:
+    """Say in a copy that it is one, and of when; None takes that away.
+
+    A daemon does not start on a copy that was only put in place, see `replica.check_pair`.
+    """
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("DELETE FROM cursor WHERE name = ?", (BACKUP,))
+            if taken_at is not None:
+                connection.execute("INSERT INTO cursor VALUES (?, ?)", (BACKUP, taken_at))
+    except sqlite3.Error as error:
+        raise StoreFailure(str(error)) from None
+
+
 def _contents(session: Transaction) -> tuple[str, int, int]:
     swaps = session.scalar(select(func.count()).select_from(SwapRow)) or 0
     last_event = session.scalar(select(func.max(col(EventRow.seq)))) or 0
     return str(current_revision(session.connection())), swaps, last_event
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Force a file or a directory to the disk."""
     file = os.open(path, os.O_RDONLY)
     try:
         os.fsync(file)

@@ -24,17 +24,22 @@ from sqlalchemy import Engine, event
 
 from lnliquid.errors import SettingsError
 from lnliquid.store.locks import Locked, is_in_place, locked
+from lnliquid.store.paths import directory_refusal
 
 log = structlog.get_logger()
 
 COMMITS = "commits"
 """Cursor that counts the commits of a database; its replica has the same one."""
+BACKUP = "backup_taken_at"
+"""Cursor of a copy that `lnliquid backup` made, until `lnliquid restore` puts it in place."""
 DEADLINE_SECS = 5.0
 """A commit that takes the replica longer has failed. What is late never holds up a refund."""
 START_SECS = 60.0
 """How long the first copy of a database may take before the daemon refuses to start."""
 RETRY_SECS = 1.0
 """How often a failed replica is tried again, and an idle one looked at."""
+LOOKS_PER_PROBE = 5
+"""Every so many looks at an idle one it is tried whether its disk takes a byte."""
 
 Statement = tuple[str, Any, int]
 """SQL, its parameters (a list of tuples for many), and how many rows it changed."""
@@ -55,6 +60,7 @@ class Stamp:
     database_id: str | None
     revision: str | None
     commits: int
+    backup_taken_at: int | None = None
 
 
 def recorded(engine: Engine) -> list[Statement]:
@@ -112,6 +118,7 @@ def _stamp(connection: sqlite3.Connection) -> Stamp | None:
         value("identity", "SELECT value FROM identity WHERE name = 'database_id'"),
         value("alembic_version", "SELECT version_num FROM alembic_version"),
         value("cursor", "SELECT value FROM cursor WHERE name = 'commits'") or 0,
+        value("cursor", "SELECT value FROM cursor WHERE name = 'backup_taken_at'"),
     )
 
 
@@ -126,6 +133,11 @@ def check_pair(database: Path, replica: Path) -> None:
         raise SettingsError(
             (f"{database} or its replica {replica} cannot be read: {error}",)
         ) from None
+    if there is not None and there.backup_taken_at is not None:
+        raise SettingsError(
+            (f"the database {database} is a backup that was not put in place by `restore`",),
+            hint="move it elsewhere, then `lnliquid restore FILE`, which says what is missing",
+        )
     if copied is None or (there is None and not copied.commits):
         return
     hint = f"`lnliquid restore` puts the replica {replica} in its place"
@@ -171,14 +183,19 @@ class Replica:
             queue.SimpleQueue()
         )
         self._commits = 0
+        self._is_open = False
+        """True once the start has opened it: from then on it is tried again when it fails."""
+        self._looks = 0
         self._missed: list[Group] | None = None
         """Commits since the file is being brought up to date, None when it is not."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
         self._thread.start()
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             self._do(self._open, START_SECS)
-        except ReplicaFailed as error:
+            self._is_open = True
+        except (ReplicaFailed, OSError) as error:
             self.close()
             raise SettingsError((f"replica {path} cannot be written: {error}",)) from None
         except SettingsError:
@@ -237,22 +254,29 @@ class Replica:
         self._release()
 
     def _look(self) -> None:
-        """Nothing was to be done for a while: is the file there, can a failed one be written?"""
-        if self._connection is None:  # not opened yet, or refused
+        """Nothing was to be done for a while: is the file there, can it be written?"""
+        if not self._is_open:
             return
         try:
-            if self.failed is None and not is_in_place(self._file, self.path):
-                self._fail("the file was deleted or replaced")
             if self.failed is not None:
                 self._open()
                 log.info("replica up to date again", path=str(self.path))
+            elif not is_in_place(self._file, self.path):
+                self._fail("the file was deleted or replaced")
+            elif self._looks % LOOKS_PER_PROBE == 0:
+                self._require_space()
+            self._looks += 1
         except (sqlite3.Error, OSError, ReplicaFailed, SettingsError) as error:
-            self.failed = str(error)
+            self._fail(str(error))
+
+    def _require_space(self) -> None:
+        if (reason := directory_refusal(self.path.parent, fill=True)) is not None:
+            raise ReplicaFailed(reason)
 
     def _open(self) -> None:
         """Open the file of that name and make it a copy of the database, if it is none."""
         self._release()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._require_space()
         try:
             self._file = locked(self.path, os.O_RDWR | os.O_CREAT)
         except Locked:

@@ -1,8 +1,7 @@
-"""Rescue: the database is gone, and every open swap comes back from mnemonic, journal and nodes."""
+"""Loss: database or replica is gone or older, and every open swap goes on from the other file."""
 
 import asyncio
 import json
-from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,13 @@ from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.actors.mining import mining
-from lnlab.actors.programs import run_program
+from lnlab.actors.programs import ProgramError, run_program
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CLAIMED,
     FUNDED,
     REFUNDED,
     available,
-    log_of,
     look,
     mine_to,
     require_spends,
@@ -55,52 +53,61 @@ class Crowd:
     by_id: dict[str, pb.Swap] = field(default_factory=dict)
 
 
-async def rescue(daemon: SellerDaemon, say: Say) -> None:
-    """With its database deleted the seller recovers every open swap, and buyers lose nothing."""
-    await rescue_crowd(daemon, say, SWAPS)
+async def database_lost(daemon: SellerDaemon, say: Say) -> None:
+    """With its database deleted the seller goes on from the replica, and buyers lose nothing."""
+    await crowd_survives(daemon, say, SWAPS)
 
 
-async def rescue_crowd(daemon: SellerDaemon, say: Say, swaps: int) -> None:
+async def crowd_survives(daemon: SellerDaemon, say: Say, swaps: int) -> None:
     """The same with so many swaps, at least seven, in all states in which a swap can be open."""
     buyer = HandBuyer(daemon)
     before = await available(daemon)
     crowd = await gather_crowd(daemon, buyer, swaps, say)
-    files = database_files(daemon)
+    files = files_of(database_of(daemon))
     for path in files:
         path.unlink(missing_ok=True)
     say(f"the database is deleted: {', '.join(path.name for path in files)}")
-    planned = await rescue_command(daemon, "--dry-run")
-    require(not files[0].exists(), "a dry run made a database")
-    done = await rescue_command(daemon)
-    require(
-        [s["state"] for s in done["swaps"]] == [s["state"] for s in planned["swaps"]],
-        "the rescue did something else than its dry run said",
-    )
-    require(not done["needs_operator"], f"the operator is needed for {done['needs_operator']}")
-    again = await rescue_command(daemon)
-    require(
-        again["actions"]["unchanged"] == len(again["swaps"]) and not again["transactions"],
-        f"a second rescue changed something: {again['actions']}",
-    )
-    states = {s["swap_id"]: str(s["state"]) for s in done["swaps"]}
-    require(crowd.by_id.keys() <= states.keys(), "not every swap was rebuilt")
-    say(f"rescued: {dict(Counter(states.values()))}")
-    require_states(crowd, states)
+    await require_refused(daemon, "is missing or empty, its replica is not")
+    done = await restore(daemon)
+    say(f"restored from the replica, {done['commits']} commits")
     await daemon.start()
     await follow_to_the_end(daemon, buyer, crowd, before, say)
 
 
-def database_files(daemon: SellerDaemon) -> list[Path]:
-    """The database and what SQLite keeps beside it."""
-    path = Path(daemon.setting("database"))
+def database_of(daemon: SellerDaemon) -> Path:
+    """The database's path."""
+    return Path(daemon.setting("database"))
+
+
+def replica_of(daemon: SellerDaemon) -> Path:
+    """The replica's path."""
+    database = database_of(daemon)
+    return database.with_name(f"{database.name}.replica")
+
+
+def files_of(path: Path) -> list[Path]:
+    """A database and what SQLite keeps beside it."""
     return [path.with_name(path.name + suffix) for suffix in ("", "-wal", "-shm")]
 
 
-async def rescue_command(daemon: SellerDaemon, *options: str) -> dict[str, Any]:
-    """`lnliquid rescue --json`. Raises `ProgramError` when the operator is needed."""
-    command = ("lnliquid", "rescue", "--config", str(daemon.config), "--json", *options)
+async def restore(daemon: SellerDaemon, *arguments: str) -> dict[str, Any]:
+    """`lnliquid restore --json`. Raises `ProgramError`."""
+    command = ("lnliquid", "restore", "--config", str(daemon.config), "--json", *arguments)
     values: dict[str, Any] = json.loads(await run_program(*command))
     return values
+
+
+async def require_refused(daemon: SellerDaemon, words: str) -> None:
+    """Require that the daemon does not start, says these words, and names the way out."""
+    try:
+        await run_program("lnliquid", "serve", "--config", str(daemon.config), timeout_secs=20)
+    except ProgramError as error:
+        told = " ".join(error.output.split())
+        require(error.code == 2, f"the start was refused with exit code {error.code}: {told}")
+        require(words in told, f"the refusal does not say {words!r}: {told}")
+        require("lnliquid restore" in told, f"the refusal does not name the way out: {told}")
+    else:
+        require(False, "the daemon started on a database that is not the newest")
 
 
 async def gather_crowd(daemon: SellerDaemon, buyer: HandBuyer, swaps: int, say: Say) -> Crowd:
@@ -168,16 +175,6 @@ async def gather_crowd(daemon: SellerDaemon, buyer: HandBuyer, swaps: int, say: 
     return crowd
 
 
-def require_states(crowd: Crowd, states: dict[str, str]) -> None:
-    """Require the states that follow from what was done with each swap."""
-    wanted = {s.swap_id: "FUNDED" for s in (*crowd.due, *crowd.unpaid)}
-    wanted |= dict.fromkeys((*crowd.due_paid, *crowd.paid), "FUNDED")
-    wanted |= {s.swap_id: "CREATED" for s in crowd.unconfirmed}
-    wanted |= dict.fromkeys((*crowd.claimed, *(s.swap_id for s in crowd.sold)), "CLAIMED")
-    wrong = {i: (states[i], state) for i, state in wanted.items() if states[i] != state}
-    require(not wrong, f"rebuilt in the wrong state: {wrong}")
-
-
 async def follow_to_the_end(
     daemon: SellerDaemon, buyer: HandBuyer, crowd: Crowd, before: int, say: Say
 ) -> None:
@@ -188,7 +185,7 @@ async def follow_to_the_end(
     swap = crowd.unpaid[0]
     await daemon.lab.mine()
     same = await buyer.create(buyer.request(AMOUNT, request_id=swap.request_id))
-    require(same.swap_id == swap.swap_id, "the same request is another swap after the rescue")
+    require(same.swap_id == swap.swap_id, "the same request is another swap after the restore")
     late = crowd.unconfirmed[0]
     preimage = await buyer.pay(await until_state(daemon, late.swap_id, FUNDED, invoice=True))
     await buyer.send(buyer.claim(late, preimage))
@@ -215,8 +212,8 @@ async def follow_to_the_end(
     daemon.check_log()
 
 
-async def rescue_copy(daemon: SellerDaemon, say: Say) -> None:
-    """Started from an older copy of its database the seller forgets nothing that came after it."""
+async def older_copy(daemon: SellerDaemon, say: Say) -> None:
+    """Older copies of its database are refused, and from the replica nothing is forgotten."""
     buyer = HandBuyer(daemon)
     before = await available(daemon)
     funded, paid = await buyer.order_many(2, AMOUNT)
@@ -226,7 +223,7 @@ async def rescue_copy(daemon: SellerDaemon, say: Say) -> None:
     creating = asyncio.create_task(buyer.create(waiting_request))
     await daemon.wait_dead()
     await asyncio.gather(creating, return_exceptions=True)
-    copies = [(path, path.read_bytes()) for path in database_files(daemon) if path.exists()]
+    copies = [(p, p.read_bytes()) for p in files_of(database_of(daemon)) if p.exists()]
     say("copied the database while a swap waits for its funding")
     await daemon.start()
     waiting = await order_again(daemon, buyer, waiting_request)
@@ -234,38 +231,23 @@ async def rescue_copy(daemon: SellerDaemon, say: Say) -> None:
     (later,) = await buyer.order_many(1, AMOUNT)
     sold = await sell(daemon, buyer, AMOUNT)
     await daemon.kill()
-    for path in database_files(daemon):
+    for path in files_of(database_of(daemon)):
         path.unlink(missing_ok=True)
     for path, content in copies:
         path.write_bytes(content)
     say("that copy is back; one swap was funded, one made, one paid and one sold after it")
-    await daemon.start()
-
-    async def noticed() -> bool:
-        return "funded before, as the rescue journal says" in log_of(daemon)
-
-    await until(daemon, noticed, "the daemon notices that its database is an older copy")
-    await daemon.kill()
-    say("started on it by mistake, the daemon does not fund a second time what the journal names")
-    done = await rescue_command(daemon)
-    states = {s["swap_id"]: (s["action"], s["state"]) for s in done["swaps"]}
-    wanted = {
-        funded.swap_id: ("unchanged", "FUNDED"),
-        paid.swap_id: ("unchanged", "FUNDED"),
-        waiting.swap_id: ("updated", "FUNDED"),
-        later.swap_id: ("rebuilt", "FUNDED"),
-        sold.swap_id: ("rebuilt", "CLAIMED"),
-    }
-    found = {swap_id: states.get(swap_id) for swap_id in wanted}
-    if found[paid.swap_id] == ("updated", "FUNDED"):  # it was killed before it saw the payment
-        wanted[paid.swap_id] = ("updated", "FUNDED")
-    require(found == wanted, f"rebuilt {found}, expected {wanted}")
+    await require_refused(daemon, "is older than its replica")
+    done = await restore(daemon)
+    require(len(done["kept"]) == 1, f"what was there is not kept: {done['kept']}")
+    say("the daemon does not start on it; restored from the replica, the copy is kept")
+    await lose_replica(daemon, say)
     await daemon.start()
     same = await buyer.create(waiting_request)
     require(
         (same.swap_id, same.funding_txid) == (waiting.swap_id, waiting.funding_txid),
         "the swap that waited in the copy was funded again",
     )
+    require((await look(daemon, sold.swap_id)).swap.state == CLAIMED, "the sold one is forgotten")
     await buyer.send(buyer.claim(paid, preimage))
     await until_final(daemon, paid.swap_id, CLAIMED)
     unpaid = (funded, waiting, later)
@@ -275,8 +257,16 @@ async def rescue_copy(daemon: SellerDaemon, say: Say) -> None:
         await require_spends(daemon, swap, "refund", "refund")
     await until_available(daemon, before - 2 * AMOUNT)
     await require_exact(daemon)
+    require(replica_of(daemon).exists(), "the lost replica was not made again")
     say("nothing was funded twice, the paid one is claimed, the others are refunded")
     daemon.check_log()
+
+
+async def lose_replica(daemon: SellerDaemon, say: Say) -> None:
+    """Delete the replica: the next start makes another one."""
+    for path in files_of(replica_of(daemon)):
+        path.unlink(missing_ok=True)
+    say("the replica is deleted too")
 
 
 async def order_again(
