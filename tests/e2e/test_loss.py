@@ -1,16 +1,24 @@
 """The database is lost, or an older copy was put in its place: every open swap comes back."""
 
+import asyncio
+import contextlib
 import json
 import os
+import random
+import uuid
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
+from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.actors.hand_buyer import HandBuyer
+from lnlab.actors.mining import mining
 from lnlab.actors.programs import ProgramError, run_program
 from lnlab.scenarios import loss
-from lnlab.scenarios.steps import look
+from lnlab.scenarios.steps import available, look, until_available
+from lnliquid.crashpoints import POINTS, VARIABLE
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
@@ -94,3 +102,48 @@ async def test_a_backup_that_was_only_copied_is_not_started(
     for path, content in kept.items():
         path.write_bytes(content)
     await daemon.start()
+
+
+@pytest.mark.parametrize("point", [p for p in POINTS if p.startswith("commit.")])
+async def test_killed_around_a_commit_and_one_file_lost(daemon: SellerDaemon, point: str) -> None:
+    """Dead before, between or after the two commits, with one file lost: the sale goes on.
+
+    Which commit of a start, and which file, is another one in each run.
+    """
+    number, lost = random.randint(3, 30), random.choice(["database", "replica"])
+    buyer, request_id = Buyer(daemon, f"{point}-{lost}"), str(uuid.uuid4())
+    await daemon.restart()
+    before = await available(daemon)
+
+    async def buy() -> None:
+        await buyer.buy(700, max_price_msat=10**12, request_id=request_id)
+
+    async with mining(daemon.lab):
+        await daemon.kill()
+        await daemon.launch({VARIABLE: f"{point}:{number}"})
+        async with asyncio.TaskGroup() as tasks:
+            buying = tasks.create_task(_until_bought(buy))
+            await daemon.lab.wait_for(
+                lambda: buying.done() or not daemon.is_running(),
+                timeout_secs=60,
+                message="a crash, or the end",
+            )
+            await daemon.kill()
+            buying.cancel()
+        if lost == "database":
+            for path in loss.files_of(loss.database_of(daemon)):
+                path.unlink(missing_ok=True)
+            await loss.restore(daemon)
+        else:
+            await loss.lose_replica(daemon, print)
+        await daemon.start()
+        await buy()
+        await until_available(daemon, before - 700)
+    await loss.require_exact(daemon)
+
+
+async def _until_bought(buy: Callable[[], Awaitable[None]]) -> None:
+    """Try until it works: a daemon that starts is not there yet."""
+    while True:
+        with contextlib.suppress(ProgramError):
+            return await buy()

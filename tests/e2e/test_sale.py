@@ -17,6 +17,7 @@ from lnliquid.crashpoints import POINTS, VARIABLE
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NOT_OF_A_SALE = (
+    "commit.",
     "refund.",
     "invoice.dropped",
     "bump.",

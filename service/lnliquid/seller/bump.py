@@ -9,7 +9,7 @@ child needs an older version of its parent, so of each family one version at mos
 import asyncio
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
