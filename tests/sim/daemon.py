@@ -100,7 +100,13 @@ class Daemon:
         settings, keys = sides.settings, sides.keys
         self.life = Life(sides.chance)
         self.database = SimDatabase(
-            settings.database, sides.clock, self.life, sides.disk, sides.committed
+            settings.database,
+            settings.replica_path,
+            sides.clock,
+            self.life,
+            sides.disk,
+            sides.chance,
+            sides.committed,
         )
         self.notices = Notices()
         self.chain = SimChain(

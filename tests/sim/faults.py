@@ -94,9 +94,12 @@ async def lightning_fault(world: World) -> str:
 
 
 async def disk_fault(world: World) -> str:
-    """The disk fills up."""
-    world.disk.full = True
-    return "full"
+    """A disk fills up: that of the database, or that of its replica."""
+    if world.rng.random() < 0.5:
+        world.disk.full = True
+        return "full"
+    world.disk.replica_full = True
+    return "replica full"
 
 
 async def recovery(world: World) -> str:
@@ -111,8 +114,8 @@ async def recovery(world: World) -> str:
         world.node.wake()
         told.append("Lightning")
     if luck < 0.5:
-        world.disk.full = False
-        told.append("disk")
+        world.disk.full = world.disk.replica_full = False
+        told.append("disks")
     if luck > 0.8:
         world.ground.send_deposits_again()
         told.append("deposits")

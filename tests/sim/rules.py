@@ -45,8 +45,8 @@ class Rules:
         self.coverage = Coverage()
         self._keys = keys
         self.deals = deals
-        self.store = sqlite3.connect(settings.database)
-        self.store.row_factory = sqlite3.Row
+        self._path = settings.database
+        self.open()
         self._version = -1
         self.books = Books(ground, Wallet(keys))
         self.rows: dict[str, Row] = {}
@@ -63,6 +63,11 @@ class Rules:
         self._unsubscribe = ground.chain.subscribe(self._moved)
         self._moves, self._moves_checked = 1, 0
         self.problem: Violation | None = None
+
+    def open(self) -> None:
+        """Read the file that is the database now."""
+        self.store = sqlite3.connect(self._path)
+        self.store.row_factory = sqlite3.Row
 
     def close(self) -> None:
         """Let go of file and chain."""

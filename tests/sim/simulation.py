@@ -185,7 +185,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     world.server.heal()
     world.node.trouble = 0.0
     world.node.wake()
-    world.disk.full = False
+    world.disk.full = world.disk.replica_full = False
     world.clock.offset_secs = 0
     world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
     world.ground.send_deposits_again()

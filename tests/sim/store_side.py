@@ -1,7 +1,7 @@
 """The daemon's database on a real file, with a full disk and deaths around each commit."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import cache
 from pathlib import Path
@@ -10,14 +10,17 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, event
 
 from lnliquid.errors import StoreFailure
+from lnliquid.store.replica import Replica, ReplicaFailed, Statement, check_pair
 from lnliquid.store.sqlite import Database, Transaction
 
-from .clockwork import Life, SimClock
+from .clockwork import Chance, Crash, Life, SimClock
 
 T = TypeVar("T")
 
 _ENGINES: dict[str, Engine] = {}
 """Engines that every life shares: what SQLAlchemy compiled once is not compiled again."""
+_RECORDED: dict[Engine, list[Statement]] = {}
+"""What the open transaction of each has changed."""
 _file = Path()
 """The database that they connect to: one simulation runs at a time."""
 
@@ -48,22 +51,55 @@ def _shared(name: str, fresh: Engine, path: Path) -> Engine:
 
 
 class Disk:
-    """The disk that the database is on."""
+    """The disks: `full` is that of the database, `replica_full` that of its replica."""
 
     def __init__(self) -> None:
-        self.full = False
+        self.full = self.replica_full = False
+
+
+class SimReplica(Replica):
+    """Works in the caller's own turn, so that replays agree. May die between the two commits."""
+
+    def __init__(self, database: Path, path: Path, life: Life, disk: Disk, chance: Chance) -> None:
+        self._life, self._disk, self._chance = life, disk, chance
+        super().__init__(database, path)
+        self._is_open = False  # its thread looks at nothing
+
+    def _do(self, work: Callable[[], None], secs: float) -> None:
+        if self._disk.replica_full:
+            raise ReplicaFailed("database or disk is full")
+        work()
+
+    def take(self, number: int, statements: Sequence[Statement]) -> bool:
+        """See `Replica`. Dies before it, when death is near."""
+        if self._life.dies_in is not None and self._chance.happens(0.2, "between commits"):
+            self._life.dead = True
+            raise Crash("between commits")
+        if self.failed is not None and not self._disk.replica_full:
+            self.look()
+        return super().take(number, statements)
 
 
 class SimDatabase(Database):
     """Commits in the caller's own turn. `committed` is called right after each commit."""
 
     def __init__(
-        self, path: Path, clock: SimClock, life: Life, disk: Disk, committed: Callable[[], None]
+        self,
+        path: Path,
+        replica: Path,
+        clock: SimClock,
+        life: Life,
+        disk: Disk,
+        chance: Chance,
+        committed: Callable[[], None],
     ) -> None:
         if not path.exists():
             path.write_bytes(_empty_database())
+        check_pair(path, replica)
         super().__init__(path, clock)
+        self._replica = SimReplica(path, replica, life, disk, chance)
         self._engine = _shared("write", self._engine, path)
+        self._statements = _RECORDED.setdefault(self._engine, self._statements)
         self._read_engine = _shared("read", self._read_engine, path)
         self._life = life
         self._disk = disk
@@ -77,6 +113,7 @@ class SimDatabase(Database):
             raise StoreFailure("database or disk is full")
         future: Future[T] = Future()
         self._commit([(work, future)])
+        self._life.require()
         self._on_commit()
         await self._life.pause("store.written")
         return future.result()

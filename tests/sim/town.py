@@ -380,6 +380,9 @@ SWEEP = Way(funded, swept)
 MERGE = Way(nothing, many_coins)
 
 WAYS = {
+    "commit.ready": ASK,
+    "commit.stored": ASK,
+    "commit.copied": ASK,
     "create.checked": ASK,
     "create.reserved": ASK,
     "fund.planned": ASK,

@@ -18,6 +18,7 @@ from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.liquid.networks import REGTEST
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.restore import restore
 
 from . import buyers, foreign
 from .buyers import Deal
@@ -74,6 +75,11 @@ def captured_log() -> Iterator[LogLines]:
         yield log
     finally:
         structlog.configure(**before)
+
+
+def _delete(database: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        Path(f"{database}{end}").unlink(missing_ok=True)
 
 
 class World:
@@ -150,10 +156,24 @@ class World:
             self._rules.guarded(getattr(self._rules, check))(*arguments)
 
     async def crash(self) -> None:
-        """Kill the daemon and start it again."""
+        """Kill the daemon and start it again, perhaps with one of its two files lost."""
         self.coverage.everywhere("crash")
         await self.daemon.bury()
+        self._lose_a_file(self.chance.number("file lost"))
         self.start()
+
+    def _lose_a_file(self, luck: float) -> None:
+        database, replica = self.settings.database, self.settings.replica_path
+        if luck < 0.1:
+            self.counts["replica lost"] += 1
+            _delete(replica)
+        # One that lacks commits is no help: those were told to nobody who needs the replica.
+        elif luck < 0.3 and self.daemon.database.replica_problem is None:
+            self.counts["database lost"] += 1
+            _delete(database)
+            restore(database, replica, None, self.clock.now())
+            self.rules.store.close()
+            self.rules.open()
 
     async def close(self) -> None:
         """End it all."""

@@ -239,7 +239,8 @@ class Replica:
             try:
                 job = self._jobs.get(timeout=RETRY_SECS)
             except queue.Empty:
-                self._look()
+                if self._is_open:
+                    self.look()
                 continue
             if job is None:
                 break
@@ -253,10 +254,8 @@ class Replica:
                 done.set_exception(error)
         self._release()
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Nothing was to be done for a while: is the file there, can it be written?"""
-        if not self._is_open:
-            return
         try:
             if self.failed is not None:
                 self._open()
