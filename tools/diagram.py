@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from lnliquid.buyer.verify import CHECKS
 from lnliquid.settings import Settings
 from lnliquid.swap import ROLLBACKS, TRANSITIONS, State
 from lnliquid.terms import Timelocks, blocks_to_pay_and_claim, timelock_budget
@@ -100,11 +101,18 @@ def rooms() -> str:
     return _table(("room", "duty"), rows)
 
 
+def checks_table() -> str:
+    """Every check that a buyer makes before it pays."""
+    rows = [(rule.name, rule.compares, rule.meaning) for rule in CHECKS]
+    return _table(("check", "what is compared", "what it means when it fails"), rows)
+
+
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "states": ("swap/how-it-works.md", state_diagram),
     "meanings": ("swap/how-it-works.md", state_meanings),
     "budget": ("swap/how-it-works.md", budget),
     "settings": ("operator.md", settings_table),
+    "checks": ("buyer.md", checks_table),
     "rooms": ("architecture.md", rooms),
 }
 """Name of a block to its file below `docs/` and what writes it."""

@@ -24,15 +24,8 @@ COMMANDS = {
     "lnliquid.backup_command": ("backup",),
     "lnliquid.health_command": ("health",),
     "lnliquid.restore_command": ("restore",),
-    "lnliquid.buyer.commands": (
-        "offer",
-        "buy",
-        "resume",
-        "history",
-        "show",
-        "balance",
-        "verify",
-    ),
+    "lnliquid.buyer_commands": ("offer", "buy", "resume", "history", "show", "balance"),
+    "lnliquid.verify_command": ("verify",),
 }
 """Modules to names of commands, in the order of the help."""
 

@@ -34,9 +34,9 @@ def say(text: str, style: str = "", indent: int = 0) -> None:
     _print(console(stderr=True), text, style, indent)
 
 
-def show(text: str, indent: int = 0) -> None:
+def show(text: str, style: str = "", indent: int = 0) -> None:
     """A line of the result, on stdout, broken as by `say`."""
-    _print(console(), text, "", indent)
+    _print(console(), text, style, indent)
 
 
 def _print(target: Console, text: str, style: str, indent: int) -> None:

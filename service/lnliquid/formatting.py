@@ -1,8 +1,7 @@
 """How amounts, times and ids are written for a person. Plain text, no I/O."""
 
 import re
-import time
-from collections.abc import Iterable
+from datetime import UTC, datetime
 
 _LONG_HEX = re.compile(r"\b([0-9a-f]{8})[0-9a-f]{26,}([0-9a-f]{6})\b")
 Row = tuple[str, str]
@@ -41,14 +40,9 @@ def span(secs: int) -> str:
 
 def utc(unix_secs: int) -> str:
     """A time in UTC, to the second."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(unix_secs))
+    return datetime.fromtimestamp(unix_secs, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def short(text: str) -> str:
     """The text with keys, hashes and scripts cut to their two ends."""
     return _LONG_HEX.sub(r"\1…\2", text)
-
-
-def columns(rows: Iterable[Row], *, width: int = 13) -> str:
-    """One line each; with the default width an id of 64 digits still fits 80 columns."""
-    return "\n".join(f"{label:{width}}{value}" for label, value in rows)

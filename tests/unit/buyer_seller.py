@@ -20,7 +20,7 @@ from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
 from lnlab.actors.faucet import FAUCET_SCRIPT, OP_TRUE, asset_id_of
 from lnlab.nodes.embedded.chain import Chain as EmbeddedChain
 from lnlab.nodes.embedded.lightning import bolt11
-from lnliquid.buyer.facts import SwapReply
+from lnliquid.buyer.answers import swap_of
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.address import p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
@@ -111,7 +111,7 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         """Take the coins back, or the subsidy alone, once the lock height is reached."""
         swap = self.swaps[request_id]
         key = self.keys.refund_key(self.created)
-        reply = SwapReply(**_plain(swap))
+        reply = swap_of(swap)
         parts = [(reply.subsidy_outpoint, SUBSIDY_SATS)]
         outputs = [tx.Output(FAUCET_SCRIPT, POLICY_ASSET, SUBSIDY_SATS - REFUND_FEE_SATS)]
         if with_asset:
@@ -210,15 +210,6 @@ def read_invoice(text: str) -> bytes:
 
 def _preimage(index: int) -> bytes:
     return hashlib.sha256(b"preimage %d" % index).digest()
-
-
-def _plain(swap: swap_pb2.Swap) -> dict[str, Any]:
-    names = {
-        "subsidy_sats": "fee_subsidy_sats",
-        "claim_address": "buyer_claim_address",
-    }
-    fields = SwapReply.__dataclass_fields__
-    return {name: getattr(swap, names.get(name, name)) for name in fields}
 
 
 def invoice(

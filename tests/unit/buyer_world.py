@@ -14,13 +14,12 @@ from typing import Any
 import grpc
 import pytest
 
-from ln_liquid_swap.v1 import swap_pb2_grpc
+from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
 from lnlab.nodes.embedded.chain import Chain as EmbeddedChain
 from lnlab.nodes.embedded.txmodel import Rejected
 from lnliquid.buyer import Buyer, BuyerSettings, Journal, Order, Outcome, Progress, Record
 from lnliquid.buyer.errors import Unfinished
-from lnliquid.buyer.facts import SwapReply
-from lnliquid.buyer.seller import Seller
+from lnliquid.buyer.seller import SellerClient
 from lnliquid.errors import BackendError, BackendRejected, BackendUnavailable
 from lnliquid.liquid import htlc, tx
 from lnliquid.ports import HistoryItem, NodeInfo, Payment, PaymentStatus
@@ -199,12 +198,12 @@ class FusedJournal(Journal):
         return index
 
 
-class FusedSeller(Seller):
+class FusedSeller(SellerClient):
     """A client of the seller whose process can die before and after the call."""
 
     fuse: Fuse
 
-    async def create(self, order: Order, claim_address: str) -> SwapReply:
+    async def create(self, order: Order, claim_address: str) -> swap_pb2.Swap:
         """Create, or die."""
         self.fuse.tick("before create")
         reply = await super().create(order, claim_address)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lnliquid.buyer.view import look_at_htlc
-from lnliquid.buyer.wallet import read_coins
+from lnliquid.buyer.chain_view import look_at_htlc, read_coins
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE

@@ -4,10 +4,14 @@ from collections.abc import Callable
 
 import pytest
 
-from lnliquid.buyer import Check, Verdict, terminal
-from lnliquid.buyer.advice import ADVICE
+from lnliquid import console
+from lnliquid.buyer import Check, Verdict
+from lnliquid.buyer.verify import CHECKS
+from lnliquid.buyer_output import write_verdict
 
 from .test_buyer_verify import WRONG, Facts, good
+
+ADVICE = {rule.name: rule for rule in CHECKS}
 
 
 def test_there_is_advice_for_exactly_the_checks_that_run() -> None:
@@ -26,7 +30,7 @@ def test_a_failed_check_is_shown_with_all_that_a_person_needs(
 ) -> None:
     """Expected, found, meaning and action of each failed check; a passed one takes one line."""
     verdict = change(good()).verdict()
-    terminal.say_verdict(verdict)
+    write_verdict(verdict, console.say)
     shown = capsys.readouterr().err
     for check in verdict.failed:
         block = shown.split(f"WRONG  {check.name}\n")[1]
@@ -46,7 +50,7 @@ def test_a_failed_check_is_shown_with_all_that_a_person_needs(
 
 def test_passed_checks_fit_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     """Ids are cut to their ends, so that most checks are one line of at most 80 columns."""
-    terminal.show_verdict(good().verdict())
+    write_verdict(good().verdict())
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(ADVICE)
     assert [line.split("  ")[0] for line in lines] == ["ok"] * len(ADVICE)
@@ -59,7 +63,7 @@ def test_a_verdict_of_an_older_journal_is_still_shown(capsys: pytest.CaptureFixt
     stored = {"name": "state", "ok": False, "expected": "a", "found": "b", "advice": "Wait."}
     verdict = Verdict.from_dict({"ok": False, "checks": [stored]})
     assert verdict.checks == (Check("state", False, "a", "b", "Wait."),)
-    terminal.show_verdict(verdict)
+    write_verdict(verdict)
     shown = capsys.readouterr().out
     assert "what to do Wait." in shown
     assert "it means" not in shown

@@ -17,7 +17,7 @@ from lnliquid.buyer.errors import (
     SwapBusy,
     VerdictNotClean,
 )
-from lnliquid.buyer.work import Progress
+from lnliquid.buyer.purchase import Progress
 from lnliquid.errors import BackendUnavailable
 from lnliquid.liquid import tx
 from lnliquid.liquid.htlc import p2wpkh_script

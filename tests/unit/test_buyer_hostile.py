@@ -22,8 +22,8 @@ from lnliquid.buyer.errors import (
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.buyer.purchase import conclude_all
-from lnliquid.buyer.seller import Seller
+from lnliquid.buyer.seller import SellerClient
+from lnliquid.buyer_output import conclude
 from lnliquid.errors import BackendTimeout
 from lnliquid.faults import EXIT_FAULT
 from lnliquid.ports import Payment, PaymentStatus
@@ -98,7 +98,7 @@ async def test_bytes_that_are_no_answer_are_a_seller_that_is_away(tmp_path: Path
     server.add_generic_rpc_handlers((Anything(),))
     server.add_insecure_port(address)
     await server.start()
-    seller = Seller(address, call_secs=2)
+    seller = SellerClient(address, call_secs=2)
     try:
         with pytest.raises(SellerUnavailable, match="cannot be read"):
             await seller.swap(OTHER)
@@ -275,7 +275,7 @@ def test_purchases_go_on_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixt
         return Outcome(record)
 
     works = dict(zip(names, (faulty(), waiting(), paid()), strict=True))
-    ends = conclude_all(journal, works)
+    ends = conclude(journal, works)
     assert [code for _, code in ends] == [EXIT_FAULT, 4, 0]
     assert ends[2][0]["step"] == "done"
     said = capsys.readouterr().err

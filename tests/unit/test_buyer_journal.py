@@ -181,7 +181,7 @@ def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.save(record())
     path = tmp_path / "swaps" / f"{REQUEST_ID}.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(BuyerError, match="another version"):
         journal.find(REQUEST_ID)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from lnliquid.buyer import BuyerError, Step
+from lnliquid.buyer.answers import read_swap
+from lnliquid.buyer.chain_view import look_at_htlc
 from lnliquid.buyer.errors import (
     AssetLost,
     PaymentFailed,
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.buyer.facts import SwapReply
-from lnliquid.buyer.view import look_at_htlc
 from lnliquid.errors import BackendTimeout, BackendUnavailable
 from lnliquid.liquid import tx
 from lnliquid.liquid.address import p2wpkh_key_hash
@@ -230,7 +230,7 @@ async def test_the_chain_is_read_again_when_the_tip_moves_meanwhile(world: World
     async with world.buyer() as buyer:
         stored = buyer.journal.load(swap.request_id).swap
     assert stored is not None
-    seen = await look_at_htlc(view, SwapReply.from_dict(stored))
+    seen = await look_at_htlc(view, read_swap(stored))
     assert seen.tip.height == world.chain.tip_height
     assert (view.reads, seen.funding.height) == (2, world.chain.tip_height - 1)
 

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 
 from ln_liquid_swap.v1 import swap_pb2
 from lnliquid.buyer import Order, Record, Step
-from lnliquid.buyer.offline import NEEDS
+from lnliquid.buyer.answers import from_printed
+from lnliquid.buyer.verify import CHECKS
 from lnliquid.cli import command_line
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.networks import REGTEST
@@ -32,6 +33,7 @@ from .test_buyer_verify import (
     good,
 )
 
+NEEDS = {rule.name: rule.needs for rule in CHECKS}
 FAR_AHEAD = 4_000_000_000
 """An invoice of then has not expired whenever the test runs; its field holds 35 bits."""
 OF_NOW = ("claim fee", "confirmations", "unspent", "blocks left")
@@ -81,7 +83,7 @@ def purchase(known: Facts) -> dict[str, Any]:
         created_at=0,
         offer=asdict(known.offer),
         step=Step.CREATED,
-        swap=known.swap.to_dict(),
+        swap=from_printed(known.swap.to_dict()),
     )
     return record.public_dict()
 

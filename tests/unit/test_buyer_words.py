@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from lnliquid.buyer import Order, Record, Step, words
-from lnliquid.formatting import columns
+from lnliquid import buyer_output as words
+from lnliquid.buyer import Order, Record, Step
+from lnliquid.buyer.answers import from_printed
 
-from .test_buyer_verify import ASSET, good
+from .test_buyer_verify import ASSET, REQUEST_ID, good
 
 
 def record(step: Step, *, dry_run: bool = False, with_swap: bool = True) -> Record:
@@ -24,25 +25,23 @@ def record(step: Step, *, dry_run: bool = False, with_swap: bool = True) -> Reco
         offer={"asset_precision": 2},
         step=step,
         dry_run=dry_run,
-        swap=swap if with_swap else None,
+        swap=from_printed(swap) if with_swap else None,
     )
 
 
 def test_lists_fit_eighty_columns() -> None:
     """Offer, quote, purchase and history; sentences may be longer, ids and labels not."""
     facts = good()
-    rows = columns(words.offer_rows(facts.offer, "127.0.0.1:50051"), width=14)
-    assert max(map(len, rows.splitlines())) <= 80
-    quote = words.quote_rows(
-        facts.offer, 1_000, max_price_msat=160_000, max_fee_msat=5_000, confs=2
-    )
-    assert max(map(len, columns(quote).splitlines())) <= 80
+    offer = words.offer_rows(facts.offer, "127.0.0.1:50051")
+    assert max(14 + len(value) for _, value in offer) <= 80
+    quote = words.quote_rows(facts.offer, Order(REQUEST_ID, ASSET, 1_000, 160_000, 2, 5_000))
+    assert max(13 + len(value) for _, value in quote) <= 80
     assert ("you pay", "150 sat (your limit: 160 sat)") in quote
     for step in Step:
         shown = record(step)
         assert max(map(len, words.history_lines(shown))) <= 80
         listed = [row for row in words.record_rows(shown) if row[0] != "next"]
-        assert max(map(len, columns(listed).splitlines())) <= 80
+        assert max(13 + len(value) for _, value in listed) <= 80
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

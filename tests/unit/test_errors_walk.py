@@ -27,8 +27,8 @@ from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnlab.cli import app as lab_app
 from lnliquid import console, errors, faults
 from lnliquid.api.server import Listener, listen
+from lnliquid.buyer import Verdict
 from lnliquid.buyer import errors as buyer_errors
-from lnliquid.buyer.facts import Verdict
 from lnliquid.cli import command_line
 from lnliquid.errors import FieldViolation
 from lnliquid.operator_calls import explain

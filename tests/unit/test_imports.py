@@ -33,7 +33,13 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "lightning": LOW,
     "store": LOW | {"crashpoints"},
     "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
-    "buyer": LOW | {"liquid", "lightning", "faults", "console", "formatting"},
+    "buyer": LOW | {"liquid", "lightning", "grpc_client", "console"},
+    "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
+    "buyer_options": LOW | {"buyer"},
+    "buyer_output": LOW | {"buyer", "console", "formatting", "faults"},
+    "saved_answers": LOW | {"buyer"},
+    "verify_command": LOW
+    | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console"},
     "api": LOW | {"liquid", "lightning", "store", "seller"},
     "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
     "backup_command": LOW | {"store", "buyer", "operator_options"},
@@ -59,7 +65,11 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
 }
 """Every room of the service, and the other rooms that it may import."""
 
-DOMAIN = ["swap", "terms", "errors", "ports", "seller.reconcile", "buyer.verify", "liquid.htlc"]
+DOMAIN = [
+    "swap", "terms", "errors", "ports", "seller.reconcile", "liquid.htlc",
+    "buyer.verify", "buyer.checks", "buyer.answer_checks", "buyer.chain_checks", "buyer.answers",
+    "buyer.claim_tx", "formatting",
+]  # fmt: skip
 IO_MODULES = {
     "asyncio", "os", "io", "pathlib", "socket", "ssl", "subprocess", "threading", "concurrent",
     "time", "random", "secrets", "uuid", "logging", "structlog", "sqlite3", "sqlalchemy",

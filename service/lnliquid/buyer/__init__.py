@@ -5,7 +5,8 @@ none. What goes wrong is raised as a kind of `BuyerError`, `BackendError` or `Se
 `docs/examples/buy.py` is a whole program.
 """
 
-from lnliquid.buyer.client import Buyer, Outcome, new_request_id, quote_msat
+from lnliquid.buyer.checks import Check, Expectations, FundingView, SwapReply, Verdict
+from lnliquid.buyer.client import Buyer, Outcome, connect, new_request_id, quote_msat
 from lnliquid.buyer.errors import (
     AssetLost,
     BuyerError,
@@ -20,13 +21,11 @@ from lnliquid.buyer.errors import (
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.buyer.facts import Check, Expectations, FundingView, SwapReply, Verdict
 from lnliquid.buyer.journal import Journal, Order, Record, Step
 from lnliquid.buyer.offline import KnownTerms, OfflineVerdict, verify_offline
-from lnliquid.buyer.session import connect
+from lnliquid.buyer.purchase import Progress
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.buyer.verify import verify
-from lnliquid.buyer.work import Progress
 from lnliquid.errors import BackendError, SettingsError
 from lnliquid.swap import Offer
 

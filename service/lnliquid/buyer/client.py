@@ -5,21 +5,34 @@ the next step; what an act needs is stored before it. So whatever dies in betwee
 function of the stored step goes on from there.
 """
 
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lnliquid.buyer import claiming, obtain, paying
+from lnliquid.buyer import claim, payment
+from lnliquid.buyer import order as ordering
+from lnliquid.buyer.answers import offer_to_json
+from lnliquid.buyer.chain_view import read_coins
+from lnliquid.buyer.checks import Verdict
 from lnliquid.buyer.errors import BuyerError, OrderDiffers, OtherWallet, SellerUnavailable
-from lnliquid.buyer.facts import Verdict
 from lnliquid.buyer.journal import Journal, Order, Record, Step
-from lnliquid.buyer.seller import Seller
+from lnliquid.buyer.purchase import Progress, Purchase
+from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
-from lnliquid.buyer.wallet import read_coins
-from lnliquid.buyer.work import Progress, Work
+from lnliquid.errors import SettingsError
+from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.address import p2wpkh_address
-from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
+from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.keys import (
+    RECEIVE,
+    Keychain,
+    read_mnemonic,
+    require_native_secp256k1,
+    write_mnemonic,
+)
 from lnliquid.ports import BuyerLightning, Chain, Clock
 from lnliquid.swap import Offer
 from lnliquid.terms import total_price_msat
@@ -39,7 +52,7 @@ class Outcome:
     @property
     def swap_id(self) -> str | None:
         """The seller's name for it; None before the seller has answered."""
-        return None if self.record.swap is None else str(self.record.swap["swap_id"])
+        return self.record.reply.swap_id if self.record.reply else None
 
     @property
     def step(self) -> Step:
@@ -64,8 +77,7 @@ class Outcome:
     @property
     def verdict(self) -> Verdict | None:
         """The checks as last run; None when it did not come to them."""
-        stored = self.record.verdict
-        return None if stored is None else Verdict.from_dict(stored)
+        return self.record.checks
 
     @property
     def claimed(self) -> bool:
@@ -89,7 +101,7 @@ class Buyer:
         self,
         settings: BuyerSettings,
         *,
-        seller: Seller,
+        seller: SellerClient,
         chain: Chain,
         lightning: BuyerLightning,
         clock: Clock,
@@ -103,7 +115,7 @@ class Buyer:
         self._lightning = lightning
         self._clock = clock
         self._on_progress = on_progress
-        self._keys = open_keychain(self.journal, settings)
+        self._keys = _open_keychain(self.journal, settings)
 
     async def offer(self, asset_id: str) -> Offer:
         """The seller's offer of this asset."""
@@ -123,7 +135,6 @@ class Buyer:
                 record = await self._new_record(order, offer)
             elif differing := _differing(record.order, order):
                 raise OrderDiffers(order.request_id, differing)
-            _reopen(record)
             return await self._run(record, dry_run)
 
     async def check(self, order: Order, *, offer: Offer | None = None) -> Verdict:
@@ -146,7 +157,6 @@ class Buyer:
             record = self.journal.load(request_id)
             if record.step is Step.DONE:
                 record.step = Step.CLAIMING  # a reorg may have undone the claim since
-            _reopen(record)
             return await self._run(record, dry_run=False)
 
     async def balance(self, asset_id: str) -> int:
@@ -178,12 +188,14 @@ class Buyer:
             network=self.settings.network,
             seller=self._seller.address,
             key_index=index,
-            claim_address=p2wpkh_address(
-                self._keys.wallet_key(RECEIVE, index).key_hash, self.settings.chain
-            ),
+            claim_address=self._address(index),
             created_at=self._clock.now(),
-            offer=asdict(offer),
+            offer=offer_to_json(offer),
         )
+
+    def _address(self, index: int) -> str:
+        key_hash = self._keys.wallet_key(RECEIVE, index).key_hash
+        return p2wpkh_address(key_hash, self.settings.chain)
 
     def _require_own(self, record: Record) -> None:
         """Nothing may be signed with another wallet's keys or for another chain."""
@@ -193,16 +205,17 @@ class Buyer:
                 f"{request_id} is a purchase on {record.network}, and --network is "
                 f"{self.settings.network}"
             )
-        key_hash = self._keys.wallet_key(RECEIVE, record.key_index).key_hash
-        if p2wpkh_address(key_hash, self.settings.chain) != record.claim_address:
+        if self._address(record.key_index) != record.claim_address:
             raise OtherWallet(
                 f"{request_id} was ordered with another mnemonic than the one in "
                 f"{self.journal.mnemonic_file}: put the right one back"
             )
 
     async def _run(self, record: Record, dry_run: bool) -> Outcome:
+        """Go from step to step until it is over, or claimed and seen, or checked (`dry_run`)."""
+        _reopen(record)
         self._require_own(record)
-        work = Work(
+        purchase = Purchase(
             record,
             self.journal,
             self.settings,
@@ -213,25 +226,66 @@ class Buyer:
             self._keys,
             self._on_progress,
         )
-        work.save(dry_run=dry_run and record.step in (Step.REQUESTED, Step.CREATED))
+        purchase.save(dry_run=dry_run and record.step in (Step.REQUESTED, Step.CREATED))
         while not record.step.is_over:
             match record.step:
                 case Step.REQUESTED:
-                    await obtain.create(work)
+                    await ordering.create(purchase)
                 case Step.CREATED:
-                    await obtain.check(work)
+                    await ordering.check(purchase)
                     if dry_run:
                         break
-                    await paying.pay(work)
+                    await payment.pay(purchase)
                 case Step.PAYING:
-                    await paying.look_up(work)
+                    await payment.look_up(purchase)
                 case Step.PAID:
-                    await claiming.build(work)
+                    await claim.build(purchase)
                 case Step.CLAIMING:
-                    await claiming.follow(work)
+                    await claim.follow(purchase)
                     if record.step is Step.CLAIMING:
                         break  # in the mempool, and seen by the seller
         return Outcome(record)
+
+
+class SystemClock:
+    """`ports.Clock` of the machine."""
+
+    def now(self) -> int:
+        """Unix seconds, UTC."""
+        return int(time.time())
+
+
+@asynccontextmanager
+async def connect(
+    settings: BuyerSettings, on_progress: Callable[[Progress], None] = lambda _: None
+) -> AsyncIterator[Buyer]:
+    """A buyer with real backends, open for as long as the context lasts.
+
+    Raises `BackendUnavailable` when the Electrum server cannot be reached within `call_secs`, and
+    `SettingsError` for an address that is none.
+    """
+    require_native_secp256k1()
+    try:
+        chain = ElectrumChain(settings.electrum_url, deadline_secs=settings.call_secs)
+    except ValueError as error:
+        raise SettingsError((str(error),), hint="") from None
+    lightning = CoreLightning(settings.lightning_rpc, deadline_secs=settings.call_secs)
+    seller = SellerClient(settings.seller, call_secs=settings.call_secs)
+    try:
+        await chain.start()
+        await chain.wait_connected(settings.call_secs)
+        yield Buyer(
+            settings,
+            seller=seller,
+            chain=chain,
+            lightning=lightning,
+            clock=SystemClock(),
+            on_progress=on_progress,
+        )
+    finally:
+        await chain.close()
+        await lightning.close()
+        await seller.close()
 
 
 def quote_msat(offer: Offer, amount: int) -> int:
@@ -246,7 +300,7 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
-def open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
+def _open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
     """The buyer's keys; the mnemonic is made at the first use. `OtherWallet` when it is gone."""
     if not journal.mnemonic_file.exists():
         if journal.index_count():

@@ -2,14 +2,8 @@
 
 from pathlib import Path
 
-from lnliquid.buyer.facts import Verdict
-from lnliquid.errors import (
-    EXIT_FAILED,
-    EXIT_UNAVAILABLE,
-    EXIT_UNFINISHED,
-    EXIT_USAGE,
-    KnownError,
-)
+from lnliquid.buyer.checks import Verdict
+from lnliquid.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_UNFINISHED, EXIT_USAGE, KnownError
 
 
 class BuyerError(KnownError):
@@ -110,10 +104,6 @@ class OtherWallet(BuyerError):
     """The mnemonic or the network is not the one that the purchase was ordered with."""
 
     exit_code = EXIT_USAGE
-
-
-class NotAgreed(BuyerError):
-    """The person said no, or could not be asked to the end."""
 
 
 class PaymentFailed(BuyerError):

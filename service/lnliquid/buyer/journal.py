@@ -9,7 +9,6 @@ A file is replaced whole: temporary file, fsync, rename, fsync of the directory.
 old or the new one, after a crash too. The files hold preimages, so only their owner can read them.
 """
 
-import contextlib
 import fcntl
 import json
 import os
@@ -21,12 +20,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lnliquid.buyer.answers import from_printed, read_offer, read_swap
+from lnliquid.buyer.checks import SwapReply, Verdict
 from lnliquid.buyer.errors import BuyerError, DirectoryUnusable, SwapBusy, UnknownRequest
+from lnliquid.swap import Offer
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What request ids and swap ids are, the only form of it that is stored."""
 
-_FORMAT = 1
+_FORMAT = 2
+"""Format 1 held the seller's swap in the form that the commands print."""
 
 
 class Step(Enum):
@@ -76,7 +79,10 @@ class Order:
 
 @dataclass
 class Record:
-    """One swap in the journal. Times are unix seconds, byte strings hex, the rest as in `Order`."""
+    """One swap in the journal. Times are unix seconds, byte strings hex, the rest as in `Order`.
+
+    `offer` and `swap`: the seller's newest answers, in the JSON of the schema (`answers`).
+    """
 
     order: Order
     network: str
@@ -123,14 +129,32 @@ class Record:
     @property
     def price_msat(self) -> int:
         """Amount of the invoice; before there is a reply, the most that was agreed to."""
-        return int(self.swap["total_price_msat"]) if self.swap else self.order.max_price_msat
+        return self.reply.total_price_msat if self.reply else self.order.max_price_msat
+
+    @property
+    def reply(self) -> SwapReply | None:
+        """The swap as the seller last told it; None before its first answer."""
+        return None if self.swap is None else read_swap(self.swap)
+
+    @property
+    def terms(self) -> Offer:
+        """The offer that the order was made on."""
+        return read_offer(self.offer)
+
+    @property
+    def checks(self) -> Verdict | None:
+        """The checks as last run; None before the first time."""
+        return None if self.verdict is None else Verdict.from_dict(self.verdict)
 
     def public_dict(self) -> dict[str, Any]:
         """For output: everything but the preimage and the raw bytes that contain it."""
         values = self.to_dict()
         del values["preimage"], values["funding_raw"]
-        values["claims"] = [claim["txid"] for claim in self.claims]
-        return values
+        return values | {
+            "offer": asdict(self.terms),
+            "swap": self.reply.to_dict() if self.reply else None,
+            "claims": [claim["txid"] for claim in self.claims],
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """For the file, preimage included."""
@@ -212,21 +236,20 @@ class Journal:
 
     def all(self) -> list[Record]:
         """Every record that can be read, oldest first. `damaged` lists the others."""
-        records = []
-        for path in self._swaps.glob("*.json"):
-            with contextlib.suppress(BuyerError):
-                records.append(self._read(path))
-        return sorted(records, key=lambda record: (record.created_at, record.key_index))
+        return self._scan()[0]
 
     def damaged(self) -> list[str]:
         """What is wrong with each file that cannot be read. One of them stops no other swap."""
-        problems = []
+        return self._scan()[1]
+
+    def _scan(self) -> tuple[list[Record], list[str]]:
+        records, problems = [], []
         for path in sorted(self._swaps.glob("*.json")):
             try:
-                self._read(path)
+                records.append(self._read(path))
             except BuyerError as error:
                 problems.append(str(error))
-        return problems
+        return sorted(records, key=lambda r: (r.created_at, r.key_index)), problems
 
     def _path(self, request_id: str) -> Path:
         if not UUID.fullmatch(request_id):
@@ -237,11 +260,15 @@ class Journal:
         try:
             values = json.loads(path.read_text())
             found = values.pop("format")
-            if found != _FORMAT:
+            if found not in (1, _FORMAT):
                 raise BuyerError(f"{path} was written by another version (format {found})")
-            return Record.from_dict(values)
+            if found == 1 and values["swap"]:
+                values["swap"] = from_printed(values["swap"])
+            record = Record.from_dict(values)
+            _ = record.terms, record.reply  # both can be read
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise BuyerError(f"{path} is damaged: {type(error).__name__}; keep the file") from None
+        return record
 
     @contextmanager
     def _locked(self, path: Path, *, wait: bool) -> Iterator[bool]:

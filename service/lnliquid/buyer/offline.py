@@ -6,62 +6,16 @@ is named, with the reason, and never counts as passed.
 """
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
 
-from lnliquid.buyer.facts import Expectations, FundingView, SwapReply, Verdict
+from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.buyer.answers import offer_of
+from lnliquid.buyer.checks import Fact, FundingView, SwapReply, Verdict
+from lnliquid.buyer.journal import Order
 from lnliquid.buyer.settings import BuyerSettings
-from lnliquid.buyer.verify import verify
+from lnliquid.buyer.verify import CHECKS, verify
 from lnliquid.swap import Offer, Tip
 from lnliquid.terms import FEE_FLOOR_SATS_PER_KVB
-
-
-class Fact(Enum):
-    """What a check reads besides the swap: an option that gives it, or what only a server knows."""
-
-    OFFER = "--offer FILE"
-    REQUEST_ID = "--request-id"
-    ASSET = "--asset"
-    AMOUNT = "--amount"
-    MAX_PRICE = "--max-price-msat"
-    CLAIM_KEY = "--claim-address or --claim-pubkey"
-    FUNDING = "--funding-tx FILE"
-    TIP = "the height of the chain (or give --tip-height)"
-    FEE_RATE = "the fee rate"
-    CHAIN = "the chain and its mempool"
-
-    @property
-    def is_of_now(self) -> bool:
-        """True when no file can hold it: it changes with every block."""
-        return self in (Fact.TIP, Fact.FEE_RATE, Fact.CHAIN)
-
-
-NEEDS: dict[str, tuple[Fact, ...]] = {
-    "network": (Fact.OFFER,),
-    "request": (Fact.REQUEST_ID,),
-    "state": (),
-    "asset": (Fact.ASSET, Fact.OFFER),
-    "amount": (Fact.AMOUNT,),
-    "claim address": (Fact.CLAIM_KEY,),
-    "invoice": (),
-    "invoice network": (),
-    "invoice signer": (Fact.OFFER,),
-    "payment hash": (),
-    "price": (Fact.OFFER, Fact.AMOUNT),
-    "price limit": (Fact.MAX_PRICE,),
-    "invoice expiry": (),
-    "invoice CLTV": (Fact.OFFER,),
-    "script": (Fact.CLAIM_KEY,),
-    "funding transaction": (Fact.FUNDING,),
-    "asset output": (Fact.FUNDING, Fact.ASSET, Fact.AMOUNT),
-    "subsidy output": (Fact.FUNDING, Fact.OFFER),
-    "claim fee": (Fact.FEE_RATE,),
-    "confirmations": (Fact.CHAIN,),
-    "unspent": (Fact.CHAIN,),
-    "timelock budget": (Fact.OFFER,),
-    "blocks left": (Fact.OFFER, Fact.TIP),
-}
-"""Facts that each check needs besides the swap, the network and the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +64,7 @@ class NotMade:
 
 @dataclass(frozen=True, slots=True)
 class OfflineVerdict:
-    """What the checks said that could be made, and which could not."""
+    """The checks that could be made, and those that could not."""
 
     made: Verdict
     not_made: tuple[NotMade, ...]
@@ -132,71 +86,44 @@ def verify_offline(
     swap: SwapReply, terms: KnownTerms, funding_raw: bytes | None, now: int
 ) -> OfflineVerdict:
     """Run `verify` on what is at hand. `now` in unix seconds. Raises `SettingsError` (network)."""
-    offer, tip = terms.offer, terms.tip_height
+    # With stand-ins for what was not given: the checks that read those are dropped.
+    order = Order(
+        request_id=terms.request_id or "",
+        asset_id=terms.asset_id or "",
+        amount=terms.amount or 0,
+        max_price_msat=terms.max_price_msat or 0,
+        min_confs=terms.min_confs,
+        max_fee_msat=0,
+    )
+    want = BuyerSettings(Path(), terms.network).expectations(
+        order,
+        claim_address=terms.claim_address or "",
+        claim_key_hash=terms.claim_key_hash or bytes(20),
+        claim_rate_sats_per_kvb=FEE_FLOOR_SATS_PER_KVB,
+    )
     verdict = verify(
         swap,
-        offer or _NO_OFFER,
-        _expectations(terms),
+        terms.offer or offer_of(pb.Offer()),
+        want,
         FundingView(funding_raw, height=None),
-        Tip(tip or 0, ""),
+        Tip(terms.tip_height or 0, ""),
         now,
     )
     given = {
-        Fact.OFFER: offer,
+        Fact.OFFER: terms.offer,
         Fact.REQUEST_ID: terms.request_id,
         Fact.ASSET: terms.asset_id,
         Fact.AMOUNT: terms.amount,
         Fact.MAX_PRICE: terms.max_price_msat,
         Fact.CLAIM_KEY: terms.claim_key_hash,
         Fact.FUNDING: funding_raw,
-        Fact.TIP: tip,
+        Fact.TIP: terms.tip_height,
     }
     made, not_made = [], []
-    for check in verdict.checks:
-        lacks = tuple(fact for fact in NEEDS[check.name] if given.get(fact) is None)
+    for rule, check in zip(CHECKS, verdict.checks, strict=True):
+        lacks = tuple(fact for fact in rule.needs if given.get(fact) is None)
         if lacks:
             not_made.append(NotMade(check.name, lacks))
         else:
             made.append(check)
     return OfflineVerdict(Verdict(tuple(made)), tuple(not_made))
-
-
-def _expectations(terms: KnownTerms) -> Expectations:
-    """With stand-ins for what was not given; the checks that read those are dropped."""
-    own = BuyerSettings(Path(), terms.network)
-    return Expectations(
-        network=terms.network,
-        request_id=terms.request_id or "",
-        asset_id=terms.asset_id or "",
-        asset_amount=terms.amount or 0,
-        claim_address=terms.claim_address or "",
-        claim_key_hash=terms.claim_key_hash or bytes(20),
-        max_total_price_msat=terms.max_price_msat or 0,
-        min_funding_confs=terms.min_confs,
-        claim_rate_sats_per_kvb=FEE_FLOOR_SATS_PER_KVB,
-        liquid_block_secs=own.liquid_block_secs,
-        lightning_block_secs=own.assumed_lightning_block_secs,
-        min_claim_margin_blocks=own.min_claim_margin_blocks,
-        pay_wait_secs=own.pay_wait_secs,
-    )
-
-
-_NO_OFFER = Offer(
-    network="",
-    asset_id="",
-    asset_precision=0,
-    price_msat_per_asset_unit=0,
-    min_swap_amount=0,
-    max_swap_amount=0,
-    available_amount=0,
-    fee_subsidy_sats=0,
-    refund_delta_blocks=0,
-    invoice_expiry_secs=0,
-    max_min_funding_confs=0,
-    max_ln_cltv_blocks=0,
-    claim_margin_blocks=0,
-    liquid_block_secs=0,
-    lightning_block_secs=0,
-    lightning_node_id="",
-)
-"""Stands in where none was given."""

@@ -1,113 +1,106 @@
-"""Running purchases for the command line: what it shows, and how they end."""
+"""One purchase in progress: its record, the backends, and how to wait."""
 
 import asyncio
-import contextlib
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import typer
-
-from lnliquid import faults
-from lnliquid.buyer import terminal, words
-from lnliquid.buyer.client import Outcome
-from lnliquid.buyer.errors import NotAgreed, Unfinished, VerdictNotClean
-from lnliquid.buyer.facts import Verdict
+from lnliquid.buyer.checks import SwapReply
+from lnliquid.buyer.errors import SellerUnavailable, Unfinished
 from lnliquid.buyer.journal import Journal, Record
-from lnliquid.console import describe, quiet_log, say, show, show_json
-from lnliquid.errors import EXIT_UNAVAILABLE, KnownError
-from lnliquid.formatting import columns
+from lnliquid.buyer.seller import SellerClient
+from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.errors import BackendTimeout, BackendUnavailable
+from lnliquid.liquid.keys import RECEIVE, Key, Keychain
+from lnliquid.ports import BuyerLightning, Chain, Clock
+from lnliquid.swap import Offer
 
-T = TypeVar("T")
-
-
-def run_now(work: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end, with the adapters' log kept off stdout."""
-    quiet_log()
-    return asyncio.run(work)
+Found = TypeVar("Found")
 
 
-def conclude(
-    journal: Journal, request_id: str, work: Coroutine[Any, Any, Outcome]
-) -> tuple[dict[str, Any], int]:
-    """Run a purchase to its end or its error; its JSON form, and the exit code."""
-    [end] = conclude_all(journal, {request_id: work})
-    return end
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A line for the person: the step in one word, and a sentence."""
+
+    step: str
+    text: str
 
 
-def conclude_all(
-    journal: Journal, works: Mapping[str, Coroutine[Any, Any, Outcome]]
-) -> list[tuple[dict[str, Any], int]]:
-    """The same for several purchases by request id, side by side.
+@dataclass
+class Purchase:
+    """What the steps of one purchase share. The record is only changed through `save`."""
 
-    One that has to wait, for a payment that somebody holds or for a seller that delays, or that
-    meets a fault, keeps no other from being claimed in time.
-    """
-    errors: dict[str, Exception | None] = {
-        request_id: Unfinished(request_id, "interrupted") for request_id in works
-    }
+    record: Record
+    journal: Journal
+    settings: BuyerSettings
+    seller: SellerClient
+    chain: Chain
+    lightning: BuyerLightning
+    clock: Clock
+    keys: Keychain
+    on_progress: Callable[[Progress], None]
 
-    async def one(request_id: str, work: Coroutine[Any, Any, Outcome]) -> None:
-        try:
-            await work
-        except Exception as error:
-            errors[request_id] = error
-        else:
-            errors[request_id] = None
+    @property
+    def request_id(self) -> str:
+        """Names the purchase in the journal."""
+        return self.record.order.request_id
 
-    async def every() -> None:
-        await asyncio.gather(*(one(*item) for item in works.items()))
+    @property
+    def offer(self) -> Offer:
+        """The offer that the order was made on."""
+        return self.record.terms
 
-    with contextlib.suppress(KeyboardInterrupt):
-        run_now(every())
-    return [_ended(journal, request_id, error) for request_id, error in errors.items()]
+    @property
+    def swap(self) -> SwapReply:
+        """The seller's last reply; only from the step CREATED on."""
+        if self.record.reply is None:
+            raise LookupError("the seller has not replied yet")
+        return self.record.reply
 
+    @property
+    def key(self) -> Key:
+        """The key that claims."""
+        return self.keys.wallet_key(RECEIVE, self.record.key_index)
 
-def _ended(
-    journal: Journal, request_id: str, error: Exception | None
-) -> tuple[dict[str, Any], int]:
-    record = journal.find(request_id)
-    values: dict[str, Any] = Outcome(record).to_dict() if record else {"request_id": request_id}
-    if error is None:
-        return values | {"exit_code": 0}, 0
-    if not isinstance(error, KnownError):
-        code = faults.report(error)
-        return values | {"error": "a fault of this program", "exit_code": code}, code
-    if isinstance(error, VerdictNotClean):
-        terminal.say_verdict(error.verdict)
-    say(describe(error), style="red")
-    code = error.exit_code
-    if record and not record.step.is_over and code == EXIT_UNAVAILABLE:
-        say(f"go on with `lnliquid resume {request_id}`")
-    return values | {"error": describe(error), "exit_code": code}, code
+    def say(self, step: str, text: str) -> None:
+        """Announce progress."""
+        self.on_progress(Progress(step, text))
 
+    def save(self, **changes: Any) -> None:
+        """Change the record and store it durably, before anything that relies on it is done."""
+        for name, value in changes.items():
+            setattr(self.record, name, value)
+        self.journal.save(self.record)
 
-def finish(
-    journal: Journal, request_id: str, as_json: bool, work: Coroutine[Any, Any, Outcome]
-) -> None:
-    """Run one purchase, show the result, end with its exit code."""
-    values, code = conclude(journal, request_id, work)
-    record = journal.find(request_id)
-    if as_json:
-        show_json(values)
-    elif record and code == 0:
-        if record.dry_run and record.verdict:
-            terminal.say_verdict(Verdict.from_dict(record.verdict))
-        show_record(record)
-    raise typer.Exit(code)
+    async def until(self, what: str, probe: Callable[[], Awaitable[Found | None]]) -> Found:
+        """Repeat `probe` until it finds something. `what` completes "still waiting for …".
 
+        A backend or seller that is away is asked again for `outage_secs`, or `unpaid_outage_secs`
+        while nothing is paid, then its error is raised; after `wait_secs` in all `Unfinished` is.
+        """
+        now = asyncio.get_running_loop().time
+        ends = now() + self.settings.wait_secs
+        outage_ends: float | None = None
+        while True:
+            try:
+                found = await probe()
+            except (SellerUnavailable, BackendUnavailable, BackendTimeout) as error:
+                if outage_ends is None:
+                    outage_ends = now() + self._outage_secs
+                    self.say("wait", f"{error}; trying again")
+                if now() >= outage_ends:
+                    raise
+            else:
+                outage_ends = None
+                if found is not None:
+                    return found
+            if now() >= ends:
+                raise Unfinished(self.request_id, f"still waiting for {what}")
+            await asyncio.sleep(self.settings.poll_secs)
 
-def show_record(record: Record) -> None:
-    """The purchase on stdout, without secrets."""
-    for row in words.record_rows(record):
-        show(columns([row]), indent=13)
-
-
-def agree(question: str, otherwise: str) -> None:
-    """Ask the person. Raises `NotAgreed`, saying `otherwise`, unless the answer is yes."""
-    try:
-        is_agreed = typer.confirm(question, err=True)
-    except typer.Abort:  # Ctrl-C, or the end of the input
-        say("")
-        is_agreed = False
-    if not is_agreed:
-        raise NotAgreed(otherwise)
+    @property
+    def _outage_secs(self) -> float:
+        unpaid = self.settings.unpaid_outage_secs
+        if unpaid is None or self.record.step.may_be_paid:
+            return self.settings.outage_secs
+        return unpaid

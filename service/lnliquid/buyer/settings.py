@@ -1,9 +1,11 @@
-"""Knobs of a buyer. The command line has options and environment variables for some of them."""
+"""Settings of a buyer. The command line has options and environment variables for some."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+from lnliquid.buyer.checks import Expectations
+from lnliquid.buyer.journal import Order
 from lnliquid.errors import SettingsError
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, REGTEST, Network
 
@@ -22,7 +24,7 @@ class BuyerSettings:
     lightning_rpc: Path = Path()
 
     liquid_block_secs: int = 60
-    """The buyer's own reckoning; a seller's larger one is not believed."""
+    """The buyer's own estimate; a seller's larger one is not believed."""
     lightning_block_secs: int | None = None
     """The same for the chain that carries the channels; None: 600, on regtest 60."""
     min_claim_margin_blocks: int = 10
@@ -51,12 +53,33 @@ class BuyerSettings:
         """Parameters of the Liquid chain."""
         return NETWORKS_BY_NAME[self.network]
 
-    @property
-    def assumed_lightning_block_secs(self) -> int:
-        """`lightning_block_secs`, or what fits the network: regtest has its channels on Liquid."""
-        if self.lightning_block_secs is not None:
-            return self.lightning_block_secs
-        return self.liquid_block_secs if self.chain is REGTEST else 600
+    def expectations(
+        self,
+        order: Order,
+        *,
+        claim_address: str,
+        claim_key_hash: bytes,
+        claim_rate_sats_per_kvb: int,
+    ) -> Expectations:
+        """What the checks compare with: an order and the buyer's own assumptions."""
+        lightning_block_secs = self.lightning_block_secs
+        if lightning_block_secs is None:  # regtest has its channels on Liquid
+            lightning_block_secs = self.liquid_block_secs if self.chain is REGTEST else 600
+        return Expectations(
+            network=self.network,
+            request_id=order.request_id,
+            asset_id=order.asset_id,
+            asset_amount=order.amount,
+            claim_address=claim_address,
+            claim_key_hash=claim_key_hash,
+            max_total_price_msat=order.max_price_msat,
+            min_funding_confs=order.min_confs,
+            claim_rate_sats_per_kvb=claim_rate_sats_per_kvb,
+            liquid_block_secs=self.liquid_block_secs,
+            lightning_block_secs=lightning_block_secs,
+            min_claim_margin_blocks=self.min_claim_margin_blocks,
+            pay_wait_secs=self.pay_wait_secs,
+        )
 
     def trying_for(self, outage_secs: float) -> Self:
         """The same with this patience in an outage, but for no less than the default once paid.

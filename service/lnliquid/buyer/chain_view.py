@@ -1,13 +1,14 @@
-"""What the buyer's own Electrum server shows of an HTLC: its funding, and who spent its outputs."""
+"""What the buyer's own Electrum server shows: an HTLC with its spenders, and the buyer's coins."""
 
 from dataclasses import dataclass
 
-from lnliquid.buyer.facts import FundingView, SwapReply
+from lnliquid.buyer.checks import FundingView, SwapReply
 from lnliquid.errors import BackendUnavailable
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.htlc import SpendKind
+from lnliquid.liquid.keys import RECEIVE, WalletKeys
 from lnliquid.ports import Chain
-from lnliquid.swap import Outpoint, Tip
+from lnliquid.swap import Coin, Outpoint, Tip
 
 _READS = 5
 
@@ -59,7 +60,7 @@ async def _read(chain: Chain, swap: SwapReply, tip: Tip) -> HtlcView:
         try:
             inputs = tx.parse(raw).inputs
         except ValueError:
-            continue  # anybody can send strange things to the script; nobody may stop the claim
+            continue  # anyone can send such things to the script; they must not stop the claim
         for spent in inputs:
             if spent.outpoint.txid == swap.funding_txid:
                 spenders[spent.outpoint] = Spender(txid, heights[txid], _kind(spent.witness, swap))
@@ -78,3 +79,32 @@ def _kind(witness: list[bytes], swap: SwapReply) -> SpendKind | None:
         return None
     read = htlc.read_spend_witness(witness, swap.witness_script, payment_hash)
     return None if read is None else read.kind
+
+
+async def read_coins(chain: Chain, keys: WalletKeys, index_count: int) -> list[Coin]:
+    """The buyer's own coins: unspent explicit outputs of its first `index_count` claim addresses.
+
+    In chain and mempool. Raises the kinds of `BackendError`.
+    """
+    index_of = {
+        htlc.p2wpkh_script(keys.wallet_key(RECEIVE, index).key_hash): index
+        for index in range(index_count)
+    }
+    if not index_of:
+        return []
+    histories = await chain.histories(list(index_of))
+    heights = {item.txid: item.height for items in histories.values() for item in items}
+    raws = await chain.transactions(list(heights), strict=True)
+    parsed = [tx.parse(raw) for raw in raws.values()]
+    spent = {spend.outpoint for transaction in parsed for spend in transaction.inputs}
+    coins = []
+    for transaction in parsed:
+        for vout, output in enumerate(transaction.outputs):
+            outpoint = Outpoint(transaction.txid, vout)
+            index = index_of.get(output.script_pubkey)
+            if index is None or outpoint in spent:
+                continue
+            if output.asset_id is not None and output.value is not None:
+                height = heights[transaction.txid]
+                coins.append(Coin(outpoint, output.asset_id, output.value, RECEIVE, index, height))
+    return coins

@@ -2,17 +2,26 @@
 
 import sys
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
-from lnliquid import console
-from lnliquid.buyer import purchase, terminal, verify_command, words
-from lnliquid.buyer.client import Outcome, new_request_id, quote_msat
-from lnliquid.buyer.facts import Verdict
-from lnliquid.buyer.journal import Journal, Order, Record, Step
-from lnliquid.buyer.options import (
+from lnliquid import buyer_output as output
+from lnliquid.buyer import (
+    BuyerSettings,
+    Journal,
+    Offer,
+    Order,
+    Outcome,
+    Record,
+    Step,
+    connect,
+    new_request_id,
+    quote_msat,
+)
+from lnliquid.buyer.seller import SellerClient
+from lnliquid.buyer_options import (
     DEFAULT_DIR,
     OUTAGE_SECS,
     AssetOption,
@@ -25,11 +34,8 @@ from lnliquid.buyer.options import (
     SellerOption,
     option,
 )
-from lnliquid.buyer.seller import Seller
-from lnliquid.buyer.session import connect
-from lnliquid.buyer.settings import BuyerSettings
-from lnliquid.formatting import columns, sats, units
-from lnliquid.swap import Offer
+from lnliquid.console import clean_errors, say, show, show_json
+from lnliquid.formatting import sats, units
 from lnliquid.terms import MAX_AMOUNT
 
 DEFAULT_CONFS = 2
@@ -37,21 +43,17 @@ DEFAULT_CONFS = 2
 
 def register(cli: typer.Typer) -> None:
     """Add the buyer's commands to the command line."""
-    for name, command, example in (
-        ("offer", offer, "lnliquid offer --seller 127.0.0.1:50051 --asset 5ac9…"),
-        ("buy", buy, "lnliquid buy --asset 5ac9… --amount 1000 --max-price-msat 250000"),
-        ("resume", resume, "lnliquid resume 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"),
-        ("history", history, "lnliquid history"),
-        ("show", show, "lnliquid show 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 --json"),
-        ("balance", balance, "lnliquid balance --asset 5ac9…"),
-        (
-            "verify",
-            verify_command.verify,
-            "lnliquid verify swap.json --network liquidv1 --offer offer.json",
-        ),
+    for command, example in (
+        (offer, "--seller 127.0.0.1:50051 --asset 5ac9…"),
+        (buy, "--asset 5ac9… --amount 1000 --max-price-msat 250000"),
+        (resume, "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"),
+        (history, ""),
+        (show_purchase, "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 --json"),
+        (balance, "--asset 5ac9…"),
     ):
-        codes = verify_command.EXIT_CODES if name == "verify" else terminal.EXIT_CODES
-        epilog = f"\b\nExample:\n  {example}\n\n{codes}"
+        name = command.__name__.removesuffix("_purchase")
+        line = f"lnliquid {name} {example}".rstrip()
+        epilog = f"\b\nExample:\n  {line}\n\n{output.EXIT_CODES}"
         cli.command(name, epilog=epilog, rich_help_panel="Buyer")(command)
 
 
@@ -70,24 +72,23 @@ def offer(
     """
 
     async def ask() -> Offer:
-        client = Seller(seller)
+        client = SellerClient(seller)
         try:
             return await client.offer(asset)
         finally:
             await client.close()
 
-    with console.clean_errors(as_json):
-        found = purchase.run_now(ask())
+    with clean_errors(as_json):
+        found = output.run_now(ask())
         price_msat = None if amount is None else quote_msat(found, amount)
     if as_json:
         quote = {} if amount is None else {"amount": amount, "total_price_msat": price_msat}
-        console.show_json(asdict(found) | quote)
+        show_json(asdict(found) | quote)
         return
-    for row in words.offer_rows(found, seller):
-        console.show(columns([row], width=14), indent=14)
+    rows = output.offer_rows(found, seller)
     if amount is not None and price_msat is not None:
-        what = f"{units(amount, found.asset_precision)} for {sats(price_msat)}"
-        console.show(columns([("quote", what)], width=14), indent=14)
+        rows.append(("quote", f"{units(amount, found.asset_precision)} for {sats(price_msat)}"))
+    output.write_rows(rows, width=14)
 
 
 def buy(
@@ -150,7 +151,7 @@ def buy(
     if asks and (as_json or not sys.stdin.isatty()):
         raise typer.BadParameter("nobody can be asked here: --yes and --max-price-msat are needed")
     name = _uuid(request_id) if request_id else new_request_id()
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         settings = BuyerSettings(
             directory=directory.expanduser(),
             network=network,
@@ -162,15 +163,13 @@ def buy(
         journal = Journal(settings.directory)
         found = journal.find(name)
         stored = found.order if found else None
-        quoted = None if found else purchase.run_now(_quote(settings, asset))
-        price_msat = stored.max_price_msat if stored else 0
-        if quoted:
-            price_msat = quote_msat(quoted, amount)
+        quoted = None if found else output.run_now(_quote(settings, asset))
+        price_msat = quote_msat(quoted, amount) if quoted else 0
         order = Order(
             request_id=name,
             asset_id=asset,
             amount=amount,
-            max_price_msat=max_price_msat or price_msat,
+            max_price_msat=max_price_msat or (stored.max_price_msat if stored else price_msat),
             min_confs=confs or (stored.min_confs if stored else DEFAULT_CONFS),
             max_fee_msat=_first(
                 max_fee_msat,
@@ -179,37 +178,31 @@ def buy(
             ),
         )
 
-    async def run(quoted: Offer | None, dry_run: bool) -> Outcome:
-        async with connect(settings, terminal.say_progress) as buyer:
+    async def run(dry_run: bool) -> Outcome:
+        async with connect(settings, output.say_progress) as buyer:
             return await buyer.buy(order, offer=quoted, dry_run=dry_run)
 
     if quoted:
-        for row in words.quote_rows(
-            quoted,
-            amount,
-            max_price_msat=order.max_price_msat,
-            max_fee_msat=order.max_fee_msat,
-            confs=order.min_confs,
-        ):
-            console.say(columns([row]), indent=13)
-    with console.clean_errors(as_json):
+        output.write_rows(output.quote_rows(quoted, order), say)
+    with clean_errors(as_json):
         if asks and found is None and price_msat <= order.max_price_msat:
-            purchase.agree(
-                "Have the seller lock it for you? Nothing is paid yet.",
+            output.agree(
+                "Ask the seller to lock it? You pay nothing yet.",
                 "not ordered: nothing is locked and nothing is paid",
             )
         if asks and (found is None or found.step in (Step.REQUESTED, Step.CREATED)):
-            _, code = purchase.conclude(journal, name, run(quoted, dry_run=True))
+            [(_, code)] = output.conclude(journal, {name: run(dry_run=True)})
             if code:
                 raise typer.Exit(code)
             record = journal.load(name)
-            terminal.say_verdict(Verdict.from_dict(record.verdict or {"checks": []}))
-            purchase.agree(
+            if record.checks:
+                output.write_verdict(record.checks, say)
+            output.agree(
                 f"Every check passed. Pay {sats(record.price_msat)}, and up to "
                 f"{sats(order.max_fee_msat)} of fees?",
-                words.next_step(record),
+                output.next_step(record),
             )
-    purchase.finish(journal, name, as_json, run(quoted, dry_run))
+    output.finish(journal, name, as_json, run(dry_run))
 
 
 async def _quote(settings: BuyerSettings, asset: str) -> Offer:
@@ -237,78 +230,70 @@ def resume(
     A purchase that was refused is checked again and paid if all is well now; so is a dry run, but
     only when it is named.
     """
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         journal = Journal(directory.expanduser())
         records = [journal.load(request_id)] if request_id else _unfinished(journal)
+        settings = BuyerSettings(
+            directory=directory.expanduser(),
+            network=network,
+            electrum_url=electrum,
+            lightning_rpc=lightning_rpc.expanduser(),
+        ).trying_for(outage_secs)
 
-        def settings_for(record: Record) -> BuyerSettings:
-            return BuyerSettings(
-                directory=directory.expanduser(),
-                network=network,
-                seller=seller or record.seller,
-                electrum_url=electrum,
-                lightning_rpc=lightning_rpc.expanduser(),
-            ).trying_for(outage_secs)
-
-        settings = [settings_for(record) for record in records]
-
-    async def run(record: Record, knobs: BuyerSettings) -> Outcome:
+    async def run(record: Record) -> Outcome:
         name = record.order.request_id
         of_which = name[:8] if len(records) > 1 else ""
-        async with connect(knobs, lambda p: terminal.say_progress(p, of_which)) as buyer:
+        mine = replace(settings, seller=seller or record.seller)
+        async with connect(mine, lambda p: output.say_progress(p, of_which)) as buyer:
             return await buyer.resume(name)
 
     if request_id:
-        purchase.finish(journal, records[0].order.request_id, as_json, run(records[0], settings[0]))
+        output.finish(journal, records[0].order.request_id, as_json, run(records[0]))
         return
-    works = {}
-    for record, knobs in zip(records, settings, strict=True):
-        console.say(f"resuming {record.order.request_id} ({record.step.value})")
-        works[record.order.request_id] = run(record, knobs)
-    ends = purchase.conclude_all(journal, works)
+    for record in records:
+        say(f"resuming {record.order.request_id} ({record.step.value})")
+    ends = output.conclude(journal, {r.order.request_id: run(r) for r in records})
     worst = max((code for _, code in ends), default=0)
     if as_json:
-        console.show_json({"purchases": [values for values, _ in ends], "exit_code": worst})
+        show_json({"purchases": [values for values, _ in ends], "exit_code": worst})
     elif not records:
-        console.show("nothing is unfinished")
+        show("nothing is unfinished")
     raise typer.Exit(worst)
 
 
 def history(directory: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> None:
     """List the purchases of your journal, oldest first. Needs no connection."""
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         journal = Journal(directory.expanduser())
         records, damaged = journal.all(), journal.damaged()
     for problem in damaged:
-        console.say(problem, style="red")
+        say(problem, style="red")
     if as_json:
-        console.show_json(
-            {"purchases": [record.public_dict() for record in records], "damaged": damaged}
-        )
+        show_json({"purchases": [record.public_dict() for record in records], "damaged": damaged})
         return
     if records:
-        console.show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
+        show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
     for record in records:
-        for line in words.history_lines(record):
-            console.show(line)
+        for line in output.history_lines(record):
+            show(line)
     if not records:
-        console.show("no purchases yet")
+        show("no purchases yet")
 
 
-def show(
+def show_purchase(
     swap: Annotated[str, typer.Argument(help="Request id or swap id.")],
     directory: DirOption = DEFAULT_DIR,
     as_json: JsonOption = False,
 ) -> None:
     """Show one purchase and its checks. Needs no connection, and shows no secrets."""
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         record = Journal(directory.expanduser()).load(swap)
     if as_json:
-        console.show_json(Outcome(record).to_dict())
+        show_json(Outcome(record).to_dict())
         return
-    purchase.show_record(record)
-    if record.verdict:
-        terminal.show_verdict(Verdict.from_dict(record.verdict))
+    output.write_rows(output.record_rows(record))
+    if record.checks:
+        output.write_verdict(record.checks)
 
 
 def balance(
@@ -325,21 +310,21 @@ def balance(
         async with connect(settings) as buyer:
             return await buyer.balance(asset)
 
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         records = Journal(directory.expanduser()).all()
-        amount = purchase.run_now(read())
+        amount = output.run_now(read())
     if as_json:
-        console.show_json({"asset_id": asset, "balance": amount})
+        show_json({"asset_id": asset, "balance": amount})
     else:
         # The only place that knows the precision without asking a seller.
         known = (r.offer.get("asset_precision") for r in records if r.order.asset_id == asset)
-        rows = [("balance", units(amount, next(known, None))), ("asset", asset)]
-        console.show(columns(rows))
+        precision = next(known, None)
+        output.write_rows([("balance", units(amount, precision)), ("asset", asset)])
 
 
 def _unfinished(journal: Journal) -> list[Record]:
     for problem in journal.damaged():
-        console.say(problem, style="red")
+        say(problem, style="red")
     return [r for r in journal.all() if not r.step.is_over and not r.dry_run]
 
 

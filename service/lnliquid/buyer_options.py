@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.buyer import BuyerSettings
 
 DEFAULT_DIR = Path("~/.lnliquid-buyer")
 _ENV = "LNLIQUID_BUYER_"

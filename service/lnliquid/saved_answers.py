@@ -5,24 +5,15 @@ or an answer with the field `swap`), or what `lnliquid buy`, `show` and `resume`
 `--json`. Both are read through the schema, so a value of a wrong kind or size is noticed here.
 """
 
-import base64
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from google.protobuf import json_format
-from google.protobuf.message import Message
-
-from ln_liquid_swap.v1 import swap_pb2
-from lnliquid.buyer.errors import BuyerError
-from lnliquid.buyer.facts import SwapReply
-from lnliquid.buyer.offline import KnownTerms
-from lnliquid.buyer.seller import offer_of, swap_of
+from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.buyer import BuyerError, KnownTerms, Offer, SwapReply
+from lnliquid.buyer.answers import from_printed, read, read_offer, read_swap
 from lnliquid.errors import EXIT_USAGE
-from lnliquid.swap import Offer, State
-
-M = TypeVar("M", bound=Message)
 
 
 class FileUnusable(BuyerError):
@@ -47,19 +38,25 @@ def read_answer(path: Path) -> SavedAnswer:
     values = _json_object(path)
     if "order" in values and "claim_address" in values:
         return _purchase(path, values)
-    message = _parsed(path, values.get("swap", values), swap_pb2.Swap())
-    if not message.swap_id:
+    try:
+        swap = read_swap(values.get("swap", values))
+    except ValueError as error:
+        raise FileUnusable(path, str(error)) from None
+    if not swap.swap_id:
         raise FileUnusable(path, "it holds no swap; save what GetSwap or CreateSwap answers")
-    return SavedAnswer(swap_of(message), None)
+    return SavedAnswer(swap, None)
 
 
-def read_offer(path: Path) -> Offer:
+def offer_in(path: Path) -> Offer:
     """The offer that GetOffer or `lnliquid offer --json` printed. Raises `FileUnusable`."""
     values = _json_object(path)
-    message = _parsed(path, values.get("offer", values), swap_pb2.Offer())
-    if not message.lightning_node_id:
+    try:
+        offer = read_offer(values.get("offer", values))
+    except ValueError as error:
+        raise FileUnusable(path, str(error)) from None
+    if not offer.lightning_node_id:
         raise FileUnusable(path, "it holds no offer; save what GetOffer answers")
-    return offer_of(message)
+    return offer
 
 
 def read_transaction(path: Path) -> bytes:
@@ -75,12 +72,7 @@ def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
     if not values.get("swap"):
         raise FileUnusable(path, "the seller had not replied yet when this was saved")
     try:
-        plain, order = dict(values["swap"]), values["order"]
-        script, state = bytes.fromhex(plain.pop("witness_script")), plain.pop("state")
-        plain["fee_subsidy_sats"] = plain.pop("subsidy_sats")
-        plain["buyer_claim_address"] = plain.pop("claim_address")
-        plain["witness_script"] = base64.b64encode(script).decode()
-        plain["state"] = int(State[state]) if state else 0
+        swap, order = from_printed(values["swap"]), values["order"]
         request = {
             "request_id": order["request_id"],
             "asset_id": order["asset_id"],
@@ -92,27 +84,21 @@ def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
         network, offer = str(values["network"]), values["offer"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileUnusable(path, f"it is damaged: {type(error).__name__} {error}") from None
-    asked = _parsed(path, request, swap_pb2.CreateSwapRequest())
-    terms = KnownTerms(
-        network=network,
-        offer=offer_of(_parsed(path, offer, swap_pb2.Offer())),
-        request_id=asked.request_id,
-        asset_id=asked.asset_id,
-        amount=asked.asset_amount,
-        max_price_msat=asked.max_total_price_msat,
-        min_confs=asked.min_funding_confs,
-        claim_address=asked.buyer_claim_address,
-    )
-    return SavedAnswer(swap_of(_parsed(path, plain, swap_pb2.Swap())), terms)
-
-
-def _parsed(path: Path, values: Any, message: M) -> M:
-    if not isinstance(values, dict):
-        raise FileUnusable(path, "it does not fit the schema: an object is needed")
     try:
-        return json_format.ParseDict(values, message, ignore_unknown_fields=True)
-    except (json_format.ParseError, AttributeError, TypeError, ValueError) as error:
-        raise FileUnusable(path, f"it does not fit the schema: {error}") from None
+        asked = read(request, pb.CreateSwapRequest())
+        terms = KnownTerms(
+            network=network,
+            offer=read_offer(offer),
+            request_id=asked.request_id,
+            asset_id=asked.asset_id,
+            amount=asked.asset_amount,
+            max_price_msat=asked.max_total_price_msat,
+            min_confs=asked.min_funding_confs,
+            claim_address=asked.buyer_claim_address,
+        )
+        return SavedAnswer(read_swap(swap), terms)
+    except ValueError as error:
+        raise FileUnusable(path, str(error)) from None
 
 
 def _json_object(path: Path) -> dict[str, Any]:

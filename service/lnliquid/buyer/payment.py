@@ -7,10 +7,10 @@ node may still be trying is waited for.
 
 import hashlib
 
+from lnliquid.buyer.checks import hold_blocks
 from lnliquid.buyer.errors import BuyerError, OtherNode, PaymentFailed
 from lnliquid.buyer.journal import Step
-from lnliquid.buyer.verify import hold_blocks
-from lnliquid.buyer.work import Work
+from lnliquid.buyer.purchase import Purchase
 from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.ports import Payment, PaymentStatus
 
@@ -18,102 +18,102 @@ _GRACE_CALLS = 3
 """The request may wait for its turn, for the invoice to be read and for the node to take it."""
 
 
-async def pay(work: Work) -> None:
+async def pay(purchase: Purchase) -> None:
     """CREATED, with a clean verdict of this moment → PAYING → PAID, if the node says so at once.
 
     Stays PAYING when the outcome is unknown. Raises `PaymentFailed` when it is known to be none.
     """
-    record, swap = work.record, work.swap
-    node = await work.lightning.info()
-    grace_secs = round(_GRACE_CALLS * work.settings.call_secs)
-    ends_at = work.clock.now() + work.settings.pay_wait_secs + grace_secs
-    work.save(step=Step.PAYING, paying_until=ends_at, paying_node_id=node.node_id)
-    work.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
+    record, swap = purchase.record, purchase.swap
+    node = await purchase.lightning.info()
+    grace_secs = round(_GRACE_CALLS * purchase.settings.call_secs)
+    ends_at = purchase.clock.now() + purchase.settings.pay_wait_secs + grace_secs
+    purchase.save(step=Step.PAYING, paying_until=ends_at, paying_node_id=node.node_id)
+    purchase.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
     try:
-        payment = await work.lightning.pay(
+        payment = await purchase.lightning.pay(
             swap.bolt11,
-            max_delay_blocks=hold_blocks(swap, work.offer),
+            max_delay_blocks=hold_blocks(swap, purchase.offer),
             max_fee_msat=record.order.max_fee_msat,
-            wait_secs=work.settings.pay_wait_secs,
+            wait_secs=purchase.settings.pay_wait_secs,
         )
     except BackendUnavailable:
-        _nothing_paid(work)  # the node never got the request
+        _nothing_paid(purchase)  # the node never got the request
         raise
     except BackendTimeout as timeout:
-        work.say("pay", f"{timeout}; the payment may be under way")
+        purchase.say("pay", f"{timeout}; the payment may be under way")
         return
     except BackendRejected as rejected:
         payment = Payment(PaymentStatus.FAILED, failure=rejected.message)
     if payment.status is PaymentStatus.COMPLETE:
-        take_preimage(work, payment)
+        take_preimage(purchase, payment)
     elif payment.status is PaymentStatus.FAILED:
-        await _after_failure(work, payment)
+        await _after_failure(purchase, payment)
 
 
-async def _after_failure(work: Work, failed: Payment) -> None:
+async def _after_failure(purchase: Purchase, failed: Payment) -> None:
     """The node gave up: believe it only when the look-up says the same."""
-    seen = await work.lightning.payment(bytes.fromhex(work.swap.payment_hash))
+    seen = await purchase.lightning.payment(bytes.fromhex(purchase.swap.payment_hash))
     match seen.status:
         case PaymentStatus.COMPLETE:
-            take_preimage(work, seen)
+            take_preimage(purchase, seen)
         case PaymentStatus.PENDING:
-            work.say("pay", "a part of the payment is still under way")
+            purchase.say("pay", "a part of the payment is still under way")
         case PaymentStatus.FAILED | PaymentStatus.ABSENT:
             why = failed.failure or seen.failure or "no reason given"
-            _nothing_paid(work, why)
-            raise PaymentFailed(work.request_id, why)
+            _nothing_paid(purchase, why)
+            raise PaymentFailed(purchase.request_id, why)
 
 
-async def look_up(work: Work) -> None:
+async def look_up(purchase: Purchase) -> None:
     """PAYING → PAID when the payment is complete, → CREATED when it is known that there is none.
 
     Waits while it is pending, and as long as the node may still be trying.
     """
-    wait_secs = max(0, work.record.paying_until - work.clock.now())
-    work.say(
+    wait_secs = max(0, purchase.record.paying_until - purchase.clock.now())
+    purchase.say(
         "pay",
         "looking up what became of the payment"
         + (f"; the node may be trying for another {wait_secs} s" if wait_secs else ""),
     )
-    payment_hash = bytes.fromhex(work.swap.payment_hash)
+    payment_hash = bytes.fromhex(purchase.swap.payment_hash)
 
     async def outcome() -> Payment | None:
-        node = await work.lightning.info()
-        if work.record.paying_node_id not in ("", node.node_id):
-            raise OtherNode(work.request_id, work.record.paying_node_id, node.node_id)
-        payment = await work.lightning.payment(payment_hash)
+        node = await purchase.lightning.info()
+        if purchase.record.paying_node_id not in ("", node.node_id):
+            raise OtherNode(purchase.request_id, purchase.record.paying_node_id, node.node_id)
+        payment = await purchase.lightning.payment(payment_hash)
         if payment.status is PaymentStatus.PENDING:
             return None
         if payment.status is PaymentStatus.COMPLETE:
             return payment
-        return payment if work.clock.now() >= work.record.paying_until else None
+        return payment if purchase.clock.now() >= purchase.record.paying_until else None
 
-    payment = await work.until("the payment", outcome)
+    payment = await purchase.until("the payment", outcome)
     if payment.status is PaymentStatus.COMPLETE:
-        take_preimage(work, payment)
+        take_preimage(purchase, payment)
     else:
-        _nothing_paid(work)
-        work.say("pay", "nothing was paid yet; checking everything again")
+        _nothing_paid(purchase)
+        purchase.say("pay", "nothing was paid yet; checking everything again")
 
 
-def _nothing_paid(work: Work, why: str = "") -> None:
+def _nothing_paid(purchase: Purchase, why: str = "") -> None:
     """PAYING → CREATED: it is known that no payment was made and none is under way."""
-    work.save(step=Step.CREATED, paying_until=0, paying_node_id="", note=why)
+    purchase.save(step=Step.CREATED, paying_until=0, paying_node_id="", note=why)
 
 
-def take_preimage(work: Work, payment: Payment) -> None:
+def take_preimage(purchase: Purchase, payment: Payment) -> None:
     """Store the preimage: from here on the asset can be claimed, whatever else is lost."""
-    expected = bytes.fromhex(work.swap.payment_hash)
+    expected = bytes.fromhex(purchase.swap.payment_hash)
     if payment.preimage is None or hashlib.sha256(payment.preimage).digest() != expected:
         raise BuyerError(
             "the Lightning node says that the payment is complete, but what it gives as the "
-            f"preimage does not match; the payment hash is {work.swap.payment_hash}. "
-            f"Look at the node's `listpays`, then `lnliquid resume {work.request_id}`"
+            f"preimage does not match; the payment hash is {purchase.swap.payment_hash}. "
+            f"Look at the node's `listpays`, then `lnliquid resume {purchase.request_id}`"
         )
-    work.save(
+    purchase.save(
         step=Step.PAID,
         preimage=payment.preimage.hex(),
         amount_sent_msat=payment.amount_sent_msat,
         note="",
     )
-    work.say("paid", "paid; the preimage is stored")
+    purchase.say("paid", "paid; the preimage is stored")

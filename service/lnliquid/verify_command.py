@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from lnliquid import console
-from lnliquid.buyer import saved, terminal
-from lnliquid.buyer.offline import KnownTerms, OfflineVerdict, verify_offline
-from lnliquid.buyer.options import JsonOption, asset_id, option
+from lnliquid import saved_answers as saved
+from lnliquid.buyer import KnownTerms, OfflineVerdict, verify_offline
+from lnliquid.buyer_options import JsonOption, asset_id, option
+from lnliquid.buyer_output import write_verdict
+from lnliquid.console import clean_errors, show, show_json
 from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED
 from lnliquid.liquid.address import AddressError, p2wpkh_address, p2wpkh_key_hash
 from lnliquid.liquid.keys import hash160
@@ -24,6 +25,15 @@ Exit codes:
   1  a check failed: do not pay
   2  a file or an option cannot be used
   4  none failed, but some lack an option; each names it"""
+
+
+EXAMPLE = "lnliquid verify swap.json --network liquidv1 --offer offer.json"
+
+
+def register(cli: typer.Typer) -> None:
+    """Add the command to the command line."""
+    epilog = f"\b\nExample:\n  {EXAMPLE}\n\n{EXIT_CODES}"
+    cli.command("verify", epilog=epilog, rich_help_panel="Buyer")(verify)
 
 
 def verify(
@@ -67,7 +77,7 @@ def verify(
     Makes every check that needs no server. What it could not check it names, with the reason: a
     payment is only safe after those too, and `lnliquid buy` makes them all.
     """
-    with console.clean_errors(as_json):
+    with clean_errors(as_json):
         answer = saved.read_answer(file)
         terms = answer.terms or KnownTerms("")
         chosen = terms.network or network  # the variable may be of another purchase
@@ -79,7 +89,7 @@ def verify(
             )
         typed = KnownTerms(
             network=chosen,
-            offer=saved.read_offer(offer) if offer else None,
+            offer=saved.offer_in(offer) if offer else None,
             request_id=request_id,
             asset_id=asset_id(asset) if asset else None,
             amount=amount,
@@ -92,7 +102,7 @@ def verify(
     verdict = verify_offline(answer.swap, terms, raw, int(time.time()))
     code = _exit_code(verdict)
     if as_json:
-        console.show_json(
+        show_json(
             {
                 "ok": verdict.ok,
                 "checks": verdict.made.to_dict()["checks"],
@@ -115,19 +125,17 @@ def _exit_code(verdict: OfflineVerdict) -> int:
 
 
 def _show(verdict: OfflineVerdict) -> None:
-    terminal.show_verdict(verdict.made)
+    write_verdict(verdict.made)
     for check in verdict.not_made:
-        console.show(f"not    {check.name:20} {check.why}", indent=28)
+        show(f"not    {check.name:20} {check.why}", indent=28)
     passed = sum(check.ok for check in verdict.made.checks)
-    console.show(
-        f"{passed} passed, {len(verdict.made.failed)} failed, {len(verdict.not_made)} not made."
-    )
+    show(f"{passed} passed, {len(verdict.made.failed)} failed, {len(verdict.not_made)} not made.")
     if verdict.made.failed:
-        console.show("Do not pay.")
+        show("Do not pay.")
     elif verdict.missing_input:
-        console.show("Not enough to judge: give what is named above.")
+        show("Not enough to judge: give what is named above.")
     else:
-        console.show(
+        show(
             "Every check that needs no server passed. Before you pay, your own server has to "
             "answer the rest; `lnliquid buy` asks it."
         )

@@ -1,0 +1,292 @@
+"""The buyer's checks before payment as values: what they read, one table of them, the verdict.
+
+Pure. Each check is declared once, by `Checks.add`, with all that is said of it: the guide's table,
+the offline command and the advice of a failed one are taken from there.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from functools import cached_property
+from typing import Any
+
+from lnliquid.buyer import bolt11
+from lnliquid.liquid import tx
+from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.swap import Offer, Outpoint, State, Tip
+from lnliquid.terms import Timelocks
+
+
+@dataclass(frozen=True, slots=True)
+class SwapReply:
+    """A swap as the seller tells it; every field is a claim to be checked, not a fact.
+
+    Hashes and ids are hex as sent, possibly malformed. Amounts: smallest unit, sat, msat. `state`
+    is None when it is not one of ours. Fields that are not set yet are empty or 0.
+    """
+
+    swap_id: str
+    request_id: str
+    state: State | None
+    asset_id: str
+    asset_amount: int
+    subsidy_sats: int
+    total_price_msat: int
+    claim_address: str
+    payment_hash: str
+    seller_key_hash: str
+    refund_lock_height: int
+    witness_script: bytes
+    funding_txid: str
+    asset_vout: int
+    subsidy_vout: int
+    bolt11: str
+    max_ln_cltv_blocks: int
+    spend_txid: str
+
+    @property
+    def asset_outpoint(self) -> Outpoint:
+        """The output that is said to hold the asset."""
+        return Outpoint(self.funding_txid, self.asset_vout)
+
+    @property
+    def subsidy_outpoint(self) -> Outpoint:
+        """The output that is said to hold the L-BTC for the claim's fee."""
+        return Outpoint(self.funding_txid, self.subsidy_vout)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the commands print it: the script in hex, the state by name."""
+        return asdict(self) | {
+            "witness_script": self.witness_script.hex(),
+            "state": None if self.state is None else self.state.name,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Expectations:
+    """What the buyer asked for, and what it holds to be true of the two chains by itself.
+
+    Block times are the buyer's own: a seller's are used only where they are the more careful ones.
+    `claim_rate_sats_per_kvb` is what a claim would be paid with now.
+    """
+
+    network: str
+    request_id: str
+    asset_id: str
+    asset_amount: int
+    claim_address: str
+    claim_key_hash: bytes
+    max_total_price_msat: int
+    min_funding_confs: int
+    claim_rate_sats_per_kvb: int
+    liquid_block_secs: int
+    lightning_block_secs: int
+    min_claim_margin_blocks: int
+    pay_wait_secs: int
+
+
+@dataclass(frozen=True, slots=True)
+class FundingView:
+    """The funding transaction and its HTLC outputs as the buyer's own backend shows them.
+
+    `raw` is None when the backend does not know the transaction, `height` while it is unconfirmed.
+    `spends`: outputs of it that are already spent, each with the txid of the spender.
+    """
+
+    raw: bytes | None
+    height: int | None
+    spends: tuple[tuple[Outpoint, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check: what was expected and found; of a failed one what to do, and what it means."""
+
+    name: str
+    ok: bool
+    expected: str
+    found: str
+    advice: str = ""
+    meaning: str = ""
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"ok    {self.name}: {self.found}"
+        differs = f"expected {self.expected}, found {self.found}"
+        return f"WRONG {self.name}: {differs}. {self.meaning} {self.advice}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of all checks. Pay only when `ok`."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """True when every check passed; an empty verdict is not clean."""
+        return bool(self.checks) and all(check.ok for check in self.checks)
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that did not pass."""
+        return tuple(check for check in self.checks if not check.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `{"ok": bool, "checks": [{name, ok, expected, found, advice, meaning}, …]}`."""
+        return {"ok": self.ok, "checks": [asdict(check) for check in self.checks]}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Verdict":
+        """The reverse of `to_dict`, of other versions too: what is not known here is left out."""
+        known = Check.__dataclass_fields__
+        stored = [{k: v for k, v in check.items() if k in known} for check in values["checks"]]
+        return cls(tuple(Check(**check) for check in stored))
+
+
+class Fact(Enum):
+    """What a check reads besides the swap: an option that gives it, or what only a server knows."""
+
+    OFFER = "--offer FILE"
+    REQUEST_ID = "--request-id"
+    ASSET = "--asset"
+    AMOUNT = "--amount"
+    MAX_PRICE = "--max-price-msat"
+    CLAIM_KEY = "--claim-address or --claim-pubkey"
+    FUNDING = "--funding-tx FILE"
+    TIP = "the height of the chain (or give --tip-height)"
+    FEE_RATE = "the fee rate"
+    CHAIN = "the chain and its mempool"
+
+    @property
+    def is_of_now(self) -> bool:
+        """True when no file can hold it: it changes with every block."""
+        return self in (Fact.TIP, Fact.FEE_RATE, Fact.CHAIN)
+
+
+ELSEWHERE = "Do not pay. Tell the seller, or buy elsewhere."
+AGAIN = "Do not pay. Buy again with a new request id."
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that the checks read, and what several of them derive from it. Nothing here raises."""
+
+    swap: SwapReply
+    offer: Offer
+    want: Expectations
+    funding: FundingView
+    tip: Tip
+    now: int
+
+    @cached_property
+    def _invoice(self) -> tuple[bolt11.DecodedInvoice, str]:
+        try:
+            return bolt11.decode(self.swap.bolt11), ""
+        except bolt11.InvoiceError as error:
+            return bolt11.NO_INVOICE, str(error)
+
+    @property
+    def invoice(self) -> bolt11.DecodedInvoice:
+        """The invoice, or `NO_INVOICE`, which passes no check."""
+        return self._invoice[0]
+
+    @property
+    def invoice_problem(self) -> str:
+        """Why the invoice cannot be read; empty when it can."""
+        return self._invoice[1]
+
+    @cached_property
+    def _transaction(self) -> tuple[tx.Transaction | None, str]:
+        if self.funding.raw is None:
+            return None, "not known to your Electrum server"
+        try:
+            return tx.parse(self.funding.raw), ""
+        except ValueError as error:
+            return None, str(error)
+
+    @property
+    def transaction(self) -> tx.Transaction | None:
+        """The funding as the buyer's server has it; None when it has none that can be read."""
+        return self._transaction[0]
+
+    @property
+    def transaction_problem(self) -> str:
+        """Why there is no transaction; empty when there is one."""
+        return self._transaction[1]
+
+    @property
+    def policy_asset(self) -> str:
+        """L-BTC of the buyer's network; empty for an unknown one."""
+        network = NETWORKS_BY_NAME.get(self.want.network)
+        return network.policy_asset if network else ""
+
+    @property
+    def times(self) -> Timelocks:
+        """The offer's numbers with the more careful of both sides' assumptions about time.
+
+        The seller's slack before the first block is left out: it is the seller's own, and the
+        blocks that are really left are checked against the tip.
+        """
+        offer, want = self.offer, self.want
+        return Timelocks(
+            refund_delta_blocks=offer.refund_delta_blocks,
+            max_funding_confs=max(offer.max_min_funding_confs, want.min_funding_confs),
+            create_slack_secs=0,
+            invoice_expiry_secs=offer.invoice_expiry_secs,
+            max_ln_cltv_blocks=hold_blocks(self.swap, offer),
+            claim_margin_blocks=max(offer.claim_margin_blocks, want.min_claim_margin_blocks),
+            liquid_block_secs=max(1, min(want.liquid_block_secs, offer.liquid_block_secs)),
+            lightning_block_secs=max(want.lightning_block_secs, offer.lightning_block_secs),
+        )
+
+
+def hold_blocks(swap: SwapReply, offer: Offer) -> int:
+    """The longest that the payment may be held, in Lightning-chain blocks; `maxdelay` of `pay`."""
+    return min(swap.max_ln_cltv_blocks, offer.max_ln_cltv_blocks)
+
+
+Finding = tuple[bool, str, str]
+"""Whether it is as it should be, what was expected, and what was found."""
+
+
+def same(expected: str, found: str) -> Finding:
+    """The finding of two texts that have to be equal."""
+    return expected == found, expected, found
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """All that is said of a check, and how it is made.
+
+    `compares`: for the guide. `meaning`: what could happen if you paid although it failed.
+    `action`: what to do instead. `needs`: facts besides the swap, the network and the clock.
+    """
+
+    name: str
+    compares: str
+    meaning: str
+    action: str
+    needs: tuple[Fact, ...]
+    find: Callable[[Evidence], Finding]
+
+    def check(self, evidence: Evidence) -> Check:
+        """Make the check; a failed one comes with its meaning and advice."""
+        ok, expected, found = self.find(evidence)
+        if ok:
+            return Check(self.name, ok, expected, found)
+        return Check(self.name, ok, expected, found, self.action, self.meaning)
+
+
+class Checks(list[Rule]):
+    """A table of checks, in the order in which they are shown."""
+
+    def add(
+        self, name: str, *needs: Fact, compares: str, meaning: str, action: str
+    ) -> Callable[[Callable[[Evidence], Finding]], None]:
+        """Declare the check that the decorated function makes."""
+
+        def declare(find: Callable[[Evidence], Finding]) -> None:
+            self.append(Rule(name, compares, meaning, action, needs, find))
+
+        return declare

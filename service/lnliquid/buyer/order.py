@@ -1,0 +1,89 @@
+"""First steps of a purchase: have the swap made, wait until it is funded, check all of it."""
+
+from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.buyer.answers import swap_of, to_json
+from lnliquid.buyer.chain_view import HtlcView, look_at_htlc
+from lnliquid.buyer.checks import Verdict
+from lnliquid.buyer.claim_tx import claim_rate
+from lnliquid.buyer.errors import HashChanged, SellerDeclined, VerdictNotClean
+from lnliquid.buyer.journal import Step
+from lnliquid.buyer.purchase import Purchase
+from lnliquid.buyer.verify import verify
+from lnliquid.swap import State
+
+_NOT_THERE_YET = frozenset(
+    {"confirmations", "funding transaction", "asset output", "subsidy output"}
+)
+"""Checks that also fail while the funding has not reached the buyer's own server."""
+
+
+async def create(purchase: Purchase) -> None:
+    """REQUESTED → CREATED: the seller makes the swap, or returns the one of this request."""
+    order, address = purchase.record.order, purchase.record.claim_address
+    purchase.say("create", "asking the seller to lock the asset")
+    try:
+        answer = await purchase.until("the seller", lambda: purchase.seller.create(order, address))
+    except SellerDeclined as declined:
+        purchase.save(step=Step.DECLINED, note=str(declined))
+        raise
+    purchase.save(step=Step.CREATED, swap=to_json(answer))
+    purchase.say("create", f"the seller made swap {answer.swap_id}")
+
+
+async def check(purchase: Purchase) -> None:
+    """Wait until the swap can be paid and its funding is seen, run every check, store the verdict.
+
+    CREATED stays CREATED when the verdict is clean, else it becomes REFUSED and `VerdictNotClean`
+    is raised. `SellerDeclined` when the seller has given the swap up.
+    """
+    purchase.say("funding", "waiting for the funding to confirm")
+    answer = await purchase.until("the funding", lambda: _payable(purchase))
+    purchase.save(swap=to_json(answer))
+    purchase.say("funding", f"funded by {answer.funding_txid}")
+    verdict, view = await purchase.until("confirmations", lambda: _judge(purchase))
+    if not verdict.ok:
+        error = VerdictNotClean(verdict)
+        purchase.save(step=Step.REFUSED, verdict=verdict.to_dict(), note=str(error))
+        raise error
+    raw = view.funding.raw.hex() if view.funding.raw else ""
+    purchase.save(verdict=verdict.to_dict(), funding_raw=raw)
+    purchase.say("verify", f"all {len(verdict.checks)} checks passed")
+
+
+async def _payable(purchase: Purchase) -> pb.Swap | None:
+    """The swap once there is something to judge; None while the seller is still at work.
+
+    → REFUSED and `HashChanged` when it is not the same any more: a payment of the hash that was
+    told first may have been started, and to pay another one could be to pay twice.
+    """
+    before = purchase.swap
+    answer = await purchase.seller.swap(before.swap_id)
+    if before.payment_hash and answer.payment_hash != before.payment_hash:
+        changed = HashChanged(before.payment_hash, answer.payment_hash)
+        purchase.save(step=Step.REFUSED, note=str(changed))
+        raise changed
+    state = swap_of(answer).state
+    if state in (State.FAILED, State.REFUNDED):
+        declined = SellerDeclined(state.name, "it gave the swap up; nothing was paid")
+        purchase.save(step=Step.DECLINED, swap=to_json(answer), note=str(declined))
+        raise declined
+    waiting = state is State.CREATED or (state is State.FUNDED and not answer.bolt11)
+    return None if waiting else answer
+
+
+async def _judge(purchase: Purchase) -> tuple[Verdict, HtlcView] | None:
+    """The verdict, None while it is only the buyer's own server that is not there yet."""
+    record, swap = purchase.record, purchase.swap
+    view = await look_at_htlc(purchase.chain, swap)
+    want = purchase.settings.expectations(
+        record.order,
+        claim_address=record.claim_address,
+        claim_key_hash=purchase.key.key_hash,
+        claim_rate_sats_per_kvb=claim_rate(await purchase.chain.fee_rate_sats_per_kvb(2)),
+    )
+    verdict = verify(swap, purchase.offer, want, view.funding, view.tip, purchase.clock.now())
+    height = view.funding.height
+    unseen = height is None or view.tip.height - height + 1 < want.min_funding_confs
+    if unseen and {check.name for check in verdict.failed} <= _NOT_THERE_YET:
+        return None
+    return verdict, view
