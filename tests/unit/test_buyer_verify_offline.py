@@ -1,8 +1,7 @@
 """`lnliquid verify`: each check that needs no server fails on its tampered field, and only then."""
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,27 @@ from .buyer_seller import invoice
 from .test_buyer_verify import (
     BUYER,
     HASH,
+    LOCK_HEIGHT,
+    NO_FUNDING,
+    NO_INVOICE,
     OTHER_ASSET,
     PRICE_MSAT,
     REQUEST_ID,
     SCRIPT,
     STRANGER,
+    Change,
     Facts,
+    bolt11,
     fund,
     good,
+    offer,
+    on,
+    swap,
+    view,
+    want,
 )
+
+STRANGERS = p2wpkh_address(STRANGER.key_hash, REGTEST)
 
 NEEDS = {rule.name: rule.needs for rule in CHECKS}
 FAR_AHEAD = 4_000_000_000
@@ -41,30 +52,13 @@ OF_NOW = ("claim fee", "confirmations", "unspent", "blocks left")
 
 def facts() -> Facts:
     """The good facts, with an invoice that the real clock does not find expired."""
-    return good().swap_with(bolt11=invoice(HASH, created_at=FAR_AHEAD))
+    return bolt11(created_at=FAR_AHEAD)(good())
 
 
 def schema_swap(known: Facts) -> dict[str, Any]:
     """The swap as GetSwap answers it in protobuf JSON."""
-    swap = known.swap
-    message = swap_pb2.Swap(
-        swap_id=swap.swap_id,
-        request_id=swap.request_id,
-        state=swap_pb2.SwapState.ValueType(swap.state.value if swap.state else 0),
-        asset_id=swap.asset_id,
-        asset_amount=swap.asset_amount,
-        fee_subsidy_sats=swap.subsidy_sats,
-        total_price_msat=swap.total_price_msat,
-        buyer_claim_address=swap.claim_address,
-        payment_hash=swap.payment_hash,
-        seller_key_hash=swap.seller_key_hash,
-        refund_lock_height=swap.refund_lock_height,
-        witness_script=swap.witness_script,
-        funding_txid=swap.funding_txid,
-        asset_vout=swap.asset_vout,
-        subsidy_vout=swap.subsidy_vout,
-        bolt11=swap.bolt11,
-        max_ln_cltv_blocks=swap.max_ln_cltv_blocks,
+    message = json_format.ParseDict(
+        from_printed(known.swap.to_dict()), swap_pb2.Swap(), ignore_unknown_fields=True
     )
     return {"swap": json_format.MessageToDict(message), "events": []}
 
@@ -139,86 +133,39 @@ def failed(values: dict[str, Any]) -> tuple[str, ...]:
     return tuple(check["name"] for check in values["checks"] if not check["ok"])
 
 
-TAMPERED: list[tuple[str, tuple[str, ...], Callable[[Facts], Facts]]] = [
-    ("network", ("network",), lambda f: f.offer_with(network="liquidv1")),
-    ("request_id", ("request",), lambda f: f.swap_with(request_id=REQUEST_ID[:-1] + "0")),
-    ("state", ("state",), lambda f: f.swap_with(state=State.CREATED)),
-    ("asset_id", ("asset",), lambda f: f.swap_with(asset_id=OTHER_ASSET)),
-    ("asset_id of the offer", ("asset",), lambda f: f.offer_with(asset_id=OTHER_ASSET)),
-    ("asset_amount", ("amount",), lambda f: f.swap_with(asset_amount=999)),
-    (
-        "claim address",
-        ("claim address",),
-        lambda f: f.swap_with(claim_address=p2wpkh_address(STRANGER.key_hash, REGTEST)),
+TAMPERED: dict[str, tuple[str, Change]] = {
+    "network": ("network", offer(network="liquidv1")),
+    "request_id": ("request", swap(request_id=REQUEST_ID[:-1] + "0")),
+    "state": ("state", swap(state=State.CREATED)),
+    "asset_id": ("asset", swap(asset_id=OTHER_ASSET)),
+    "asset_id of the offer": ("asset", offer(asset_id=OTHER_ASSET)),
+    "asset_amount": ("amount", swap(asset_amount=999)),
+    "claim address": ("claim address", swap(claim_address=STRANGERS)),
+    "own key": ("claim address, script", want(claim_address=STRANGERS)),
+    "bolt11": (NO_INVOICE, swap(bolt11=invoice(HASH, created_at=FAR_AHEAD)[:-1] + "q")),
+    "signer": ("invoice signer", offer(lightning_node_id="02" + "11" * 32)),
+    "payment_hash": ("payment hash, script", swap(payment_hash="ab" * 32)),
+    "total_price_msat": ("price", swap(total_price_msat=PRICE_MSAT - 1)),
+    "quote": ("price", offer(price_msat_per_asset_unit=14_000)),
+    "limit": ("price limit", want(max_total_price_msat=PRICE_MSAT - 1)),
+    "expired": ("invoice expiry", bolt11(created_at=1_500_000_000)),
+    "final CLTV": ("invoice CLTV", bolt11(created_at=FAR_AHEAD, cltv_blocks=145)),
+    "seller_key_hash": ("script", swap(seller_key_hash="ab" * 20)),
+    "refund_lock_height": ("script", swap(refund_lock_height=LOCK_HEIGHT + 1)),
+    "witness_script": (
+        "script, asset output, subsidy output",
+        swap(witness_script=SCRIPT[:-1] + b"\x69"),
     ),
-    (
-        "own key",
-        ("claim address", "script"),
-        lambda f: f.want_with(claim_address=p2wpkh_address(STRANGER.key_hash, REGTEST)),
-    ),
-    (
-        "bolt11",
-        (
-            *("invoice", "invoice network", "invoice signer", "payment hash"),
-            *("price", "price limit", "invoice expiry", "invoice CLTV"),
-        ),
-        lambda f: f.swap_with(bolt11=f.swap.bolt11[:-1] + "q"),
-    ),
-    ("signer", ("invoice signer",), lambda f: f.offer_with(lightning_node_id="02" + "11" * 32)),
-    (
-        "payment_hash",
-        ("payment hash", "script"),
-        lambda f: f.swap_with(payment_hash="ab" * 32),
-    ),
-    ("total_price_msat", ("price",), lambda f: f.swap_with(total_price_msat=PRICE_MSAT - 1)),
-    ("quote", ("price",), lambda f: f.offer_with(price_msat_per_asset_unit=14_000)),
-    ("limit", ("price limit",), lambda f: f.want_with(max_total_price_msat=PRICE_MSAT - 1)),
-    (
-        "expired",
-        ("invoice expiry",),
-        lambda f: f.swap_with(bolt11=invoice(HASH, created_at=1_500_000_000)),
-    ),
-    (
-        "final CLTV",
-        ("invoice CLTV",),
-        lambda f: f.swap_with(bolt11=invoice(HASH, created_at=FAR_AHEAD, cltv_blocks=145)),
-    ),
-    ("seller_key_hash", ("script",), lambda f: f.swap_with(seller_key_hash="ab" * 20)),
-    (
-        "refund_lock_height",
-        ("script",),
-        lambda f: f.swap_with(refund_lock_height=f.swap.refund_lock_height + 1),
-    ),
-    (
-        "witness_script",
-        ("script", "asset output", "subsidy output"),
-        lambda f: f.swap_with(witness_script=SCRIPT[:-1] + b"\x69"),
-    ),
-    ("funding_txid", ("funding transaction",), lambda f: f.swap_with(funding_txid="ab" * 32)),
-    (
-        "funding transaction",
-        ("funding transaction", "asset output", "subsidy output"),
-        lambda f: f.funding_with(raw=fund()[:-1]),
-    ),
-    ("asset_vout", ("asset output",), lambda f: f.swap_with(asset_vout=0)),
-    ("subsidy_vout", ("subsidy output",), lambda f: f.swap_with(subsidy_vout=0)),
-    ("fee_subsidy_sats", ("subsidy output",), lambda f: f.swap_with(subsidy_sats=499)),
-    (
-        "max_ln_cltv_blocks",
-        ("invoice CLTV", "timelock budget"),
-        lambda f: f.swap_with(max_ln_cltv_blocks=0),
-    ),
-    (
-        "refund_delta_blocks",
-        ("timelock budget",),
-        lambda f: f.offer_with(refund_delta_blocks=100),
-    ),
-    (
-        "tip",
-        ("blocks left",),
-        lambda f: replace(f, tip=replace(f.tip, height=f.swap.refund_lock_height - 5)),
-    ),
-]
+    "funding_txid": ("funding transaction", swap(funding_txid="ab" * 32)),
+    "funding transaction": (NO_FUNDING, view(raw=fund()[:-1])),
+    "asset_vout": ("asset output", swap(asset_vout=0)),
+    "subsidy_vout": ("subsidy output", swap(subsidy_vout=0)),
+    "fee_subsidy_sats": ("subsidy output", swap(subsidy_sats=499)),
+    "max_ln_cltv_blocks": ("invoice CLTV, timelock budget", swap(max_ln_cltv_blocks=0)),
+    "refund_delta_blocks": ("timelock budget", offer(refund_delta_blocks=100)),
+    "tip": ("blocks left", on("tip", height=LOCK_HEIGHT - 5)),
+}
+"""A field to the checks that it fails when it is another one."""
 
 
 def test_a_right_answer_passes_offline_and_says_what_was_not_checked(files: Files) -> None:
@@ -229,22 +176,18 @@ def test_a_right_answer_passes_offline_and_says_what_was_not_checked(files: File
     assert len(values["checks"]) + len(values["not_made"]) == len(NEEDS)
 
 
-@pytest.mark.parametrize(
-    ("expected", "change"),
-    [pytest.param(names, change, id=case) for case, names, change in TAMPERED],
-)
-def test_a_tampered_field_fails_its_checks_and_no_others(
-    expected: tuple[str, ...], change: Callable[[Facts], Facts], files: Files
-) -> None:
+@pytest.mark.parametrize("field", TAMPERED)
+def test_a_tampered_field_fails_its_checks_and_no_others(field: str, files: Files) -> None:
     """Exit code 1, and exactly the named checks are wrong."""
+    expected, change = TAMPERED[field]
     values = files.judge(change(facts()))
-    assert failed(values) == expected
+    assert ", ".join(failed(values)) == expected
     assert (values["ok"], values["exit_code"]) == (False, 1)
 
 
 def test_every_check_that_can_be_made_offline_is_seen_to_fail() -> None:
     """The table above leaves out only what needs the chain of now."""
-    seen = {name for _, names, _ in TAMPERED for name in names}
+    seen = {name for names, _ in TAMPERED.values() for name in names.split(", ")}
     assert set(NEEDS) - seen == set(OF_NOW[:3])
 
 
@@ -277,11 +220,6 @@ def test_no_field_can_be_changed_unnoticed(name: str, files: Files) -> None:
     saved = {"swap": json_format.MessageToDict(answer)}
     result = files.run(saved, *files.all_options(facts()))
     assert result.exit_code == (0 if name in NOT_RELIED_ON else 1), result.output
-
-
-def test_the_needs_are_those_of_the_checks() -> None:
-    """A new check has to say what it needs, in the order in which it is made."""
-    assert list(NEEDS) == [check.name for check in good().verdict().checks]
 
 
 def test_our_own_output_carries_the_terms(files: Files) -> None:
@@ -328,7 +266,7 @@ def test_the_claim_key_may_be_given_as_a_public_key(files: Files) -> None:
 
 def test_a_failed_check_is_shown_with_its_meaning_and_advice(files: Files) -> None:
     """A person reads what was expected and found, what it means and what to do."""
-    known = facts().swap_with(state=State.REFUNDED)
+    known = swap(state=State.REFUNDED)(facts())
     result = files.run(schema_swap(known), *files.all_options(known))
     assert result.exit_code == 1
     for text in (
@@ -389,7 +327,7 @@ def test_a_tampered_purchase_is_found_in_our_own_form_too(files: Files) -> None:
         ("asset_amount", 999, "amount"),
         ("payment_hash", "ab" * 32, "payment hash"),
         ("witness_script", SCRIPT.hex()[:-2] + "69", "script"),
-        ("claim_address", p2wpkh_address(STRANGER.key_hash, REGTEST), "claim address"),
+        ("claim_address", STRANGERS, "claim address"),
         ("state", "CLAIMED", "state"),
     ):
         saved = purchase(known)
