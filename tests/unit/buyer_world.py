@@ -1,4 +1,4 @@
-"""A small world for the buyer's tests: a chain, a Lightning node and a scripted seller.
+"""The buyer's world in tests: a chain, a Lightning node and a scripted seller.
 
 The chain is the lab's embedded one, so every transaction is judged by an interpreter that knows
 nothing of the code under test. The seller is a real gRPC server on a unix socket. A `Fuse` stands
@@ -211,7 +211,7 @@ class FusedSeller(SellerClient):
         return reply
 
 
-class World:
+class BuyerWorld:
     """Everything outside the buyer, and the buyer's directory."""
 
     def __init__(self, directory: Path) -> None:
@@ -248,7 +248,7 @@ class World:
         return Order(**values | changes)
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator["World"]:
+    async def serving(self) -> AsyncIterator["BuyerWorld"]:
         """With the seller's server running."""
         server = grpc.aio.server()
         swap_pb2_grpc.add_SwapServiceServicer_to_server(self.seller, server)
@@ -286,80 +286,71 @@ class World:
         """An error of a backend that is down."""
         return BackendUnavailable("electrum", "not connected")
 
+    def hurry(self) -> None:
+        """From now on the buyer gives up at once, when it has looked once."""
+        self.settings = replace(self.settings, wait_secs=0, outage_secs=0)
 
-def hurry(world: World) -> None:
-    """From now on the buyer gives up at once, when it has looked once."""
-    world.settings = replace(world.settings, wait_secs=0, outage_secs=0)
+    def be_patient(self) -> None:
+        """From now on the buyer waits far longer than anything takes."""
+        self.settings = replace(self.settings, wait_secs=20, outage_secs=20)
 
+    async def buy(self, *, dry_run: bool = False) -> Outcome:
+        """Buy the standard order with a fresh process."""
+        async with self.buyer() as buyer:
+            return await buyer.buy(self.order(), dry_run=dry_run)
 
-def patience(world: World) -> None:
-    """From now on the buyer waits far longer than anything takes."""
-    world.settings = replace(world.settings, wait_secs=20, outage_secs=20)
+    async def resume(self) -> Outcome:
+        """Resume the standard order with a fresh process."""
+        async with self.buyer() as buyer:
+            return await buyer.resume(self.order().request_id)
 
+    async def balance(self) -> int:
+        """What the buyer's addresses hold of the asset."""
+        async with self.buyer() as buyer:
+            return await buyer.balance(self.seller.asset_id)
 
-async def purchase(world: World, *, dry_run: bool = False) -> Outcome:
-    """Buy the standard order with a fresh process."""
-    async with world.buyer() as buyer:
-        return await buyer.buy(world.order(), dry_run=dry_run)
+    def record(self) -> Record:
+        """The standard order in the journal."""
+        return Journal(self.settings.directory).load(self.order().request_id)
 
+    def mine_when(self, text: str) -> None:
+        """Mine a block whenever a progress line holds this text."""
 
-async def resumed(world: World) -> Outcome:
-    """Resume the standard order with a fresh process."""
-    async with world.buyer() as buyer:
-        return await buyer.resume(world.order().request_id)
+        def watch(progress: Progress) -> None:
+            if text in progress.text:
+                self.chain.generate()
 
+        self.on_progress = watch
 
-async def balance(world: World) -> int:
-    """What the buyer's addresses hold of the asset."""
-    async with world.buyer() as buyer:
-        return await buyer.balance(world.seller.asset_id)
+    def spends(self) -> list[tx.Transaction]:
+        """Transactions that spend the asset's HTLC output."""
+        [swap] = self.seller.swaps.values()
+        spender = self.chain.spender(swap.funding_txid, swap.asset_vout)
+        return [] if spender is None else [tx.parse(self.chain.raw_tx(spender)[0])]
 
+    async def pay_only(self) -> None:
+        """Kill the buyer right after its preimage is stored."""
+        self.fuse.blows_on = "after save paid"
+        with pytest.raises(Killed):
+            await self.buy()
+        assert self.node.paid == 1
+        assert self.spends() == []
 
-def mine_when(world: World, text: str) -> None:
-    """Mine a block whenever a progress line holds this text."""
+    async def buy_until_unfinished(self, still_waiting_for: str) -> None:
+        """Buy, and give up soon."""
+        self.hurry()
+        with pytest.raises(Unfinished, match=still_waiting_for):
+            await self.buy()
+        self.be_patient()
 
-    def watch(progress: Progress) -> None:
-        if text in progress.text:
-            world.chain.generate()
+    async def hold_payment(self) -> bytes:
+        """A purchase whose payment is under way and held; returns its payment hash."""
 
-    world.on_progress = watch
+        def hold(payment_hash: bytes) -> Payment:
+            self.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
+            return self.node.payments[payment_hash]
 
-
-def spends_of(world: World) -> list[tx.Transaction]:
-    """Transactions that spend the asset's HTLC output."""
-    [swap] = world.seller.swaps.values()
-    spender = world.chain.spender(swap.funding_txid, swap.asset_vout)
-    return [] if spender is None else [tx.parse(world.chain.raw_tx(spender)[0])]
-
-
-async def paid_but_not_claimed(world: World) -> None:
-    """Kill the buyer right after its preimage is stored."""
-    world.fuse.blows_on = "after save paid"
-    with pytest.raises(Killed):
-        await purchase(world)
-    assert world.node.paid == 1
-    assert spends_of(world) == []
-
-
-async def purchase_until_unfinished(world: World) -> None:
-    """Buy with too few confirmations, and give up soon."""
-    hurry(world)
-    with pytest.raises(Unfinished, match="confirmations"):
-        await purchase(world)
-    patience(world)
-
-
-async def held(world: World) -> bytes:
-    """A purchase whose payment is under way and held; returns its payment hash."""
-
-    def hold(payment_hash: bytes) -> Payment:
-        world.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
-        return world.node.payments[payment_hash]
-
-    world.node.behave = hold
-    hurry(world)
-    with pytest.raises(Unfinished, match="the payment"):
-        await purchase(world)
-    patience(world)
-    [payment_hash] = world.node.payments
-    return payment_hash
+        self.node.behave = hold
+        await self.buy_until_unfinished("the payment")
+        [payment_hash] = self.node.payments
+        return payment_hash

@@ -25,36 +25,25 @@ from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic
 from lnliquid.liquid.networks import REGTEST
 
 from .buyer_seller import AMOUNT, POLICY_ASSET, PRICE_MSAT, SUBSIDY_SATS
-from .buyer_world import (
-    Killed,
-    World,
-    balance,
-    hurry,
-    mine_when,
-    patience,
-    purchase,
-    purchase_until_unfinished,
-    resumed,
-    spends_of,
-)
+from .buyer_world import BuyerWorld, Killed
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[BuyerWorld]:
     """A world whose seller is up."""
-    async with World(tmp_path).serving() as world:
+    async with BuyerWorld(tmp_path).serving() as world:
         yield world
 
 
-async def test_a_purchase_pays_once_and_ends_with_the_asset(world: World) -> None:
+async def test_a_purchase_pays_once_and_ends_with_the_asset(world: BuyerWorld) -> None:
     """Offer, create, verify, pay, claim: the asset is the buyer's and each step is announced."""
-    mine_when(world, "claim sent")
-    outcome = await purchase(world)
+    world.mine_when("claim sent")
+    outcome = await world.buy()
     assert outcome.record.step is Step.DONE
     assert outcome.claimed
     assert world.node.paid == 1
     assert world.node.max_delays == [144]
-    assert await balance(world) == AMOUNT
+    assert await world.balance() == AMOUNT
     steps = [progress.step for progress in world.progress]
     assert list(dict.fromkeys(steps)) == [
         "create",
@@ -67,10 +56,10 @@ async def test_a_purchase_pays_once_and_ends_with_the_asset(world: World) -> Non
     ]
 
 
-async def test_the_claim_is_final_pays_the_buyer_and_returns_the_rest(world: World) -> None:
+async def test_the_claim_is_final_pays_the_buyer_and_returns_the_rest(world: BuyerWorld) -> None:
     """Inputs of the claim cannot be replaced; what the fee leaves of the subsidy is the buyer's."""
-    outcome = await purchase(world)
-    [claim] = spends_of(world)
+    outcome = await world.buy()
+    [claim] = world.spends()
     assert {spent.sequence for spent in claim.inputs} == {tx.SEQUENCE_FINAL}
     assert claim.vsize == 392
     assert claim.fee_sats == 40
@@ -82,22 +71,22 @@ async def test_the_claim_is_final_pays_the_buyer_and_returns_the_rest(world: Wor
     ]
 
 
-async def test_a_claim_in_the_mempool_that_the_seller_sees_is_enough(world: World) -> None:
+async def test_a_claim_in_the_mempool_that_the_seller_sees_is_enough(world: BuyerWorld) -> None:
     """Without a block the purchase ends as claimed, unconfirmed; resuming later finds the block."""
-    outcome = await purchase(world)
+    outcome = await world.buy()
     assert (outcome.record.step, outcome.claimed) == (Step.CLAIMING, True)
     world.chain.generate()
-    assert (await resumed(world)).record.step is Step.DONE
+    assert (await world.resume()).record.step is Step.DONE
     assert world.node.paid == 1
 
 
-async def test_a_claim_that_fell_out_of_the_mempool_is_sent_again(world: World) -> None:
+async def test_a_claim_that_fell_out_of_the_mempool_is_sent_again(world: BuyerWorld) -> None:
     """Resuming sends the same bytes when nobody has the claim any more."""
-    first = await purchase(world)
+    first = await world.buy()
     world.chain.drop_mempool(first.record.spend_txid)
-    assert spends_of(world) == []
-    mine_when(world, "claim sent")
-    assert (await resumed(world)).record.step is Step.DONE
+    assert world.spends() == []
+    world.mine_when("claim sent")
+    assert (await world.resume()).record.step is Step.DONE
     assert world.view.sent == [first.record.spend_txid] * 2
 
 
@@ -105,25 +94,25 @@ async def test_killed_at_any_act_and_resumed_it_pays_exactly_once(tmp_path: Path
     """Dying before or after each write, call, payment and broadcast loses and doubles nothing."""
     directory = tmp_path / "uncut"
     directory.mkdir()
-    async with World(directory).serving() as uncut:
-        await purchase(uncut)
+    async with BuyerWorld(directory).serving() as uncut:
+        await uncut.buy()
     acts = uncut.fuse.acts
     assert {"before create", "after pay", "before broadcast", "after save paid"} <= set(acts)
     for number, act in enumerate(acts, start=1):
         directory = tmp_path / str(number)
         directory.mkdir()
-        async with World(directory).serving() as world:
+        async with BuyerWorld(directory).serving() as world:
             world.fuse.blows_at = number
             with pytest.raises(Killed):
-                await purchase(world)
-            outcome = await purchase(world)
+                await world.buy()
+            outcome = await world.buy()
             assert outcome.claimed, act
             assert (world.node.paid, world.seller.created) == (1, 1), act
-            assert await balance(world) == AMOUNT, act
+            assert await world.balance() == AMOUNT, act
             assert len(set(world.view.sent)) == 1, act
 
 
-async def test_everything_is_on_disk_before_it_is_done(world: World) -> None:
+async def test_everything_is_on_disk_before_it_is_done(world: BuyerWorld) -> None:
     """Before each call to the outside the journal's file holds what is needed to go on from it."""
     on_disk: dict[str, Record] = {}
 
@@ -132,7 +121,7 @@ async def test_everything_is_on_disk_before_it_is_done(world: World) -> None:
             on_disk[act] = Journal(world.settings.directory).load(world.order().request_id)
 
     world.fuse.watch = read
-    await purchase(world)
+    await world.buy()
     assert on_disk["before create"].order == world.order()
     assert on_disk["before pay"].step is Step.PAYING
     assert on_disk["before pay"].verdict is not None
@@ -141,7 +130,7 @@ async def test_everything_is_on_disk_before_it_is_done(world: World) -> None:
     assert sent.preimage
 
 
-async def test_short_outages_do_not_add_up(world: World) -> None:
+async def test_short_outages_do_not_add_up(world: BuyerWorld) -> None:
     """A seller that is away again and again, but never for long, is waited for."""
     world.settings = replace(world.settings, outage_secs=0.001)
     async with world.buyer() as buyer:
@@ -151,13 +140,13 @@ async def test_short_outages_do_not_add_up(world: World) -> None:
         assert (await buyer.buy(world.order(), offer=offer)).claimed
 
 
-async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: World) -> None:
+async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: BuyerWorld) -> None:
     """`trying_for` ends an order at once; a claim is tried for the half minute of the default."""
     world.settings = world.settings.trying_for(0)
     assert world.settings.trying_for(100).outage_secs == 100
     world.seller.refusals = [(grpc.StatusCode.UNAVAILABLE, "busy")]
     with pytest.raises(SellerUnavailable):
-        await purchase(world)
+        await world.buy()
 
     def outage(progress: Progress) -> None:
         """Of the Electrum server, from the payment on, until somebody waits for it to end."""
@@ -170,20 +159,20 @@ async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: World) -> No
         world.view.fails = None
 
     world.on_progress = outage
-    assert (await purchase(world)).claimed
+    assert (await world.buy()).claimed
     assert "wait" in [progress.step for progress in world.progress]
 
 
-async def test_key_indexes_differ_after_a_crash(world: World) -> None:
+async def test_key_indexes_differ_after_a_crash(world: BuyerWorld) -> None:
     """An index that was taken by a process that died is not given to the next purchase."""
     world.fuse.blows_at = 1
     with pytest.raises(Killed, match="take_index"):
-        await purchase(world)
-    outcome = await purchase(world)
+        await world.buy()
+    outcome = await world.buy()
     assert outcome.record.key_index == 1
 
 
-async def test_nothing_is_paid_on_a_bad_verdict(world: World) -> None:
+async def test_nothing_is_paid_on_a_bad_verdict(world: BuyerWorld) -> None:
     """A seller that locks less than it says is refused, and no payment is tried."""
 
     def lie(swap: swap_pb2.Swap) -> None:
@@ -191,26 +180,27 @@ async def test_nothing_is_paid_on_a_bad_verdict(world: World) -> None:
 
     world.seller.tamper = lie
     with pytest.raises(VerdictNotClean, match="asset output"):
-        await purchase(world)
+        await world.buy()
     assert world.node.max_delays == []
-    async with world.buyer() as buyer:
-        record = buyer.journal.load(world.order().request_id)
+    record = world.record()
     assert record.step is Step.REFUSED
     assert record.verdict is not None
     assert record.verdict["ok"] is False
 
 
-async def test_a_refused_purchase_is_checked_again_when_resumed(world: World) -> None:
+async def test_a_refused_purchase_is_checked_again_when_resumed(world: BuyerWorld) -> None:
     """Fees too high for the subsidy refuse a purchase; resumed at low fees it goes through."""
     world.view.rate = 2_000
     with pytest.raises(VerdictNotClean, match="claim fee"):
-        await purchase(world)
+        await world.buy()
     world.view.rate = None
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed
     assert world.node.paid == 1
 
 
-async def test_the_price_above_the_limit_is_refused_before_a_swap_is_made(world: World) -> None:
+async def test_the_price_above_the_limit_is_refused_before_a_swap_is_made(
+    world: BuyerWorld,
+) -> None:
     """The offer alone shows that it is too dear: nothing is locked and no record is made."""
     order = world.order(max_price_msat=PRICE_MSAT - 1)
     async with world.buyer() as buyer:
@@ -220,35 +210,35 @@ async def test_the_price_above_the_limit_is_refused_before_a_swap_is_made(world:
     assert world.seller.created == 0
 
 
-async def test_a_dead_lightning_node_is_noticed_before_a_swap_is_made(world: World) -> None:
+async def test_a_dead_lightning_node_is_noticed_before_a_swap_is_made(world: BuyerWorld) -> None:
     """The seller's coins are not locked for a buyer that could not pay."""
     world.node.fails = world.outage()
     with pytest.raises(BackendUnavailable):
-        await purchase(world)
+        await world.buy()
     assert world.seller.created == 0
 
 
-async def test_a_dry_run_pays_nothing_and_can_be_paid_later(world: World) -> None:
+async def test_a_dry_run_pays_nothing_and_can_be_paid_later(world: BuyerWorld) -> None:
     """A dry run ends with a clean verdict and no payment; the same order without it pays."""
-    outcome = await purchase(world, dry_run=True)
+    outcome = await world.buy(dry_run=True)
     assert outcome.verdict is not None
     assert outcome.verdict.ok
     assert (outcome.record.step, outcome.record.dry_run) == (Step.CREATED, True)
     assert world.node.max_delays == []
-    outcome = await purchase(world)
+    outcome = await world.buy()
     assert (world.node.paid, outcome.record.dry_run, world.seller.created) == (1, False, 1)
 
 
-async def test_the_same_request_with_another_order_is_refused(world: World) -> None:
+async def test_the_same_request_with_another_order_is_refused(world: BuyerWorld) -> None:
     """A request id stands for one order."""
-    await purchase(world, dry_run=True)
+    await world.buy(dry_run=True)
     async with world.buyer() as buyer:
         with pytest.raises(OrderDiffers, match="max_price_msat"):
             await buyer.buy(world.order(max_price_msat=PRICE_MSAT + 1))
     assert world.node.max_delays == []
 
 
-async def test_two_processes_do_not_work_on_one_swap(world: World) -> None:
+async def test_two_processes_do_not_work_on_one_swap(world: BuyerWorld) -> None:
     """The second process is turned away while the first one has the lock."""
     async with world.buyer() as first, world.buyer() as second:
         with first.journal.lock(world.order().request_id), pytest.raises(SwapBusy):
@@ -257,7 +247,7 @@ async def test_two_processes_do_not_work_on_one_swap(world: World) -> None:
 
 
 async def test_create_is_repeated_with_the_same_request_when_the_seller_is_away(
-    world: World,
+    world: BuyerWorld,
 ) -> None:
     """UNAVAILABLE and DEADLINE_EXCEEDED are asked again, and one swap comes of it."""
     async with world.buyer() as buyer:
@@ -271,19 +261,19 @@ async def test_create_is_repeated_with_the_same_request_when_the_seller_is_away(
     assert any("trying again" in progress.text for progress in world.progress)
 
 
-async def test_a_seller_that_stays_away_leaves_a_purchase_to_resume(world: World) -> None:
+async def test_a_seller_that_stays_away_leaves_a_purchase_to_resume(world: BuyerWorld) -> None:
     """After a while the buyer gives up with an error that can be resumed from."""
-    hurry(world)
+    world.hurry()
     async with world.buyer() as buyer:
         offer = await buyer.offer(world.seller.asset_id)
         world.seller.refusals = [(grpc.StatusCode.UNAVAILABLE, "down")]
         with pytest.raises(SellerUnavailable, match="down"):
             await buyer.buy(world.order(), offer=offer)
-    patience(world)
-    assert (await resumed(world)).claimed
+    world.be_patient()
+    assert (await world.resume()).claimed
 
 
-async def test_a_seller_that_declines_ends_the_purchase(world: World) -> None:
+async def test_a_seller_that_declines_ends_the_purchase(world: BuyerWorld) -> None:
     """A definite no is shown with the seller's words and is not asked again."""
     async with world.buyer() as buyer:
         offer = await buyer.offer(world.seller.asset_id)
@@ -293,7 +283,7 @@ async def test_a_seller_that_declines_ends_the_purchase(world: World) -> None:
         assert buyer.journal.load(world.order().request_id).step is Step.DECLINED
 
 
-async def test_a_swap_that_the_seller_gave_up_ends_unpaid(world: World) -> None:
+async def test_a_swap_that_the_seller_gave_up_ends_unpaid(world: BuyerWorld) -> None:
     """FAILED at the seller ends the purchase without a payment."""
 
     def give_up(swap: swap_pb2.Swap) -> None:
@@ -301,20 +291,20 @@ async def test_a_swap_that_the_seller_gave_up_ends_unpaid(world: World) -> None:
 
     world.seller.tamper = give_up
     with pytest.raises(SellerDeclined, match="gave the swap up"):
-        await purchase(world)
+        await world.buy()
     assert world.node.max_delays == []
 
 
-async def test_the_invoice_is_waited_for(world: World) -> None:
+async def test_the_invoice_is_waited_for(world: BuyerWorld) -> None:
     """While the seller says CREATED the buyer asks again; it pays once the swap is funded."""
     world.seller.funded_after_reads = 3
-    assert (await purchase(world)).claimed
+    assert (await world.buy()).claimed
 
 
-async def test_confirmations_are_counted_on_the_buyers_own_server(world: World) -> None:
+async def test_confirmations_are_counted_on_the_buyers_own_server(world: BuyerWorld) -> None:
     """The seller's FUNDED counts for nothing until the buyer's server shows the confirmations."""
     world.seller.blocks_after_funding = 1
-    await purchase_until_unfinished(world)
+    await world.buy_until_unfinished("confirmations")
     assert world.node.max_delays == []
     world.chain.generate()
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed

@@ -29,35 +29,24 @@ from lnliquid.faults import EXIT_FAULT
 from lnliquid.ports import Payment, PaymentStatus
 
 from .buyer_seller import AMOUNT
-from .buyer_world import (
-    PayingNode,
-    World,
-    balance,
-    held,
-    hurry,
-    mine_when,
-    paid_but_not_claimed,
-    purchase,
-    resumed,
-    spends_of,
-)
+from .buyer_world import BuyerWorld, PayingNode
 
 OTHER = "b0000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[BuyerWorld]:
     """A world whose seller is up."""
-    async with World(tmp_path).serving() as world:
+    async with BuyerWorld(tmp_path).serving() as world:
         yield world
 
 
-async def test_an_answer_about_another_swap_is_no_answer(world: World) -> None:
+async def test_an_answer_about_another_swap_is_no_answer(world: BuyerWorld) -> None:
     """A swap id that the seller changes could lead `resume` to another purchase."""
     world.seller.funded_after_reads = 10**9
-    hurry(world)
+    world.hurry()
     with pytest.raises(Unfinished):
-        await purchase(world)
+        await world.buy()
     [swap] = world.seller.swaps.values()
 
     def lie(told: pb.Swap) -> None:
@@ -65,19 +54,19 @@ async def test_an_answer_about_another_swap_is_no_answer(world: World) -> None:
 
     world.seller.tell = lie
     with pytest.raises(SellerUnavailable, match="tells of another"):
-        await resumed(world)
+        await world.resume()
     async with world.buyer() as buyer:
         record = buyer.journal.load(swap.swap_id)
     assert record.step is Step.CREATED
 
 
 @pytest.mark.parametrize("name", ["", "not-an-id", "\x1b[2J"])
-async def test_a_swap_id_that_is_none_is_not_taken(world: World, name: str) -> None:
+async def test_a_swap_id_that_is_none_is_not_taken(world: BuyerWorld, name: str) -> None:
     """Swap ids name purchases and are shown: they are UUIDs, or the answer is not believed."""
     world.seller.tamper = lambda swap: setattr(swap, "swap_id", name)
-    hurry(world)
+    world.hurry()
     with pytest.raises(SellerUnavailable, match="is no id"):
-        await purchase(world)
+        await world.buy()
 
 
 async def test_bytes_that_are_no_answer_are_a_seller_that_is_away(tmp_path: Path) -> None:
@@ -109,7 +98,7 @@ async def test_bytes_that_are_no_answer_are_a_seller_that_is_away(tmp_path: Path
         await server.stop(None)
 
 
-async def test_a_swap_whose_payment_hash_changes_is_not_paid_again(world: World) -> None:
+async def test_a_swap_whose_payment_hash_changes_is_not_paid_again(world: BuyerWorld) -> None:
     """A payment of unknown outcome may still go through; another hash would be another one."""
     hashes: list[bytes] = []
 
@@ -132,121 +121,120 @@ async def test_a_swap_whose_payment_hash_changes_is_not_paid_again(world: World)
 
     world.node.behave = silent
     with pytest.raises(HashChanged, match=r"nothing more is paid.+listpays"):
-        await purchase(world)
+        await world.buy()
     assert len(world.node.max_delays) == 1
     world.node.complete(hashes[0])  # the hung node wakes
-    async with world.buyer() as buyer:
-        stored = buyer.journal.load(world.order().request_id).swap
+    stored = world.record().swap
     assert stored is not None
     assert stored["payment_hash"] == hashes[0].hex()
-    mine_when(world, "claim sent")
-    assert (await resumed(world)).step is Step.DONE, "what was paid is claimed"
+    world.mine_when("claim sent")
+    assert (await world.resume()).step is Step.DONE, "what was paid is claimed"
     assert world.node.paid == 1
 
 
-async def test_only_the_node_that_may_be_paying_is_asked(world: World) -> None:
+async def test_only_the_node_that_may_be_paying_is_asked(world: BuyerWorld) -> None:
     """Another node knows of no payment; it must not make a second one."""
-    payment_hash = await held(world)
+    payment_hash = await world.hold_payment()
     first, world.node = world.node, PayingNode(world.seller.preimage_of, world.fuse)
     world.node.node_id = "03" * 33
     with pytest.raises(OtherNode, match=rf"{first.node_id}.+{world.node.node_id}"):
-        await resumed(world)
+        await world.resume()
     assert world.node.max_delays == []
     first.complete(payment_hash)
     world.node = first
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed
     assert world.node.paid == 1
 
 
-async def test_after_a_payment_that_failed_for_good_another_node_may_pay(world: World) -> None:
+async def test_after_a_payment_that_failed_for_good_another_node_may_pay(world: BuyerWorld) -> None:
     """Then nothing is under way anywhere."""
     world.node.behave = lambda _: Payment(PaymentStatus.FAILED, failure="no route")
     with pytest.raises(BuyerError, match="no route"):
-        await purchase(world)
+        await world.buy()
     world.node = PayingNode(world.seller.preimage_of, world.fuse)
     world.node.node_id = "03" * 33
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed
 
 
-async def test_a_purchase_is_not_touched_on_another_network(world: World) -> None:
+async def test_a_purchase_is_not_touched_on_another_network(world: BuyerWorld) -> None:
     """`buy` with a known request id and a wrong --network must not sign a claim for that chain."""
-    await paid_but_not_claimed(world)
+    await world.pay_only()
     right, world.settings = world.settings, replace(world.settings, network="liquidv1")
-    for act in (purchase, resumed):
+    for act in (world.buy, world.resume):
         with pytest.raises(OtherWallet, match="purchase on liquid-regtest"):
-            await act(world)
+            await act()
     world.settings = right
-    outcome = await resumed(world)
+    outcome = await world.resume()
     assert outcome.claimed
     assert len(outcome.record.claims) == 1
 
 
-async def test_a_missing_mnemonic_is_not_replaced_beside_purchases(world: World) -> None:
+async def test_a_missing_mnemonic_is_not_replaced_beside_purchases(world: BuyerWorld) -> None:
     """A new one could claim nothing, and would hide that the old one is gone."""
-    await paid_but_not_claimed(world)
+    await world.pay_only()
     mnemonic = world.settings.directory / "mnemonic"
     words = mnemonic.read_text()
     mnemonic.unlink()
     with pytest.raises(OtherWallet, match="put it back"):
-        await resumed(world)
+        await world.resume()
     assert not mnemonic.exists()
     mnemonic.write_text("abandon " * 11 + "about")
     mnemonic.chmod(0o600)
     with pytest.raises(OtherWallet, match="another mnemonic"):
-        await resumed(world)
+        await world.resume()
     mnemonic.write_text(words)
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed
 
 
-async def test_what_ended_badly_is_never_told_as_success(world: World) -> None:
+async def test_what_ended_badly_is_never_told_as_success(world: BuyerWorld) -> None:
     """A script that repeats `buy` with the same request id gets the error again, not code 0."""
     world.seller.tamper = lambda swap: setattr(swap, "total_price_msat", 1)
-    for act in (purchase, purchase, resumed):
+    for act in (world.buy, world.buy, world.resume):
         with pytest.raises(VerdictNotClean):
-            await act(world)
+            await act()
     assert world.node.max_delays == []
 
 
-async def test_a_no_of_the_seller_stays_an_error(world: World) -> None:
+async def test_a_no_of_the_seller_stays_an_error(world: BuyerWorld) -> None:
     """It is not asked again, and its words are shown again."""
     world.seller.refusals = [None, (grpc.StatusCode.FAILED_PRECONDITION, "none left")]
     with pytest.raises(SellerDeclined):
-        await purchase(world)
-    for act in (purchase, resumed):
+        await world.buy()
+    for act in (world.buy, world.resume):
         with pytest.raises(BuyerError, match="none left"):
-            await act(world)
+            await act()
     assert world.seller.created == 0
 
 
-async def test_a_lost_asset_stays_lost(world: World) -> None:
+async def test_a_lost_asset_stays_lost(world: BuyerWorld) -> None:
     """`buy` says so again, as `resume` does."""
-    await paid_but_not_claimed(world)
+    await world.pay_only()
     world.chain.generate(200)
     world.seller.refund(world.order().request_id)
     world.chain.generate()
-    for act in (resumed, purchase):
+    for act in (world.resume, world.buy):
         with pytest.raises(AssetLost):
-            await act(world)
+            await act()
 
 
-async def test_a_finished_purchase_is_looked_at_again(world: World) -> None:
+async def test_a_finished_purchase_is_looked_at_again(world: BuyerWorld) -> None:
     """A reorg took the claim and the mempool forgot it: `resume` sends it again."""
-    mine_when(world, "claim sent")
-    outcome = await purchase(world)
+    world.mine_when("claim sent")
+    outcome = await world.buy()
     assert outcome.step is Step.DONE
     assert outcome.claim_txid is not None
     world.chain.invalidate(world.chain.tip_hash)
     world.chain.drop_mempool(outcome.claim_txid)
-    assert spends_of(world) == []
-    assert (await resumed(world)).step is Step.DONE
-    assert await balance(world) == AMOUNT
+    assert world.spends() == []
+    assert (await world.resume()).step is Step.DONE
+    assert await world.balance() == AMOUNT
 
 
-async def test_no_order_is_made_on_an_offer_without_a_node(world: World) -> None:
+async def test_no_order_is_made_on_an_offer_without_a_node(world: BuyerWorld) -> None:
     """The invoice's signer could never be checked, and the seller's coins be locked for nothing."""
     world.seller.offer.lightning_node_id = ""
     with pytest.raises(SellerUnavailable, match="Lightning node"):
-        await purchase(world)
+        await world.buy()
     assert world.seller.created == 0
 
 

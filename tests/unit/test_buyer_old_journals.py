@@ -16,7 +16,7 @@ from lnliquid.buyer import AssetLost, BuyerError, Step
 
 from .builders import ROOT
 from .buyer_seller import AMOUNT
-from .buyer_world import World, balance, purchase, resumed
+from .buyer_world import BuyerWorld
 
 RECORDED = json.loads((ROOT / "tests/vectors/purchases.json").read_text())
 UNPAID = ("requested", "created", "created, checked", "created, dry run", "refused")
@@ -24,13 +24,13 @@ PAID = ("paying", "paid", "claiming, not sent", "claiming, seen", "done")
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path) -> AsyncIterator[BuyerWorld]:
     """A world whose seller is up."""
-    async with World(tmp_path).serving() as world:
+    async with BuyerWorld(tmp_path).serving() as world:
         yield world
 
 
-def put(world: World, values: dict[str, Any]) -> None:
+def put(world: BuyerWorld, values: dict[str, Any]) -> None:
     """Have the buyer's directory hold this purchase, and its mnemonic."""
     directory = world.settings.directory
     (directory / "swaps").mkdir(parents=True)
@@ -41,7 +41,7 @@ def put(world: World, values: dict[str, Any]) -> None:
     path.write_text(json.dumps(values))
 
 
-def catch_up(world: World, values: dict[str, Any]) -> None:
+def catch_up(world: BuyerWorld, values: dict[str, Any]) -> None:
     """Have seller, node and chain be as they were when this purchase was stored."""
     swap = values["swap"]
     if swap is None:
@@ -71,17 +71,17 @@ def catch_up(world: World, values: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("stage", [*UNPAID, *PAID])
 async def test_a_purchase_of_an_older_version_is_paid_once_and_claimed(
-    world: World, stage: str
+    world: BuyerWorld, stage: str
 ) -> None:
     """In whatever stage it was stored."""
     values = RECORDED["journals"][stage]
     assert values["format"] == 1
     put(world, values)
     catch_up(world, values)
-    outcome = await resumed(world)
+    outcome = await world.resume()
     assert outcome.claimed
     assert (world.node.paid, world.seller.created) == (1, 1)
-    assert await balance(world) == AMOUNT
+    assert await world.balance() == AMOUNT
     assert outcome.step is (Step.DONE if stage == "done" else Step.CLAIMING)
     if values["claims"]:
         assert [c["txid"] for c in outcome.record.claims] == [values["claims"][0]["txid"]]
@@ -89,14 +89,14 @@ async def test_a_purchase_of_an_older_version_is_paid_once_and_claimed(
 
 @pytest.mark.parametrize(("stage", "kind"), [("declined", BuyerError), ("lost", AssetLost)])
 async def test_what_had_ended_badly_still_has(
-    world: World, stage: str, kind: type[BuyerError]
+    world: BuyerWorld, stage: str, kind: type[BuyerError]
 ) -> None:
     """With the words of then, or the refund that is in the chain."""
     values = RECORDED["journals"][stage]
     put(world, values)
     catch_up(world, values)
     with pytest.raises(kind) as caught:
-        await resumed(world)
+        await world.resume()
     assert values["note"] in str(caught.value)
 
 
@@ -105,9 +105,9 @@ def test_every_step_was_recorded() -> None:
     assert {values["step"] for values in RECORDED["journals"].values()} == {s.value for s in Step}
 
 
-async def test_fields_that_came_or_went_since_are_no_obstacle(world: World) -> None:
+async def test_fields_that_came_or_went_since_are_no_obstacle(world: BuyerWorld) -> None:
     """The seller's answers are read as the schema allows: unknown ignored, missing empty."""
-    await purchase(world, dry_run=True)
+    await world.buy(dry_run=True)
     path = world.settings.directory / "swaps" / f"{world.order().request_id}.json"
     values = json.loads(path.read_text())
     for answer, gone in ((values["offer"], "max_swap_amount"), (values["swap"], "is_final")):
@@ -115,16 +115,16 @@ async def test_fields_that_came_or_went_since_are_no_obstacle(world: World) -> N
         answer["field_of_a_newer_schema"] = {"price_valid_until": 5}
     values["verdict"]["checks"][0]["field_of_a_newer_check"] = 1
     path.write_text(json.dumps(values))
-    assert (await resumed(world)).claimed
+    assert (await world.resume()).claimed
 
 
 @pytest.mark.parametrize("name", ["offer", "swap"])
 @pytest.mark.parametrize("damage", [5, {"asset_id": 5}])
 async def test_a_damaged_answer_is_told_by_its_file(
-    world: World, name: str, damage: object
+    world: BuyerWorld, name: str, damage: object
 ) -> None:
     """As any other damage of it, not as a fault of the program."""
-    await purchase(world, dry_run=True)
+    await world.buy(dry_run=True)
     path = world.settings.directory / "swaps" / f"{world.order().request_id}.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: damage}))
     async with world.buyer() as buyer:
