@@ -6,7 +6,8 @@ or an answer with the field `swap`), or what `lnliquid buy`, `show` and `resume`
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,41 +26,41 @@ class FileUnusable(BuyerError):
         super().__init__(f"{path}: {why}")
 
 
-@dataclass(frozen=True, slots=True)
-class SavedAnswer:
-    """A swap, and the terms that came with it: None when the file holds the seller's words only."""
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Tell what is wrong with a value that is read from this file."""
+    try:
+        yield
+    except ValueError as error:
+        raise FileUnusable(path, str(error)) from None
 
-    swap: SwapReply
-    terms: KnownTerms | None
 
+def answer_in(path: Path) -> tuple[SwapReply, KnownTerms | None]:
+    """The swap of a file in either form, and the buyer's terms where those stand beside it.
 
-def read_answer(path: Path) -> SavedAnswer:
-    """The swap of a file in either form. Raises `FileUnusable`."""
+    Raises `FileUnusable`.
+    """
     values = _json_object(path)
     if "order" in values and "claim_address" in values:
         return _purchase(path, values)
-    try:
+    with _reading(path):
         swap = read_swap(values.get("swap", values))
-    except ValueError as error:
-        raise FileUnusable(path, str(error)) from None
     if not swap.swap_id:
         raise FileUnusable(path, "it holds no swap; save what GetSwap or CreateSwap answers")
-    return SavedAnswer(swap, None)
+    return swap, None
 
 
 def offer_in(path: Path) -> Offer:
     """The offer that GetOffer or `lnliquid offer --json` printed. Raises `FileUnusable`."""
     values = _json_object(path)
-    try:
+    with _reading(path):
         offer = read_offer(values.get("offer", values))
-    except ValueError as error:
-        raise FileUnusable(path, str(error)) from None
     if not offer.lightning_node_id:
         raise FileUnusable(path, "it holds no offer; save what GetOffer answers")
     return offer
 
 
-def read_transaction(path: Path) -> bytes:
+def transaction_in(path: Path) -> bytes:
     """A raw transaction in hex; white space does not matter. Raises `FileUnusable`."""
     try:
         return bytes.fromhex("".join(_text(path).split()))
@@ -67,7 +68,7 @@ def read_transaction(path: Path) -> bytes:
         raise FileUnusable(path, "it is not a raw transaction in hex") from None
 
 
-def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
+def _purchase(path: Path, values: dict[str, Any]) -> tuple[SwapReply, KnownTerms]:
     """What our own commands print: the buyer's order stands beside the seller's reply."""
     if not values.get("swap"):
         raise FileUnusable(path, "the seller had not replied yet when this was saved")
@@ -84,8 +85,8 @@ def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
         network, offer = str(values["network"]), values["offer"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise FileUnusable(path, f"it is damaged: {type(error).__name__} {error}") from None
-    try:
-        asked = read(request, pb.CreateSwapRequest())
+    with _reading(path):
+        asked = read(request, pb.CreateSwapRequest())  # which checks kinds and sizes of the values
         terms = KnownTerms(
             network=network,
             offer=read_offer(offer),
@@ -96,9 +97,7 @@ def _purchase(path: Path, values: dict[str, Any]) -> SavedAnswer:
             min_confs=asked.min_funding_confs,
             claim_address=asked.buyer_claim_address,
         )
-        return SavedAnswer(read_swap(swap), terms)
-    except ValueError as error:
-        raise FileUnusable(path, str(error)) from None
+        return read_swap(swap), terms
 
 
 def _json_object(path: Path) -> dict[str, Any]:

@@ -78,8 +78,8 @@ def verify(
     payment is only safe after those too, and `lnliquid buy` makes them all.
     """
     with clean_errors(as_json):
-        answer = saved.read_answer(file)
-        terms = answer.terms or KnownTerms("")
+        swap, terms = saved.answer_in(file)
+        terms = terms or KnownTerms("")
         chosen = terms.network or network  # the variable may be of another purchase
         if not chosen:
             raise typer.BadParameter("--network is needed: the file does not tell your chain")
@@ -98,8 +98,8 @@ def verify(
             tip_height=tip_height,
         )
         terms = _with_key(terms.overruled_by(typed))
-        raw = saved.read_transaction(funding_tx) if funding_tx else None
-    verdict = verify_offline(answer.swap, terms, raw, int(time.time()))
+        raw = saved.transaction_in(funding_tx) if funding_tx else None
+    verdict = verify_offline(swap, terms, raw, int(time.time()))
     code = _exit_code(verdict)
     if as_json:
         show_json(

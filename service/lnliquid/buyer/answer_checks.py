@@ -99,7 +99,7 @@ def _(e: Evidence) -> Finding:
     action="Read the swap again with `lnliquid resume`. If it stays like this, do not pay.",
 )
 def _(e: Evidence) -> Finding:
-    problem = e.invoice_problem
+    problem = e.invoice.problem
     return not problem, "a signed invoice", problem or "signed and readable"
 
 
@@ -141,7 +141,7 @@ def _(e: Evidence) -> Finding:
     stated, in_invoice = e.swap.payment_hash, e.invoice.payment_hash.hex()
     in_script = e.swap.witness_script[_HASHLOCK].hex()
     return (
-        not e.invoice_problem and in_invoice == stated == in_script,
+        not e.invoice.problem and in_invoice == stated == in_script,
         f"one hash everywhere, {stated} in the swap",
         f"{in_invoice or 'none'} in the invoice, {in_script or 'none'} in the script",
     )
@@ -188,7 +188,7 @@ def _(e: Evidence) -> Finding:
 )
 def _(e: Evidence) -> Finding:
     ends = e.invoice.expires_at
-    found = "none" if e.invoice_problem else _time(ends)
+    found = "none" if e.invoice.problem else _time(ends)
     return e.now < ends, f"after {_time(e.now)}", found
 
 

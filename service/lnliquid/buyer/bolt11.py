@@ -39,6 +39,8 @@ class DecodedInvoice:
     created_at: int
     expiry_secs: int
     min_final_cltv_blocks: int
+    problem: str = ""
+    """Of `NO_INVOICE`: why it cannot be read."""
 
     @property
     def expires_at(self) -> int:

@@ -16,7 +16,7 @@ CHECKS = Checks()
     "and does not have it, do not pay.",
 )
 def _(e: Evidence) -> Finding:
-    found = e.transaction.txid if e.transaction else e.transaction_problem
+    found = e.transaction if isinstance(e.transaction, str) else e.transaction.txid
     return same(e.swap.funding_txid or "a txid", found)
 
 
@@ -135,7 +135,7 @@ def _(e: Evidence) -> Finding:
 
 def _output(e: Evidence, vout: int, asset_id: str, value: int) -> tuple[bool, str]:
     """Whether this output pays the HTLC that much of that asset in the open, and what it does."""
-    if e.transaction is None:
+    if isinstance(e.transaction, str):
         return False, "no transaction"
     if not 0 <= vout < len(e.transaction.outputs):
         return False, f"no output {vout}"

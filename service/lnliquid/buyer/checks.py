@@ -5,7 +5,7 @@ the offline command and the advice of a failed one are taken from there.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from functools import cached_property
 from typing import Any
@@ -180,40 +180,22 @@ class Evidence:
     now: int
 
     @cached_property
-    def _invoice(self) -> tuple[bolt11.DecodedInvoice, str]:
-        try:
-            return bolt11.decode(self.swap.bolt11), ""
-        except bolt11.InvoiceError as error:
-            return bolt11.NO_INVOICE, str(error)
-
-    @property
     def invoice(self) -> bolt11.DecodedInvoice:
-        """The invoice, or `NO_INVOICE`, which passes no check."""
-        return self._invoice[0]
-
-    @property
-    def invoice_problem(self) -> str:
-        """Why the invoice cannot be read; empty when it can."""
-        return self._invoice[1]
+        """The invoice; `NO_INVOICE`, which passes no check, with the problem when there is none."""
+        try:
+            return bolt11.decode(self.swap.bolt11)
+        except bolt11.InvoiceError as error:
+            return replace(bolt11.NO_INVOICE, problem=str(error))
 
     @cached_property
-    def _transaction(self) -> tuple[tx.Transaction | None, str]:
+    def transaction(self) -> tx.Transaction | str:
+        """The funding as the buyer's server has it, or why there is none."""
         if self.funding.raw is None:
-            return None, "not known to your Electrum server"
+            return "not known to your Electrum server"
         try:
-            return tx.parse(self.funding.raw), ""
+            return tx.parse(self.funding.raw)
         except ValueError as error:
-            return None, str(error)
-
-    @property
-    def transaction(self) -> tx.Transaction | None:
-        """The funding as the buyer's server has it; None when it has none that can be read."""
-        return self._transaction[0]
-
-    @property
-    def transaction_problem(self) -> str:
-        """Why there is no transaction; empty when there is one."""
-        return self._transaction[1]
+            return str(error)
 
     @property
     def policy_asset(self) -> str:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from lnliquid.buyer import claim, payment
@@ -38,52 +38,26 @@ from lnliquid.swap import Offer
 from lnliquid.terms import total_price_msat
 
 
-@dataclass(frozen=True, slots=True)
 class Outcome:
-    """How far a purchase has come, without its secrets. Amounts in msat."""
+    """How far a purchase has come, without its secrets. Amounts in msat.
 
-    record: Record
+    `swap_id`: the seller's name for it, None before the seller has answered. `price_msat`: what the
+    seller asks; before it has answered, the most that was agreed to. `paid_msat`: what left the
+    Lightning node, routing fees included; None while nothing is known to. `claim_txid`: what spends
+    the asset output, None while nothing does. `claimed`: the claim is seen by the network,
+    confirmed or not. `verdict`: the checks as last run, None when it did not come to them.
+    """
 
-    @property
-    def request_id(self) -> str:
-        """What `resume` and the same order know it by."""
-        return self.record.order.request_id
-
-    @property
-    def swap_id(self) -> str | None:
-        """The seller's name for it; None before the seller has answered."""
-        return self.record.reply.swap_id if self.record.reply else None
-
-    @property
-    def step(self) -> Step:
-        """How far it is."""
-        return self.record.step
-
-    @property
-    def price_msat(self) -> int:
-        """What the seller asks; before it has answered, the most that was agreed to."""
-        return self.record.price_msat
-
-    @property
-    def paid_msat(self) -> int | None:
-        """What left the Lightning node, routing fees included; None while nothing is known to."""
-        return self.record.amount_sent_msat
-
-    @property
-    def claim_txid(self) -> str | None:
-        """What spends the asset output, as last seen; None while nothing does."""
-        return self.record.spend_txid or None
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The checks as last run; None when it did not come to them."""
-        return self.record.checks
-
-    @property
-    def claimed(self) -> bool:
-        """True when the claim is seen by the network, confirmed or not."""
-        record = self.record
-        return record.step in (Step.CLAIMING, Step.DONE) and bool(record.spend_txid)
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.request_id = record.order.request_id
+        self.swap_id = record.reply.swap_id if record.reply else None
+        self.step = record.step
+        self.price_msat = record.price_msat
+        self.paid_msat = record.amount_sent_msat
+        self.claim_txid = record.spend_txid or None
+        self.claimed = record.step in (Step.CLAIMING, Step.DONE) and bool(record.spend_txid)
+        self.verdict = record.checks
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
