@@ -5,7 +5,7 @@ nothing of the code under test. The seller is a real gRPC server on a unix socke
 for `kill -9`: it raises `Killed` at the n-th act, before or after it takes effect.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from lnliquid.ports import HistoryItem, NodeInfo, Payment, PaymentStatus
 from lnliquid.swap import Tip
 
 from .buyer_seller import AMOUNT, NODE_ID, PRICE_MSAT, START_TIME, ScriptedSeller, read_invoice
+from .fakes import FakeChain
 
 
 class Killed(BaseException):
@@ -62,13 +63,16 @@ class SteppingClock:
         return self.time
 
 
-class ChainView:
-    """The embedded chain as `ports.Chain`. `fails` is raised by calls, `flooded` refuses reads."""
+class ChainView(FakeChain):
+    """The embedded chain as a server shows it. `broken`: calls raise; `flooded`: reads are refused.
+
+    `least_rate` stands for a mempool that is full of transactions with higher fees.
+    """
 
     def __init__(self, chain: EmbeddedChain, fuse: Fuse) -> None:
+        super().__init__()
         self.chain = chain
         self.fuse = fuse
-        self.fails: BackendError | None = None
         self.rate: int | None = None
         self.least_rate = 0
         self.flooded = False
@@ -76,27 +80,12 @@ class ChainView:
 
     async def tip(self) -> Tip:
         """The best block."""
-        if self.fails:
-            raise self.fails
+        self._called("tip")
         return Tip(self.chain.tip_height, self.chain.tip_hash)
-
-    async def watch(self, scripts: Iterable[bytes]) -> None:
-        """Not used by the buyer."""
-
-    def unwatch(self, scripts: Iterable[bytes]) -> None:
-        """Not used by the buyer."""
-
-    def take_changed(self) -> set[bytes]:
-        """Not used by the buyer."""
-        return set()
-
-    def mark_changed(self, scripts: Iterable[bytes]) -> None:
-        """Not used by the buyer."""
 
     async def histories(self, scripts: Sequence[bytes]) -> dict[bytes, tuple[HistoryItem, ...]]:
         """Histories, or a refusal as of a script with too many entries."""
-        if self.fails:
-            raise self.fails
+        self._called("histories")
         if self.flooded:
             raise BackendRejected("electrum", "history too large")
         return {
@@ -111,15 +100,10 @@ class ChainView:
         """Raw transactions of a history."""
         return {txid: self.chain.raw_tx(txid)[0] for txid in txids}
 
-    async def block_ids(self, heights: Sequence[int]) -> dict[int, str]:
-        """Not used by the buyer."""
-        return {height: self.chain.block_hash(height) for height in heights}
-
     async def broadcast(self, raw: bytes) -> None:
-        """Send; `least_rate` stands for a mempool that is full of dearer ones."""
+        """Send."""
         self.fuse.tick("before broadcast")
-        if self.fails:
-            raise self.fails
+        self._called("broadcast")
         parsed = tx.parse(raw)
         if parsed.fee_sats * 1000 < self.least_rate * parsed.vsize:
             raise BackendRejected("electrum", "mempool min fee not met")
@@ -294,10 +278,10 @@ class BuyerWorld:
         """From now on the buyer waits far longer than anything takes."""
         self.settings = replace(self.settings, wait_secs=20, outage_secs=20)
 
-    async def buy(self, *, dry_run: bool = False) -> Outcome:
-        """Buy the standard order with a fresh process."""
+    async def buy(self, *, dry_run: bool = False, **changes: Any) -> Outcome:
+        """Buy the standard order, or one with changes, with a fresh process."""
         async with self.buyer() as buyer:
-            return await buyer.buy(self.order(), dry_run=dry_run)
+            return await buyer.buy(self.order(**changes), dry_run=dry_run)
 
     async def resume(self) -> Outcome:
         """Resume the standard order with a fresh process."""

@@ -1,9 +1,10 @@
 """Buying up to the payment, and dying on the way: real chain, real gRPC, whatever goes wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -151,12 +152,12 @@ async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: BuyerWorld) 
     def outage(progress: Progress) -> None:
         """Of the Electrum server, from the payment on, until somebody waits for it to end."""
         if progress.step == "paid":
-            world.view.fails = world.outage()
+            world.view.broken = world.outage()
         elif progress.step == "wait":
             asyncio.get_running_loop().call_later(0.05, end)
 
     def end() -> None:
-        world.view.fails = None
+        world.view.broken = None
 
     world.on_progress = outage
     assert (await world.buy()).claimed
@@ -174,11 +175,7 @@ async def test_key_indexes_differ_after_a_crash(world: BuyerWorld) -> None:
 
 async def test_nothing_is_paid_on_a_bad_verdict(world: BuyerWorld) -> None:
     """A seller that locks less than it says is refused, and no payment is tried."""
-
-    def lie(swap: swap_pb2.Swap) -> None:
-        swap.asset_vout = 0  # the seller's own change
-
-    world.seller.tamper = lie
+    world.seller.tamper = lambda swap: setattr(swap, "asset_vout", 0)  # the seller's own change
     with pytest.raises(VerdictNotClean, match="asset output"):
         await world.buy()
     assert world.node.max_delays == []
@@ -198,24 +195,71 @@ async def test_a_refused_purchase_is_checked_again_when_resumed(world: BuyerWorl
     assert world.node.paid == 1
 
 
-async def test_the_price_above_the_limit_is_refused_before_a_swap_is_made(
+def limit_too_low(world: BuyerWorld) -> dict[str, Any]:
+    """The offer alone shows that the price is above the limit."""
+    return {"max_price_msat": PRICE_MSAT - 1}
+
+
+def node_down(world: BuyerWorld) -> dict[str, Any]:
+    """The buyer could not pay."""
+    world.node.fails = world.outage()
+    return {}
+
+
+def seller_without_node(world: BuyerWorld) -> dict[str, Any]:
+    """The invoice's signer could never be checked."""
+    world.seller.offer.lightning_node_id = ""
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "said"),
+    [
+        (limit_too_low, BuyerError, "above your limit"),
+        (node_down, BackendUnavailable, "not connected"),
+        (seller_without_node, SellerUnavailable, "Lightning node"),
+    ],
+)
+async def test_what_cannot_end_well_is_refused_before_a_swap_is_made(
+    world: BuyerWorld,
+    spoil: Callable[[BuyerWorld], dict[str, Any]],
+    kind: type[Exception],
+    said: str,
+) -> None:
+    """Nothing is locked at the seller, and no record is made."""
+    with pytest.raises(kind, match=said):
+        await world.buy(**spoil(world))
+    assert Journal(world.settings.directory).all() == []
+    assert world.seller.created == 0
+
+
+async def test_the_same_request_with_another_order_is_refused(world: BuyerWorld) -> None:
+    """A request id stands for one order."""
+    await world.buy(dry_run=True)
+    with pytest.raises(OrderDiffers, match="max_price_msat"):
+        await world.buy(max_price_msat=PRICE_MSAT + 1)
+    assert world.node.max_delays == []
+
+
+async def test_create_is_repeated_with_the_same_request_when_the_seller_is_away(
     world: BuyerWorld,
 ) -> None:
-    """The offer alone shows that it is too dear: nothing is locked and no record is made."""
-    order = world.order(max_price_msat=PRICE_MSAT - 1)
-    async with world.buyer() as buyer:
-        with pytest.raises(BuyerError, match="above your limit"):
-            await buyer.buy(order)
-        assert buyer.journal.all() == []
-    assert world.seller.created == 0
+    """UNAVAILABLE and DEADLINE_EXCEEDED are asked again, and one swap comes of it."""
+    code = grpc.StatusCode
+    world.seller.refusals = [None, (code.UNAVAILABLE, "busy"), (code.DEADLINE_EXCEEDED, "slow")]
+    assert (await world.buy()).claimed
+    assert world.seller.created == 1
+    assert any("trying again" in progress.text for progress in world.progress)
 
 
-async def test_a_dead_lightning_node_is_noticed_before_a_swap_is_made(world: BuyerWorld) -> None:
-    """The seller's coins are not locked for a buyer that could not pay."""
-    world.node.fails = world.outage()
-    with pytest.raises(BackendUnavailable):
+async def test_a_seller_that_stays_away_leaves_a_purchase_to_resume(world: BuyerWorld) -> None:
+    """After a while the buyer gives up with an error that can be resumed from."""
+    world.hurry()
+    world.seller.refusals = [None, (grpc.StatusCode.UNAVAILABLE, "down")]
+    with pytest.raises(SellerUnavailable, match="down"):
         await world.buy()
-    assert world.seller.created == 0
+    world.be_patient()
+    assert (await world.resume()).claimed
 
 
 async def test_a_dry_run_pays_nothing_and_can_be_paid_later(world: BuyerWorld) -> None:
@@ -229,15 +273,6 @@ async def test_a_dry_run_pays_nothing_and_can_be_paid_later(world: BuyerWorld) -
     assert (world.node.paid, outcome.record.dry_run, world.seller.created) == (1, False, 1)
 
 
-async def test_the_same_request_with_another_order_is_refused(world: BuyerWorld) -> None:
-    """A request id stands for one order."""
-    await world.buy(dry_run=True)
-    async with world.buyer() as buyer:
-        with pytest.raises(OrderDiffers, match="max_price_msat"):
-            await buyer.buy(world.order(max_price_msat=PRICE_MSAT + 1))
-    assert world.node.max_delays == []
-
-
 async def test_two_processes_do_not_work_on_one_swap(world: BuyerWorld) -> None:
     """The second process is turned away while the first one has the lock."""
     async with world.buyer() as first, world.buyer() as second:
@@ -246,50 +281,9 @@ async def test_two_processes_do_not_work_on_one_swap(world: BuyerWorld) -> None:
     assert world.seller.created == 0
 
 
-async def test_create_is_repeated_with_the_same_request_when_the_seller_is_away(
-    world: BuyerWorld,
-) -> None:
-    """UNAVAILABLE and DEADLINE_EXCEEDED are asked again, and one swap comes of it."""
-    async with world.buyer() as buyer:
-        offer = await buyer.offer(world.seller.asset_id)
-        world.seller.refusals = [
-            (grpc.StatusCode.UNAVAILABLE, "restarting"),
-            (grpc.StatusCode.DEADLINE_EXCEEDED, "slow"),
-        ]
-        assert (await buyer.buy(world.order(), offer=offer)).claimed
-    assert world.seller.created == 1
-    assert any("trying again" in progress.text for progress in world.progress)
-
-
-async def test_a_seller_that_stays_away_leaves_a_purchase_to_resume(world: BuyerWorld) -> None:
-    """After a while the buyer gives up with an error that can be resumed from."""
-    world.hurry()
-    async with world.buyer() as buyer:
-        offer = await buyer.offer(world.seller.asset_id)
-        world.seller.refusals = [(grpc.StatusCode.UNAVAILABLE, "down")]
-        with pytest.raises(SellerUnavailable, match="down"):
-            await buyer.buy(world.order(), offer=offer)
-    world.be_patient()
-    assert (await world.resume()).claimed
-
-
-async def test_a_seller_that_declines_ends_the_purchase(world: BuyerWorld) -> None:
-    """A definite no is shown with the seller's words and is not asked again."""
-    async with world.buyer() as buyer:
-        offer = await buyer.offer(world.seller.asset_id)
-        world.seller.refusals = [(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many swaps")]
-        with pytest.raises(SellerDeclined, match="too many swaps"):
-            await buyer.buy(world.order(), offer=offer)
-        assert buyer.journal.load(world.order().request_id).step is Step.DECLINED
-
-
 async def test_a_swap_that_the_seller_gave_up_ends_unpaid(world: BuyerWorld) -> None:
     """FAILED at the seller ends the purchase without a payment."""
-
-    def give_up(swap: swap_pb2.Swap) -> None:
-        swap.state = swap_pb2.SWAP_STATE_FAILED
-
-    world.seller.tamper = give_up
+    world.seller.tamper = lambda swap: setattr(swap, "state", swap_pb2.SWAP_STATE_FAILED)
     with pytest.raises(SellerDeclined, match="gave the swap up"):
         await world.buy()
     assert world.node.max_delays == []

@@ -177,12 +177,12 @@ async def test_after_a_reorg_the_funding_is_sent_again_for_the_claim(world: Buye
 async def test_an_outage_while_claiming_is_waited_out_or_resumed(world: BuyerWorld) -> None:
     """With the Electrum server away for long the error can be resumed from, and nothing is lost."""
     await world.pay_only()
-    world.view.fails = world.outage()
+    world.view.broken = world.outage()
     world.hurry()
     with pytest.raises(BackendUnavailable):
         await world.resume()
     world.be_patient()
-    world.view.fails = None
+    world.view.broken = None
     assert (await world.resume()).claimed
     assert world.node.paid == 1
 
