@@ -149,7 +149,7 @@ def buy(
         raise typer.BadParameter("with --yes a limit is needed: --max-price-msat")
     asks = not (yes or dry_run)
     if asks and (as_json or not sys.stdin.isatty()):
-        raise typer.BadParameter("nobody can be asked here: --yes and --max-price-msat are needed")
+        raise typer.BadParameter("questions cannot be asked here: give --yes and --max-price-msat")
     name = _uuid(request_id) if request_id else new_request_id()
     with clean_errors(as_json):
         settings = BuyerSettings(
@@ -206,7 +206,7 @@ def buy(
 
 
 async def _quote(settings: BuyerSettings, asset: str) -> Offer:
-    # The backends are opened too: without them there is no use in asking anybody.
+    # The backends are opened too: without them the order could not go on.
     async with connect(settings) as buyer:
         return await buyer.offer(asset)
 

@@ -235,7 +235,7 @@ def history_lines(record: Record) -> list[str]:
 
 
 def next_step(record: Record) -> str:
-    """Who has to do what now."""
+    """The state of the money, and the command that goes on."""
     resume = f"lnliquid resume {record.order.request_id}"
     if record.is_dry_run and record.reply:
         height = record.reply.refund_lock_height  # 0 before the funding is signed

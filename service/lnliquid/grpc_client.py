@@ -127,7 +127,7 @@ class Client(Generic[Stub]):
 
 
 def failure(address: str, error: grpc.aio.AioRpcError, secs: float) -> CallFailed:
-    """What a status means. `secs` is the time that the call had."""
+    """The error of a call that ended with a status. `secs` is the time that the call had."""
     status, text = error.code(), " ".join((error.details() or "").split())
     match status:
         case grpc.StatusCode.DEADLINE_EXCEEDED:

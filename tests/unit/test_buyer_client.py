@@ -82,7 +82,7 @@ async def test_a_claim_in_the_mempool_that_the_seller_sees_is_enough(world: Buye
 
 
 async def test_a_claim_that_fell_out_of_the_mempool_is_sent_again(world: BuyerWorld) -> None:
-    """Resuming sends the same bytes when nobody has the claim any more."""
+    """Resuming sends the same bytes when the claim has left the mempool."""
     first = await world.buy()
     world.chain.drop_mempool(first.record.spend_txid)
     assert world.spends() == []
@@ -150,7 +150,7 @@ async def test_who_is_in_a_hurry_still_waits_once_it_is_paid(world: BuyerWorld) 
         await world.buy()
 
     def outage(progress: Progress) -> None:
-        """Of the Electrum server, from the payment on, until somebody waits for it to end."""
+        """Of the Electrum server, from the payment on, until the buyer waits for its end."""
         if progress.step == "paid":
             world.view.broken = world.outage()
         elif progress.step == "wait":

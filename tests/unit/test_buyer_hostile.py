@@ -1,4 +1,4 @@
-"""A seller, node or directory that is not what it was: nobody pays twice, no claim is stopped."""
+"""A seller, node or directory that has changed: no payment is made twice, no claim is stopped."""
 
 import asyncio
 import uuid

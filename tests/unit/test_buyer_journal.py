@@ -176,12 +176,13 @@ def test_a_damaged_file_is_named_and_stops_no_other_swap(tmp_path: Path) -> None
         journal.find(other)
 
 
-def test_a_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    """What an older program would misread is not read at all."""
+@pytest.mark.parametrize("newer", ['"format": 3', '"format": 2, "released_at": 5'])
+def test_a_file_of_a_newer_program_is_refused(tmp_path: Path, newer: str) -> None:
+    """What an older program would misread, or lose when it stores it, is not read at all."""
     journal = Journal(tmp_path)
     journal.save(record())
     path = tmp_path / "swaps" / f"{REQUEST_ID}.json"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 3'))
+    path.write_text(path.read_text().replace('"format": 2', newer))
     with pytest.raises(BuyerError, match="another version"):
         journal.find(REQUEST_ID)
 

@@ -44,7 +44,7 @@ def test_lists_fit_eighty_columns() -> None:
 @pytest.mark.parametrize("dry_run", [False, True])
 @pytest.mark.parametrize("step", list(Step))
 def test_every_step_says_whether_money_left_and_what_comes_next(step: Step, dry_run: bool) -> None:
-    """Nobody is sent to pay again what is over, and nobody who has paid is told to do nothing."""
+    """No text sends a buyer to pay again, or tells one who has paid to do nothing."""
     shown = record(step, dry_run=dry_run)
     text = output.next_step(shown)
     paid = step in (Step.PAID, Step.CLAIMING, Step.LOST)

@@ -27,7 +27,7 @@ class InvoiceError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class DecodedInvoice:
-    """What an invoice says. `payee` is the key that signed it, 66 hex digits.
+    """The fields of an invoice. `payee` is the key that signed it, 66 hex digits.
 
     `amount_msat` is None when the payer may choose. Times are unix seconds.
     """

@@ -148,7 +148,7 @@ async def _send(purchase: Purchase, claim: tx.Transaction, said: set[str]) -> bo
         if "fee" in rejected.message.lower() and most > rate:
             purchase.save(step=Step.PAID, least_claim_rate=most)
             return True
-        # After a reorg the funding may have to be sent again too; anybody may do that.
+        # After a reorg the funding may have to be sent again too, which anyone can do.
         with contextlib.suppress(BackendRejected):
             await purchase.chain.broadcast(bytes.fromhex(purchase.record.funding_raw))
     else:

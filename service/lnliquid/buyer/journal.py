@@ -260,8 +260,10 @@ class Journal:
         try:
             values = json.loads(path.read_text())
             found = values.pop("format")
-            if found not in (1, _FORMAT):
-                raise BuyerError(f"{path} was written by another version (format {found})")
+            unknown = values.keys() - Record.__dataclass_fields__
+            if found not in (1, _FORMAT) or unknown:
+                what = f"format {found}" + "".join(f", {name}" for name in sorted(unknown))
+                raise BuyerError(f"{path} was written by another version ({what})")
             if found == 1 and values["swap"]:
                 values["swap"] = from_printed(values["swap"])
             record = Record.from_dict(values)
