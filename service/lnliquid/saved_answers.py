@@ -12,18 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid.buyer import BuyerError, KnownTerms, Offer, SwapReply
+from lnliquid.buyer import KnownTerms, Offer, SwapReply
 from lnliquid.buyer.answers import from_printed, read, read_offer, read_swap
-from lnliquid.errors import EXIT_USAGE
-
-
-class FileUnusable(BuyerError):
-    """A file cannot be read, or does not hold what it should."""
-
-    exit_code = EXIT_USAGE
-
-    def __init__(self, path: Path, why: str) -> None:
-        super().__init__(f"{path}: {why}")
+from lnliquid.buyer.errors import WrongUsage
 
 
 @contextmanager
@@ -32,13 +23,13 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise FileUnusable(path, str(error)) from None
+        raise WrongUsage(f"{path}: {error}") from None
 
 
 def answer_in(path: Path) -> tuple[SwapReply, KnownTerms | None]:
     """The swap of a file in either form, and the buyer's terms where those stand beside it.
 
-    Raises `FileUnusable`.
+    Raises `WrongUsage`.
     """
     values = _json_object(path)
     if "order" in values and "claim_address" in values:
@@ -46,32 +37,32 @@ def answer_in(path: Path) -> tuple[SwapReply, KnownTerms | None]:
     with _reading(path):
         swap = read_swap(values.get("swap", values))
     if not swap.swap_id:
-        raise FileUnusable(path, "it holds no swap; save what GetSwap or CreateSwap answers")
+        raise WrongUsage(f"{path}: it holds no swap; save what GetSwap or CreateSwap answers")
     return swap, None
 
 
 def offer_in(path: Path) -> Offer:
-    """The offer that GetOffer or `lnliquid offer --json` printed. Raises `FileUnusable`."""
+    """The offer that GetOffer or `lnliquid offer --json` printed. Raises `WrongUsage`."""
     values = _json_object(path)
     with _reading(path):
         offer = read_offer(values.get("offer", values))
     if not offer.lightning_node_id:
-        raise FileUnusable(path, "it holds no offer; save what GetOffer answers")
+        raise WrongUsage(f"{path}: it holds no offer; save what GetOffer answers")
     return offer
 
 
 def transaction_in(path: Path) -> bytes:
-    """A raw transaction in hex; white space does not matter. Raises `FileUnusable`."""
+    """A raw transaction in hex; white space does not matter. Raises `WrongUsage`."""
     try:
         return bytes.fromhex("".join(_text(path).split()))
     except ValueError:
-        raise FileUnusable(path, "it is not a raw transaction in hex") from None
+        raise WrongUsage(f"{path}: it is not a raw transaction in hex") from None
 
 
 def _purchase(path: Path, values: dict[str, Any]) -> tuple[SwapReply, KnownTerms]:
     """What our own commands print: the buyer's order stands beside the seller's reply."""
     if not values.get("swap"):
-        raise FileUnusable(path, "the seller had not replied yet when this was saved")
+        raise WrongUsage(f"{path}: the seller had not replied yet when this was saved")
     try:
         swap, order = from_printed(values["swap"]), values["order"]
         request = {
@@ -84,7 +75,7 @@ def _purchase(path: Path, values: dict[str, Any]) -> tuple[SwapReply, KnownTerms
         }
         network, offer = str(values["network"]), values["offer"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise FileUnusable(path, f"it is damaged: {type(error).__name__} {error}") from None
+        raise WrongUsage(f"{path}: it is damaged: {type(error).__name__} {error}") from None
     with _reading(path):
         asked = read(request, pb.CreateSwapRequest())  # which checks kinds and sizes of the values
         terms = KnownTerms(
@@ -104,9 +95,9 @@ def _json_object(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(_text(path))
     except (ValueError, RecursionError):
-        raise FileUnusable(path, "it is not JSON") from None
+        raise WrongUsage(f"{path}: it is not JSON") from None
     if not isinstance(values, dict):
-        raise FileUnusable(path, "it is not a JSON object")
+        raise WrongUsage(f"{path}: it is not a JSON object")
     return values
 
 
@@ -114,6 +105,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text()
     except OSError as error:
-        raise FileUnusable(path, error.strerror or "it cannot be read") from None
+        raise WrongUsage(f"{path}: {error.strerror}") from None
     except ValueError:
-        raise FileUnusable(path, "it is not text") from None
+        raise WrongUsage(f"{path}: it is not text") from None

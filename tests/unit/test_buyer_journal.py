@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from lnliquid.buyer import Journal, Order, Record, Step
-from lnliquid.buyer.errors import BuyerError, DirectoryUnusable, SwapBusy, UnknownRequest
+from lnliquid.buyer.errors import BuyerError, SwapBusy, WrongUsage
 
 REQUEST_ID = "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"
 ORDER = Order(REQUEST_ID, "5a" * 32, 1_000, 150_000, 2, 5_000)
@@ -50,7 +50,7 @@ def test_a_record_is_found_by_request_id_and_by_swap_id(tmp_path: Path) -> None:
     journal.save(record())
     assert journal.load(REQUEST_ID.upper()) == record()
     assert journal.load("a0000000-0000-4000-8000-000000000000") == record()
-    with pytest.raises(UnknownRequest):
+    with pytest.raises(WrongUsage, match="no swap b0"):
         journal.load("b0000000-0000-4000-8000-000000000000")
 
 
@@ -199,5 +199,5 @@ def test_a_name_that_is_no_uuid_makes_no_file(tmp_path: Path, name: str) -> None
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     """A file in the way gives a clear error."""
     (tmp_path / "file").write_text("")
-    with pytest.raises(DirectoryUnusable, match="choose another --dir"):
+    with pytest.raises(WrongUsage, match="choose another --dir"):
         Journal(tmp_path / "file" / "buyer")

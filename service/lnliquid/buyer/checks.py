@@ -109,12 +109,6 @@ class Check:
     advice: str = ""
     meaning: str = ""
 
-    def __str__(self) -> str:
-        if self.ok:
-            return f"ok    {self.name}: {self.found}"
-        differs = f"expected {self.expected}, found {self.found}"
-        return f"WRONG {self.name}: {differs}. {self.meaning} {self.advice}"
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -1,7 +1,5 @@
 """What a buyer can run into, each with a message for a person and an exit code for a script."""
 
-from pathlib import Path
-
 from lnliquid.buyer.checks import Verdict
 from lnliquid.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_UNFINISHED, EXIT_USAGE, KnownError
 
@@ -21,28 +19,14 @@ class SwapBusy(BuyerError):
         super().__init__(f"another process is working on {request_id}; wait for it to end")
 
 
-class DirectoryUnusable(BuyerError):
-    """The buyer's directory cannot be made or opened."""
+class WrongUsage(BuyerError):
+    """An id, a directory or a file that was given cannot be used."""
 
     exit_code = EXIT_USAGE
 
-    def __init__(self, directory: Path, why: str) -> None:
-        super().__init__(f"the directory {directory} cannot be used: {why}; choose another --dir")
 
-
-class UnknownRequest(BuyerError):
-    """Nothing in the journal has this id."""
-
-    exit_code = EXIT_USAGE
-
-    def __init__(self, name: str, directory: Path) -> None:
-        super().__init__(f"no swap {name} in {directory}; `lnliquid history` lists them")
-
-
-class OrderDiffers(BuyerError):
+class OrderDiffers(WrongUsage):
     """The request id is in the journal with another order."""
-
-    exit_code = EXIT_USAGE
 
     def __init__(self, request_id: str, fields: tuple[str, ...]) -> None:
         super().__init__(
@@ -88,10 +72,8 @@ class HashChanged(BuyerError):
         )
 
 
-class OtherNode(BuyerError):
+class OtherNode(WrongUsage):
     """The payment was started on another Lightning node, which alone can tell what came of it."""
-
-    exit_code = EXIT_USAGE
 
     def __init__(self, request_id: str, paying_node_id: str, node_id: str) -> None:
         super().__init__(
@@ -100,10 +82,8 @@ class OtherNode(BuyerError):
         )
 
 
-class OtherWallet(BuyerError):
+class OtherWallet(WrongUsage):
     """The mnemonic or the network is not the one that the purchase was ordered with."""
-
-    exit_code = EXIT_USAGE
 
 
 class PaymentFailed(BuyerError):

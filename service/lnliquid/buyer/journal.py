@@ -22,7 +22,7 @@ from typing import Any
 
 from lnliquid.buyer.answers import from_printed, read_offer, read_swap
 from lnliquid.buyer.checks import SwapReply, Verdict
-from lnliquid.buyer.errors import BuyerError, DirectoryUnusable, SwapBusy, UnknownRequest
+from lnliquid.buyer.errors import BuyerError, SwapBusy, WrongUsage
 from lnliquid.swap import Offer
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -178,7 +178,9 @@ class Journal:
             for path in (directory, self._swaps):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise DirectoryUnusable(directory, error.strerror or "unknown reason") from None
+            raise WrongUsage(
+                f"the directory {directory} cannot be used: {error.strerror}; choose another --dir"
+            ) from None
 
     @property
     def mnemonic_file(self) -> Path:
@@ -218,7 +220,7 @@ class Journal:
         return self._read(path) if path.exists() else None
 
     def load(self, name: str) -> Record:
-        """The record of a request id, or else of a swap id. Raises `UnknownRequest`.
+        """The record of a request id, or else of a swap id. Raises `WrongUsage`.
 
         Swap ids are the sellers' words: none may stand for another purchase's request id, and one
         that several purchases have names none of them.
@@ -228,7 +230,7 @@ class Journal:
         found = [record for record in records if record.order.request_id == name]
         found = found or [r for r in records if r.swap and r.swap["swap_id"] == name]
         if not found:
-            raise UnknownRequest(name, self.directory)
+            raise WrongUsage(f"no swap {name} in {self.directory}; `lnliquid history` lists them")
         if len(found) > 1:
             requests = ", ".join(record.order.request_id for record in found)
             raise BuyerError(f"{name} names several purchases: give the request id, {requests}")
