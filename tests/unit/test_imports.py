@@ -96,7 +96,7 @@ LAB_EXTRAS = {
 }
 UNNEEDED = {
     "import lnliquid.cli": SERVERS | SCREENS | CLIENTS,
-    "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic"},
+    "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic", "typer", "lnliquid.console"},
     "buy": SERVERS | SCREENS | {"pydantic"},
     "swaps": SERVERS | SCREENS | {"pydantic"},
     "init": SERVERS | SCREENS,
