@@ -18,7 +18,9 @@ from ln_liquid_swap.v1 import swap_pb2, swap_pb2_grpc
 from lnlab.nodes.embedded.chain import Chain as EmbeddedChain
 from lnlab.nodes.embedded.txmodel import Rejected
 from lnliquid.buyer import Buyer, BuyerSettings, Journal, Order, Outcome, Progress, Record
+from lnliquid.buyer.client import open_keychain
 from lnliquid.buyer.errors import Unfinished
+from lnliquid.buyer.purchase import Parts
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.errors import BackendError, BackendRejected, BackendUnavailable
 from lnliquid.liquid import htlc, tx
@@ -254,15 +256,18 @@ class BuyerWorld:
         seller = FusedSeller(self.address, call_secs=2, create_secs=2)
         seller.fuse = self.fuse
         try:
-            yield Buyer(
-                self.settings,
+            journal = FusedJournal(self.settings.directory, self.fuse)
+            parts = Parts(
+                settings=self.settings,
+                journal=journal,
+                keys=open_keychain(journal, self.settings),
                 seller=seller,
                 chain=self.view,
                 lightning=self.node,
                 clock=self.clock,
-                journal=FusedJournal(self.settings.directory, self.fuse),
                 on_progress=note,
             )
+            yield Buyer(parts)
         finally:
             await seller.close()
 

@@ -19,7 +19,7 @@ from lnliquid.buyer.chain_view import read_coins
 from lnliquid.buyer.checks import Verdict
 from lnliquid.buyer.errors import BuyerError, OrderDiffers, OtherWallet, SellerUnavailable
 from lnliquid.buyer.journal import Journal, Order, Record, Step
-from lnliquid.buyer.purchase import Progress, Purchase
+from lnliquid.buyer.purchase import Parts, Progress, Purchase
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.errors import SettingsError
@@ -33,7 +33,6 @@ from lnliquid.liquid.keys import (
     require_native_secp256k1,
     write_mnemonic,
 )
-from lnliquid.ports import BuyerLightning, Chain, Clock
 from lnliquid.swap import Offer
 from lnliquid.terms import total_price_msat
 
@@ -67,33 +66,18 @@ class Outcome:
 class Buyer:
     """Buys from one seller, with the buyer's own chain backend, Lightning node and journal.
 
-    The mnemonic is made at the first use. Methods raise the kinds of `BuyerError` and
+    `connect` makes one. Methods raise the kinds of `BuyerError` and
     `BackendError`; after any of them `resume` goes on.
     """
 
-    def __init__(
-        self,
-        settings: BuyerSettings,
-        *,
-        seller: SellerClient,
-        chain: Chain,
-        lightning: BuyerLightning,
-        clock: Clock,
-        journal: Journal | None = None,
-        on_progress: Callable[[Progress], None] = lambda _: None,
-    ) -> None:
-        self.settings = settings
-        self.journal = journal or Journal(settings.directory)
-        self._seller = seller
-        self._chain = chain
-        self._lightning = lightning
-        self._clock = clock
-        self._on_progress = on_progress
-        self._keys = _open_keychain(self.journal, settings)
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.settings = parts.settings
+        self.journal = parts.journal
 
     async def offer(self, asset_id: str) -> Offer:
         """The seller's offer of this asset."""
-        return await self._seller.offer(asset_id)
+        return await self.parts.seller.offer(asset_id)
 
     async def buy(
         self, order: Order, *, offer: Offer | None = None, dry_run: bool = False
@@ -135,40 +119,42 @@ class Buyer:
 
     async def balance(self, asset_id: str) -> int:
         """What the buyer's claim addresses hold of the asset, unconfirmed coins too."""
-        coins = await read_coins(self._chain, self._keys, self.journal.index_count())
+        coins = await read_coins(self.parts.chain, self.parts.keys, self.journal.index_count())
         return sum(coin.value for coin in coins if coin.asset_id == asset_id)
 
     async def _new_record(self, order: Order, offer: Offer | None) -> Record:
         """Check what can be checked without the seller, then store the order before it is sent."""
-        offer = offer or await self._seller.offer(order.asset_id)
+        offer = offer or await self.parts.seller.offer(order.asset_id)
         if offer.network != self.settings.network:
             raise BuyerError(
                 f"the seller is on {offer.network}, this buyer on {self.settings.network}"
             )
         if not offer.lightning_node_id:
             # Whether the invoice is the seller's own could never be checked.
-            raise SellerUnavailable(self._seller.address, "its Lightning node has not answered it")
+            raise SellerUnavailable(
+                self.parts.seller.address, "its Lightning node has not answered it"
+            )
         price_msat = quote_msat(offer, order.amount)
         if price_msat > order.max_price_msat:
             raise BuyerError(
                 f"the price is {price_msat} msat, above your limit of {order.max_price_msat}"
             )
         # Without them the seller's coins would be locked for nothing.
-        await self._chain.tip()
-        await self._lightning.info()
+        await self.parts.chain.tip()
+        await self.parts.lightning.info()
         index = self.journal.take_index()
         return Record(
             order=order,
             network=self.settings.network,
-            seller=self._seller.address,
+            seller=self.parts.seller.address,
             key_index=index,
             claim_address=self._address(index),
-            created_at=self._clock.now(),
+            created_at=self.parts.clock.now(),
             offer=offer_to_json(offer),
         )
 
     def _address(self, index: int) -> str:
-        key_hash = self._keys.wallet_key(RECEIVE, index).key_hash
+        key_hash = self.parts.keys.wallet_key(RECEIVE, index).key_hash
         return p2wpkh_address(key_hash, self.settings.chain)
 
     def _require_own(self, record: Record) -> None:
@@ -189,17 +175,7 @@ class Buyer:
         """Go from step to step until it is over, or claimed and seen, or checked (`dry_run`)."""
         _reopen(record)
         self._require_own(record)
-        purchase = Purchase(
-            record,
-            self.journal,
-            self.settings,
-            self._seller,
-            self._chain,
-            self._lightning,
-            self._clock,
-            self._keys,
-            self._on_progress,
-        )
+        purchase = Purchase(record=record, **vars(self.parts))
         purchase.save(dry_run=dry_run and record.step in (Step.REQUESTED, Step.CREATED))
         while not record.step.is_over:
             match record.step:
@@ -248,13 +224,18 @@ async def connect(
     try:
         await chain.start()
         await chain.wait_connected(settings.call_secs)
+        journal = Journal(settings.directory)
         yield Buyer(
-            settings,
-            seller=seller,
-            chain=chain,
-            lightning=lightning,
-            clock=SystemClock(),
-            on_progress=on_progress,
+            Parts(
+                settings=settings,
+                journal=journal,
+                keys=open_keychain(journal, settings),
+                seller=seller,
+                chain=chain,
+                lightning=lightning,
+                clock=SystemClock(),
+                on_progress=on_progress,
+            )
         )
     finally:
         await chain.close()
@@ -274,7 +255,7 @@ def new_request_id() -> str:
     return str(uuid.uuid4())
 
 
-def _open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
+def open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
     """The buyer's keys; the mnemonic is made at the first use. `OtherWallet` when it is gone."""
     if not journal.mnemonic_file.exists():
         if journal.index_count():

@@ -26,19 +26,25 @@ class Progress:
     text: str
 
 
-@dataclass
-class Purchase:
-    """What the steps of one purchase share. The record is only changed through `save`."""
+@dataclass(kw_only=True)
+class Parts:
+    """What a buyer works with, in each of its purchases."""
 
-    record: Record
-    journal: Journal
     settings: BuyerSettings
+    journal: Journal
+    keys: Keychain
     seller: SellerClient
     chain: Chain
     lightning: BuyerLightning
     clock: Clock
-    keys: Keychain
     on_progress: Callable[[Progress], None]
+
+
+@dataclass(kw_only=True)
+class Purchase(Parts):
+    """One purchase, as its steps share it. The record is only changed through `save`."""
+
+    record: Record
 
     @property
     def request_id(self) -> str:
