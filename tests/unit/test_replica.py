@@ -12,10 +12,11 @@ import pytest
 from lnlab.wait import wait_for
 from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure, SwapNotFound
 from lnliquid.store import coins
+from lnliquid.store import swaps as swap_store
 from lnliquid.store.replica import Replica, read_stamp
 from lnliquid.store.sqlite import Database, Transaction
 
-from .builders import StillClock, migrated
+from .builders import StillClock, make_request, migrated, new_swap, stock
 
 
 class Pair:
@@ -106,6 +107,21 @@ async def test_a_replica_behind_is_brought_up_to_date(pair: Pair) -> None:
     pair.database = pair.open()
     main, copy = pair.dumps()
     assert main == copy
+
+
+async def test_an_older_programs_database_that_is_lost_is_missed(pair: Pair) -> None:
+    """It has counted no commits, and its first replica neither: what it holds tells."""
+    await stock(pair.database)
+    new = new_swap(make_request(0))
+    await pair.database.write(lambda tx: swap_store.create(tx, new))
+    pair.database.close()
+    for path in (pair.path, pair.replica):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM cursor WHERE name = 'commits'")
+            connection.commit()
+    pair.path.unlink()
+    with pytest.raises(SettingsError, match="is missing or empty"):
+        pair.open()
 
 
 @pytest.mark.parametrize(

@@ -115,9 +115,9 @@ class Bumper:
             own, swaps = member.own, member.swaps
             if own.txid not in unconfirmed:
                 raise CannotPay("nothing is known of where it is now")
-            if own.purpose is Purpose.FUNDING:
-                if any(was_shown(s) for s in swaps):
-                    raise CannotPay("a buyer was shown this funding")
+            if own.purpose is Purpose.FUNDING and any(was_shown(s) for s in swaps):
+                raise CannotPay("a buyer was shown this funding")
+            if own.purpose is not Purpose.REFUND:
                 self.database.require_replica()
             if own.purpose is Purpose.REFUND:
                 # Money rule 4 holds for a replacement as for the first refund.

@@ -87,8 +87,8 @@ class Outbox:
         """Commit all of them, and what `also` writes, in one transaction. `height`: the tip's.
 
         Raises `CoinsGone` when they are to be planned anew, `StoreFailure`, and `BackendError` when
-        the deposits that they spend cannot be had; `ReplicaFailure` when a funding is stored and
-        not on the replica: `OwnTxs` sends it when it is.
+        the deposits that they spend cannot be had; `ReplicaFailure` when another than a refund is
+        stored and not on the replica: the tracker sends it when it is.
         """
         deposits = await self._deposits([c for item in items for c in item.coins])
 
@@ -99,9 +99,9 @@ class Outbox:
                 item.write(session, height)
             also(session)
 
-        # A copy that does not know a funding would fund its swaps again. What takes back is known
-        # by its witness.
-        on_replica = any(item.purpose is Purpose.FUNDING for item in items)
+        # A copy that does not know a funding would fund its swaps again. A refund is known by its
+        # witness, and late is worse.
+        on_replica = any(item.purpose is not Purpose.REFUND for item in items)
         await self.database.write(write, on_replica=on_replica)
 
     async def _deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:

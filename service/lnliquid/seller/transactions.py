@@ -219,7 +219,7 @@ class TransactionTracker:
         may_send = True
         if current.purpose is Purpose.REFUND:
             may_send = self.may_send(swaps, current.inputs)
-        elif current.purpose is Purpose.FUNDING:
+        elif current.purpose is not Purpose.DEPOSIT:
             may_send = self.database.replica_problem is None
         # Another of ours took what a revived one spends: that one is not to be driven out.
         if may_send and not has_rival:

@@ -46,6 +46,9 @@ Statement = tuple[str, Any, int]
 Group = tuple[int, Sequence[Statement]]
 """The statements of a commit, and its number."""
 
+MAX_MISSED = 10_000
+"""Commits that are kept while the file is brought up to date."""
+
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
 
 
@@ -60,6 +63,7 @@ class Stamp:
     database_id: str | None
     revision: str | None
     commits: int
+    has_swaps: bool = False
     backup_taken_at: int | None = None
 
 
@@ -118,6 +122,7 @@ def _stamp(connection: sqlite3.Connection) -> Stamp | None:
         value("identity", "SELECT value FROM identity WHERE name = 'database_id'"),
         value("alembic_version", "SELECT version_num FROM alembic_version"),
         value("cursor", "SELECT value FROM cursor WHERE name = 'commits'") or 0,
+        bool(value("swap", "SELECT EXISTS (SELECT 1 FROM swap)")),
         value("cursor", "SELECT value FROM cursor WHERE name = 'backup_taken_at'"),
     )
 
@@ -138,7 +143,8 @@ def check_pair(database: Path, replica: Path) -> None:
             (f"the database {database} is a backup that was not put in place by `restore`",),
             hint="move it elsewhere, then `lnliquid restore FILE`, which says what is missing",
         )
-    if copied is None or (there is None and not copied.commits):
+    # One that an older program filled has counted nothing yet.
+    if copied is None or (there is None and not copied.commits and not copied.has_swaps):
         return
     hint = f"`lnliquid restore` puts the replica {replica} in its place"
     if there is None:
@@ -208,6 +214,8 @@ class Replica:
         with self._lock:
             if self._missed is not None:
                 self._missed.append(group)
+                if len(self._missed) > MAX_MISSED:
+                    self._missed.clear()  # the gap is noticed, and the file copied again
             if self.failed is not None:
                 return False
         try:
@@ -299,11 +307,12 @@ class Replica:
                     self._missed = self.failed = None
                     return
             for group in missed:
-                if group[0] > self._commits:
-                    self._carry_out(group)
+                self._carry_out(group)
 
     def _carry_out(self, group: Group) -> None:
         number, statements = group
+        if number <= self._commits:
+            return  # it was committed just before the file was copied
         connection = self._connection
         if connection is None or not is_in_place(self._file, self.path):
             raise ReplicaFailed("the file was deleted or replaced")

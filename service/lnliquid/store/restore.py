@@ -35,7 +35,8 @@ def restore(
     What was there is kept under another name, and so is a replica that would be ahead. Within
     `only_process`. `now`: unix seconds, for those names. Raises `SettingsError` when `source` is no
     database of this one, is not newer than it, or when another file is newer, or none is there to
-    tell, unless `accept_older`; `StoreFailure` when it cannot be copied. Nothing is changed then.
+    tell, unless `accept_older`: nothing is changed. `StoreFailure` when it cannot be written: a
+    repetition goes on from there.
     """
     source = source or replica
     stamp = _readable(source)
@@ -75,7 +76,7 @@ def _readable(path: Path) -> Stamp | None:
 def _put(database: Path, replica: Path, source: Path, now: int) -> tuple[Path, ...]:
     partial = database.with_name(f".{database.name}.restoring")
     ending = time.strftime(".before-%Y%m%dT%H%M%SZ", time.gmtime(now))
-    kept = []
+    kept: list[Path] = []
     try:
         database.parent.mkdir(parents=True, exist_ok=True)
         partial.unlink(missing_ok=True)
@@ -83,17 +84,24 @@ def _put(database: Path, replica: Path, source: Path, now: int) -> tuple[Path, .
         copy_file(source, partial)
         set_mark(partial, None)
         sync(partial)
-        for path in (database, *([replica] if source != replica else [])):
-            # The logs first: without its database SQLite does not look at one.
-            for end in ("-wal", "-shm", ""):
-                old = Path(f"{path}{end}")
-                if old.exists():
-                    old.rename(f"{path}{ending}{end}")
-                    kept.append(Path(f"{path}{ending}{end}"))
+        # A death in between leaves a database that is missing, or older than the replica: refused.
+        kept += _moved(database, ending)
         partial.rename(database)
         sync(database.parent)
+        if source != replica:
+            kept += _moved(replica, ending)
     except OSError as error:
         raise StoreFailure(f"{database} cannot be written: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
-    return tuple(path for path in kept if not path.name.endswith(("-wal", "-shm")))
+    return tuple(kept)
+
+
+def _moved(path: Path, ending: str) -> list[Path]:
+    """Give a database another name, and what SQLite keeps beside it. Returns the new name."""
+    kept = Path(f"{path}{ending}")
+    # The logs first: without its database SQLite does not look at one.
+    for end in ("-wal", "-shm", ""):
+        if (old := Path(f"{path}{end}")).exists():
+            old.rename(f"{kept}{end}")
+    return [kept] if kept.exists() else []
