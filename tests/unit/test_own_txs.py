@@ -46,11 +46,11 @@ class World:
         self.chain = FakeChain()
         self.start()
 
-    def start(self) -> None:
+    def start(self, final_confs: int = FINAL_CONFS) -> None:
         """Start the daemon, again: what was in memory is gone."""
         outbox = Outbox(self.database, self.chain)
         self.own_txs = TransactionTracker(
-            self.database, self.chain, outbox, FINAL_CONFS, lambda *_: True
+            self.database, self.chain, outbox, final_confs, lambda *_: True
         )
 
     async def store(self, number: int, on: FundingPlan | None = None) -> FundingPlan:
@@ -365,3 +365,32 @@ async def test_an_abandoned_family_gives_everything_back(world: World) -> None:
     available = await world.database.read(coin_store.available_coins)
     assert {c.outpoint for c in available} == {c.outpoint for c in parent.inputs}
     assert await world.database.write(lambda s: abandon(s, family, 99)) == set()
+
+
+@pytest.mark.parametrize(
+    ("final_confs", "later"),
+    [(FINAL_CONFS, FINAL_CONFS), (REORG_BLOCKS + 8, REORG_BLOCKS + 8), (REORG_BLOCKS + 8, 2)],
+    ids=["few", "more than are looked at for a reorg", "less after a restart"],
+)
+async def test_what_only_a_newer_version_spent_is_freed(
+    world: World, final_confs: int, later: int
+) -> None:
+    """The coin that helped it to pay is free again once an older one is buried."""
+    plan = await world.store(1)
+    newer = await world.replace(plan)
+    helper = Outpoint("07" * 32, 0)
+    txid = newer.signed.txid
+    await world.database.write(lambda s: coin_store.bind_outpoints(s, [helper], txid))
+
+    async def is_bound() -> bool:
+        return bool(await world.database.read(lambda s: coin_store.bound_outpoints(s, [helper])))
+
+    world.start(final_confs)
+    world.show(plan, world.chain.height)
+    await world.check()
+    for _ in range(final_confs - 2):
+        await world.check(blocks=1)
+    assert await is_bound()
+    world.start(later)
+    await world.check(blocks=later == final_confs)
+    assert not await is_bound()

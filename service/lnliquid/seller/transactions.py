@@ -94,14 +94,17 @@ class TransactionTracker:
         by. A broadcast that is refused or not answered in time does not end it.
         """
 
-        def look(session: Transaction) -> tuple[int, set[str], dict[str, Family]]:
+        def look(session: Transaction) -> tuple[tuple[int, int], set[str], dict[str, Family]]:
             # Counted from where we last looked, not from the tip: while we were away a reorg may
             # have come, and many blocks after it.
             checked = coin_store.cursor(session, CHECKED_HEIGHT)
             lowest = min(checked, tip.height) - REORG_BLOCKS
-            return checked, own_tx_store.unread_txids(session), moving_families(session, lowest)
+            # What was not buried then is looked at until it is, whatever `final_confs` is now.
+            buried = coin_store.cursor(session, coin_store.BURIED_HEIGHT, lowest)
+            families = moving_families(session, min(lowest, buried))
+            return (checked, buried), own_tx_store.unread_txids(session), families
 
-        checked, unread_before, families = await self.database.read(look)
+        heights_before, unread_before, families = await self.database.read(look)
         self._forget_all_but(families)
         due = {
             name: versions
@@ -129,7 +132,8 @@ class TransactionTracker:
             if len(due[name]) > 1 and standing.height is not None and standing.height <= buried_at
         ]
         swaps: set[str] = set()
-        if changed or buried or tip.height != checked or unread != unread_before:
+        heights = (tip.height, buried_at)
+        if changed or buried or heights != heights_before or unread != unread_before:
 
             def store(session: Transaction) -> set[str]:
                 moved = set[str]().union(*(settle(session, due[n], s) for n, s in changed.items()))
