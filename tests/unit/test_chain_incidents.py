@@ -29,7 +29,7 @@ from lnliquid.store import coins as coin_store
 from lnliquid.store import schema, sqlite
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database
-from lnliquid.swap import State, Swap, Tip
+from lnliquid.swap import Coin, State, Swap, Tip
 
 from .builders import (
     SELLER,
@@ -264,11 +264,16 @@ async def test_coins_of_replaced_blocks_are_unconfirmed_until_they_are_read(plac
         coin_store.replace_script_coins(session, 0, 9, [last])
 
     await place.database.write(spend)
+    await place.database.write(lambda s: coin_store.set_cursor(s, coin_store.BURIED_HEIGHT, 99))
     await place.check(100)
     await place.inventory.extend()
     watched = set(place.chain.watched)
     place.replace_from(61)
-    await place.check(101)
+    await place.check(98)
+    available = await place.database.read(coin_store.available_coins)
+    assert deposit.outpoint not in {c.outpoint for c in available}
+    # Nor when it is read with one confirmation, in a shorter chain than the one that was.
+    await place.database.write(lambda s: _show(s, replace(deposit, height=98)))
     available = await place.database.read(coin_store.available_coins)
     assert deposit.outpoint not in {c.outpoint for c in available}
     deposit_script = _script(deposit.branch, deposit.index)
@@ -276,6 +281,12 @@ async def test_coins_of_replaced_blocks_are_unconfirmed_until_they_are_read(plac
     await place.inventory.extend()
     assert place.chain.watched - watched == {_script(1, OLD_CHANGE)}
     assert await place.reason() is None, "nothing final rested on them"
+
+
+def _show(session: sqlite.Transaction, coin: Coin) -> None:
+    """The chain is read, and shows it there."""
+    seen = coin_store.SeenCoin(coin.outpoint, coin.asset_id, coin.value, coin.height, None, None)
+    coin_store.replace_script_coins(session, coin.branch, coin.index, [seen])
 
 
 def _script(branch: int, index: int) -> bytes:

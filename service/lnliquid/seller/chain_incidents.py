@@ -169,6 +169,11 @@ def _missing(known: Mapping[int, str], tip_height: int) -> list[int]:
 
 
 def _look_again_from(session: Transaction, fork_height: int) -> None:
-    """Have our own transactions from this height on looked at, however deep they were."""
+    """Have our own transactions from this height on looked at, however deep they were.
+
+    Until that is done nothing from there on counts as buried: the tip may be lower than it was.
+    """
     checked = coin_store.cursor(session, CHECKED_HEIGHT)
     coin_store.set_cursor(session, CHECKED_HEIGHT, min(checked, fork_height))
+    buried = coin_store.cursor(session, coin_store.BURIED_HEIGHT)
+    coin_store.set_cursor(session, coin_store.BURIED_HEIGHT, min(buried, fork_height - 1))
