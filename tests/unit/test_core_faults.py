@@ -236,3 +236,19 @@ async def test_a_version_that_a_deep_reorg_brings_back_has_its_inputs(world: Wor
         return inputs - coin_store.bound_outpoints(session, inputs)
 
     assert await world.database.write(write) == set()
+
+
+async def test_what_a_deposit_spends_is_not_bound(world: World) -> None:
+    """It is of others. Found in another block, it would take its inputs, and no audit be exact."""
+    coins = [wallet_coin(1, 60_000, ASSET), wallet_coin(2, 90_000)]
+    await world.give(*coins)
+    await world.fund(1, coins)
+
+    def elsewhere(session: Transaction) -> set[Outpoint]:
+        family = coins[0].outpoint.txid
+        versions = own_tx_store.versions(session, family)
+        settle(session, versions, Standing(family, TxState.CONFIRMED, 11))
+        inputs = {i.outpoint for i in tx.parse(versions[0].raw).inputs}
+        return coin_store.bound_outpoints(session, inputs)
+
+    assert await world.database.write(elsewhere) == set()
