@@ -184,6 +184,7 @@ async def test_what_cannot_be_stored_leaves_nothing(world: World, cause: str) ->
         (BackendTimeout("electrum", "no answer"), None, TxState.SIGNED, False),
         (BackendRejected("electrum", "bad-txns-inputs-missing"), False, TxState.REFUSED, False),
         (BackendRejected("electrum", "min relay fee not met"), False, TxState.REFUSED, True),
+        (BackendRejected("electrum", "insufficient fee, rejecting"), False, TxState.REFUSED, True),
         (
             BackendRejected("electrum", "the transaction was rejected: mempool min fee not met"),
             False,

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from lnlab.nodes.embedded.chain import Rejected
+from lnlab.nodes.embedded.pool import Entry
+from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import tx
 from lnliquid.liquid.wallet import FundingPlan
@@ -140,3 +142,23 @@ async def test_a_package_is_raised_time_and_again(world: World) -> None:
     live = [Outpoint(r.txid, r.vout) for r in rows]
     assert len(set(live)) == len(live)
     assert len(world.judge.chain.mempool_txids()) == 2
+
+
+async def test_a_raise_that_is_too_small_for_the_node_is_made_larger(world: World) -> None:
+    """Nodes ask for what more they like: the same small step again would be refused for ever."""
+    pool = world.judge.chain.mempool
+    judged = pool.check
+
+    def check(tx: Tx, *, from_block: bool = False) -> tuple[Entry, set[str]]:
+        entry, replaced = judged(tx, from_block=from_block)
+        older = sum(pool.entries[txid].fee_sats for txid in replaced)
+        if replaced and entry.fee_sats < older + entry.vsize / 4:
+            raise Rejected("insufficient fee", "rejecting replacement")
+        return entry, replaced
+
+    pool.check = check  # type: ignore[method-assign]
+    await world.give(wallet_coin(1, 60_000, ASSET), wallet_coin(2, 90_000))
+    plan = await world.fund(1, [wallet_coin(1, 60_000, ASSET), wallet_coin(2, 90_000)])
+    await world.bump()
+    [there] = world.judge.chain.mempool_txids()
+    assert there != plan.signed.txid

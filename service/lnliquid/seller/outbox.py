@@ -18,8 +18,9 @@ from lnliquid.swap import Coin, Outpoint
 
 log = structlog.get_logger()
 
-FEE_REASONS = ("min relay fee not met", "mempool min fee not met")
-"""How elementsd words that a fee is too low for it (Elements `validation.cpp`)."""
+FEE_REASONS = ("min relay fee not met", "mempool min fee not met", "insufficient fee")
+"""How elementsd words that a fee is too low for it, the last for a replacement: each node asks for
+what more it likes (`-incrementalrelayfee`; Elements `validation.cpp`)."""
 
 
 @dataclass(frozen=True, slots=True)
