@@ -174,6 +174,7 @@ class Daemon:
 
     async def watch(self, reload_all: bool) -> None:
         """One round of the watcher. Raises what `Watcher.round` raises."""
+        self.database.heal()
         round_ = self.watcher.round(reload_all or self.must_reload)
         try:
             await asyncio.get_running_loop().create_task(round_, name=WATCHER)

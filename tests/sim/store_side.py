@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Engine, event
 
 from lnliquid.errors import StoreFailure
-from lnliquid.store.replica import Replica, ReplicaFailed, Statement, check_pair
+from lnliquid.store.replica import Replica, ReplicaFailed, Statement
 from lnliquid.store.sqlite import Database, Transaction
 
 from .clockwork import Chance, Crash, Life, SimClock
@@ -63,7 +63,16 @@ class SimReplica(Replica):
     def __init__(self, database: Path, path: Path, life: Life, disk: Disk, chance: Chance) -> None:
         self._life, self._disk, self._chance = life, disk, chance
         super().__init__(database, path)
-        self._is_open = False  # its thread looks at nothing
+
+    def start(self) -> None:
+        """See `Replica`."""
+        super().start()
+        self._is_started = False  # its thread looks at nothing
+
+    def heal(self) -> None:
+        """What the thread does every second."""
+        if self.failed is not None and not self._disk.replica_full:
+            self.look()
 
     def _do(self, work: Callable[[], None], secs: float) -> None:
         if self._disk.replica_full:
@@ -75,8 +84,6 @@ class SimReplica(Replica):
         if self._life.dies_in is not None and self._chance.happens(0.2, "between commits"):
             self._life.dead = True
             raise Crash("between commits")
-        if self.failed is not None and not self._disk.replica_full:
-            self.look()
         return super().take(number, statements)
 
 
@@ -95,9 +102,10 @@ class SimDatabase(Database):
     ) -> None:
         if not path.exists():
             path.write_bytes(_empty_database())
-        check_pair(path, replica)
+        copy = SimReplica(path, replica, life, disk, chance)
         super().__init__(path, clock)
-        self._replica = SimReplica(path, replica, life, disk, chance)
+        self._replica = copy
+        copy.start()
         self._engine = _shared("write", self._engine, path)
         self._statements = _RECORDED.setdefault(self._engine, self._statements)
         self._read_engine = _shared("read", self._read_engine, path)
@@ -122,6 +130,11 @@ class SimDatabase(Database):
         """See `Database`."""
         await self._life.pause("store.read")
         return await super().read(work)
+
+    def heal(self) -> None:
+        """Let a second pass for the replica."""
+        assert isinstance(self._replica, SimReplica)
+        self._replica.heal()
 
     def look(self, work: Callable[[Transaction], T]) -> T:
         """Read for the simulation itself: no pause, no death."""

@@ -158,17 +158,18 @@ class World:
     async def crash(self) -> None:
         """Kill the daemon and start it again, perhaps with one of its two files lost."""
         self.coverage.everywhere("crash")
-        await self.daemon.bury()
-        self._lose_a_file(self.chance.number("file lost"))
+        dead, self._daemon = self.daemon, None
+        await dead.bury()
+        self._lose_a_file(self.chance.number("file lost"), dead.database.replica_problem is None)
         self.start()
 
-    def _lose_a_file(self, luck: float) -> None:
+    def _lose_a_file(self, luck: float, is_whole: bool) -> None:
         database, replica = self.settings.database, self.settings.replica_path
         if luck < 0.1:
             self.counts["replica lost"] += 1
             _delete(replica)
         # One that lacks commits is no help: those were told to nobody who needs the replica.
-        elif luck < 0.3 and self.daemon.database.replica_problem is None:
+        elif luck < 0.3 and is_whole:
             self.counts["database lost"] += 1
             _delete(database)
             restore(database, replica, None, self.clock.now())

@@ -246,9 +246,8 @@ async def test_what_a_deposit_spends_is_not_bound(world: World) -> None:
 
     def elsewhere(session: Transaction) -> set[Outpoint]:
         family = coins[0].outpoint.txid
-        versions = own_tx_store.versions(session, family)
+        versions = family_with(session, family)
         settle(session, versions, Standing(family, TxState.CONFIRMED, 11))
-        inputs = {i.outpoint for i in tx.parse(versions[0].raw).inputs}
-        return coin_store.bound_outpoints(session, inputs)
+        return coin_store.bound_outpoints(session, versions[0].inputs)
 
     assert await world.database.write(elsewhere) == set()

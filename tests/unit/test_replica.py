@@ -1,6 +1,7 @@
 """`store.replica`: the second file has every commit that was reported, or has failed."""
 
 import asyncio
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -203,6 +204,7 @@ async def test_a_replica_that_hangs_costs_one_deadline(tmp_path: Path) -> None:
 
     database = Database(path, StillClock())
     replica = Hanging(path, tmp_path / "replica", deadline_secs=0.2)
+    replica.start()
     database._replica = replica  # where `Database` keeps its own
     try:
         for number in range(20):
@@ -233,3 +235,31 @@ async def test_commits_during_a_copy_are_not_lost(tmp_path: Path) -> None:
             assert main == copy
     finally:
         pair.database.close()
+
+
+@pytest.mark.parametrize("trouble", ["directory", "pipe", "garbage"])
+async def test_a_start_without_a_replica_watches_and_refunds(pair: Pair, trouble: str) -> None:
+    """It is said, what needs the replica waits, and it is made when it can be."""
+    await pair.put("a", 1)
+    pair.database.close()
+    keep = pair.replica.with_suffix(".keep")
+    pair.replica.rename(keep)
+    if trouble == "directory":
+        pair.replica.mkdir()
+    elif trouble == "pipe":
+        os.mkfifo(pair.replica)
+    else:
+        pair.replica.write_bytes(b"garbage" * 1000)
+    pair.database = pair.open()
+    assert pair.database.replica_problem is not None
+    await pair.put("b", 2, on_replica=False)
+    with pytest.raises(ReplicaFailure):
+        pair.database.require_replica()
+    if trouble == "directory":
+        pair.replica.rmdir()
+    else:
+        pair.replica.unlink()
+    keep.rename(pair.replica)
+    await pair.recovered()
+    main, copy = pair.dumps()
+    assert main == copy

@@ -9,13 +9,19 @@ from lnliquid.errors import SettingsError
 from lnliquid.settings import Settings
 from lnliquid.store.paths import directory_refusal, file_refusal
 
+REPLICA = "replica"
 MAX_SOCKET_PATH = 107
 """Bytes that the system allows (`sockaddr_un`)."""
 
 
 def check(settings: Settings) -> None:
-    """Raises `SettingsError` with a line for each path that cannot be written."""
+    """Raises `SettingsError` with a line for each path that cannot be written.
+
+    Once there is a database the replica may be missing: refunds are not to wait for it.
+    """
     found = problems(settings)
+    if settings.database.exists():
+        found = tuple(line for line in found if not line.startswith(f"{REPLICA}: "))
     if found:
         raise SettingsError(found, hint="see the owner and mode of each, and whether it is mounted")
 
@@ -45,7 +51,7 @@ def _problems(settings: Settings) -> Iterator[str]:
     database, replica = _real(settings.database), _real(settings.replica_path)
     files = {
         "database": (database, *(Path(f"{database}{end}") for end in ("-wal", "-shm", ".lock"))),
-        "replica": (replica, *(Path(f"{replica}{end}") for end in ("-wal", "-shm"))),
+        REPLICA: (replica, *(Path(f"{replica}{end}") for end in ("-wal", "-shm"))),
     }
     owners = {_real(settings.mnemonic_file): "mnemonic_file"}
     for name, paths in files.items():

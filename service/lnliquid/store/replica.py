@@ -10,6 +10,7 @@ import contextlib
 import os
 import queue
 import sqlite3
+import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -101,9 +102,15 @@ def recorded(engine: Engine) -> list[Statement]:
 def read_stamp(path: Path) -> Stamp | None:
     """How far a file is, None when it is missing or empty.
 
-    Raises `sqlite3.Error` when it cannot be read.
+    Raises `sqlite3.Error` or `OSError` when it cannot be read.
     """
-    if not path.exists() or not path.stat().st_size:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path} is not a regular file")  # to open a pipe would wait for its writer
+    if not found.st_size:
         return None
     with closing(sqlite3.connect(_uri(path), uri=True)) as connection:
         return _stamp(connection)
@@ -130,14 +137,14 @@ def _stamp(connection: sqlite3.Connection) -> Stamp | None:
 def check_pair(database: Path, replica: Path) -> None:
     """Refuse a database that is not the newest copy of itself (`SettingsError`).
 
-    A replica behind its database is no problem: it is brought up to date.
+    A replica behind its database is no problem: it is brought up to date. Raises `sqlite3.Error`
+    or `OSError` when the replica cannot be read.
     """
     try:
-        there, copied = read_stamp(database), read_stamp(replica)
+        there = read_stamp(database)
     except (sqlite3.Error, OSError) as error:
-        raise SettingsError(
-            (f"{database} or its replica {replica} cannot be read: {error}",)
-        ) from None
+        raise SettingsError((f"the database {database} cannot be read: {error}",)) from None
+    copied = read_stamp(replica)
     if there is not None and there.backup_taken_at is not None:
         raise SettingsError(
             (f"the database {database} is a backup that was not put in place by `restore`",),
@@ -177,7 +184,7 @@ class Replica:
     """
 
     def __init__(self, database: Path, path: Path, deadline_secs: float = DEADLINE_SECS) -> None:
-        """Open or make the file and bring it up to date. Raises `SettingsError`."""
+        """Compare the two files, see `check_pair`. Raises `SettingsError`."""
         self._database = database
         self.path = path
         self._deadline_secs = deadline_secs
@@ -189,21 +196,35 @@ class Replica:
             queue.SimpleQueue()
         )
         self._commits = 0
-        self._is_open = False
-        """True once the start has opened it: from then on it is tried again when it fails."""
+        self._is_started = False
+        """From then on it is tried again when it fails."""
         self._looks = 0
         self._missed: list[Group] | None = None
         """Commits since the file is being brought up to date, None when it is not."""
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
         self._thread.start()
+        self._try(lambda: check_pair(database, path))
+
+    def start(self) -> None:
+        """Open or make the file and bring it up to date, once the database is migrated.
+
+        A file that cannot be read or written does not keep the daemon from starting: what needs no
+        replica is not to wait for it. Raises `SettingsError` when the database is not the newest.
+        """
+
+        def first() -> None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._open()
+
+        self._try(first)
+        self._is_started = True
+
+    def _try(self, work: Callable[[], None]) -> None:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._do(self._open, START_SECS)
-            self._is_open = True
-        except (ReplicaFailed, OSError) as error:
-            self.close()
-            raise SettingsError((f"replica {path} cannot be written: {error}",)) from None
+            self._do(work, START_SECS)
+        except ReplicaFailed as error:
+            self._fail(str(error))
         except SettingsError:
             self.close()
             raise
@@ -247,7 +268,7 @@ class Replica:
             try:
                 job = self._jobs.get(timeout=RETRY_SECS)
             except queue.Empty:
-                if self._is_open:
+                if self._is_started:
                     self.look()
                 continue
             if job is None:

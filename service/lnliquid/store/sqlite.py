@@ -28,7 +28,7 @@ from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure
 from lnliquid.ports import Clock
 from lnliquid.store import schema
 from lnliquid.store.locks import database_file, is_in_place
-from lnliquid.store.replica import COMMITS, Replica, check_pair, read_stamp, recorded
+from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
 from lnliquid.store.tables import CursorRow
 
 T = TypeVar("T")
@@ -81,12 +81,12 @@ class Database:
         self._replica: Replica | None = None
         try:
             if replica is not None:
-                check_pair(path, replica)
+                self._replica = Replica(path, replica)
             schema.migrate(self._engine, path)
             stamp = read_stamp(path)
             self._counted = 0 if stamp is None else stamp.commits
-            if replica is not None:
-                self._replica = Replica(path, replica)
+            if self._replica is not None:
+                self._replica.start()
         except SQLAlchemyError as error:
             self._release()
             raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
