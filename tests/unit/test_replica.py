@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from lnlab.wait import wait_for
 from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure, SwapNotFound
@@ -16,6 +17,8 @@ from lnliquid.store import coins
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.replica import Replica, read_stamp
 from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.tables import EventRow
+from lnliquid.swap import State
 
 from .builders import StillClock, make_request, migrated, new_swap, stock
 
@@ -84,6 +87,36 @@ async def test_every_commit_is_on_both(pair: Pair) -> None:
     assert main == copy
     assert any("'n39',39" in line for line in main)
     assert not any("refused" in line for line in main)
+
+
+async def test_rows_whose_keys_the_database_makes_are_on_both(pair: Pair) -> None:
+    """SQLite counts them only when they are read back."""
+    await stock(pair.database)
+    new = new_swap(make_request(0))
+
+    def work(tx: Transaction) -> None:
+        swap, _ = swap_store.create(tx, new)
+        for many in (1, 3):
+            rows = [
+                EventRow(swap_id=swap.swap_id, to_state=State.CREATED, cause=str(n), at=n)
+                for n in range(many)
+            ]
+            tx.add_all(rows)
+            tx.flush()
+            assert all(row.seq for row in rows)
+
+    await pair.database.write(work, on_replica=True)
+    main, copy = pair.dumps()
+    assert main == copy
+    assert sum('INSERT INTO "event"' in line for line in copy) == 5
+
+
+async def test_what_changes_nothing_is_no_commit(pair: Pair) -> None:
+    """Neither file is written for it."""
+    await pair.put("a", 1)
+    before = read_stamp(pair.path)
+    await pair.database.write(lambda tx: tx.execute(text("DELETE FROM cursor WHERE name = 'none'")))
+    assert read_stamp(pair.path) == before
 
 
 async def test_a_new_replica_is_a_copy(pair: Pair) -> None:

@@ -81,7 +81,8 @@ def recorded(engine: Engine) -> list[Statement]:
 
     @event.listens_for(engine, "after_cursor_execute")
     def _done(_c: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
-        if sql.lstrip().startswith(CHANGES):
+        # With RETURNING the rows are counted only when they have been fetched.
+        if sql.lstrip().startswith(CHANGES) and (cursor.rowcount or cursor.description):
             statements.append((sql, parameters, cursor.rowcount))
 
     @event.listens_for(engine, "savepoint")
@@ -343,8 +344,10 @@ class Replica:
         try:
             for sql, parameters, rows in statements:
                 run = connection.executemany if isinstance(parameters, list) else connection.execute
-                if run(sql, parameters).rowcount != rows:
+                done = run(sql, parameters)
+                if done.rowcount != rows:
                     raise ReplicaFailed("it does not hold what the database holds")
+                done.fetchall()
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
