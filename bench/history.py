@@ -27,7 +27,6 @@ from lnliquid.store.tables import (
     OutpointRow,
     OwnTxRow,
     Purpose,
-    RequestRow,
     SwapRow,
     TxState,
 )
@@ -122,7 +121,6 @@ OWN_TX = {
     "state": f"{int(TxState.CONFIRMED)}", "fee_sats": "50", "vsize": "480",
     "created_at": "1700000000", "signed_height": "height - 1", "height": "height",
 }  # fmt: skip
-REQUEST = {"request_id": "request_id", "parameter_hash": "hash", "swap_id": "swap_id"}
 
 
 def _event(before: State | None, after: State) -> dict[str, str]:
@@ -144,7 +142,6 @@ def _coin(vout: int, asset: str) -> dict[str, str]:
 ROWS: list[tuple[type[SQLModel], dict[str, str]]] = [
     (OwnTxRow, OWN_TX),
     (SwapRow, SWAP),
-    (RequestRow, REQUEST),
     (EventRow, _event(None, State.CREATED)),
     (EventRow, _event(State.CREATED, State.FUNDED)),
     (EventRow, _event(State.FUNDED, State.CLAIMED)),

@@ -3,7 +3,6 @@
 This module imports nothing of the project and does no I/O.
 """
 
-import hashlib
 from dataclasses import dataclass, fields
 from enum import IntEnum
 
@@ -191,6 +190,16 @@ class Swap:
         }
 
     @property
+    def is_waiting(self) -> bool:
+        """True while no funding transaction exists for it: its amounts are reserved."""
+        return self.state is State.CREATED and not self.finished and self.funding_txid is None
+
+    @property
+    def lbtc_sats(self) -> int:
+        """What is reserved of L-BTC while it waits: the subsidy and its share of the fees."""
+        return self.subsidy_sats + self.fee_share_sats
+
+    @property
     def is_reopened(self) -> bool:
         """True while a swap that was final is watched again, see `seller/chain_incidents`."""
         return self.final_height is not None and not self.finished
@@ -220,26 +229,6 @@ class Request:
     buyer_claim_address: str
     min_funding_confs: int
     max_total_price_msat: int
-
-    @classmethod
-    def of(cls, swap: Swap) -> "Request":
-        """The request that a swap answers."""
-        return cls(
-            swap.request_id,
-            swap.asset_id,
-            swap.asset_amount,
-            swap.buyer_claim_address,
-            swap.min_funding_confs,
-            swap.max_total_price_msat,
-        )
-
-    @property
-    def parameter_hash(self) -> bytes:
-        """SHA-256 over all parameters; a request id never changes its own (money rule 8)."""
-        text = "\n".join(
-            f"{f.name}={getattr(self, f.name)}" for f in fields(self) if f.name != "request_id"
-        )
-        return hashlib.sha256(text.encode()).digest()
 
     def differing_fields(self, swap: Swap) -> tuple[str, ...]:
         """Names of the parameters in which this request differs from the swap that exists."""

@@ -172,13 +172,10 @@ class Truth:
             for own in self._rules.ask("SELECT * FROM own_tx")
             if own["state"] in PENDING
         ]
-        reserved = {r["swap_id"] for r in self._rules.ask("SELECT swap_id FROM reservation")}
         for row in self._rules.rows.values():
             name, state = f"swap {row['key_index']}", State(row["state"])
             if not row["finished"] and not row["paid_unclaimed"]:
                 frozen.append(f"{name} is {state.name} for ever")
-            if row["finished"] and row["swap_id"] in reserved:
-                frozen.append(f"{name} is {state.name} and has a reservation")
         spendable = {(o.txid, o.vout) for o in available}
         frozen += [
             f"{coin.value} of {coin.asset[:4]} in {coin.txid[:8]}:{coin.vout} is not available"

@@ -12,7 +12,7 @@ from lnliquid.seller.audit import Report, audit
 from lnliquid.seller.audit_reading import StillMoving, take_audit
 from lnliquid.seller.money import ChainPicture, SeenTx
 from lnliquid.seller.observe import witness_script
-from lnliquid.store.survey import Binding, OwnTx, Reservation, StoredCoin, StoreFacts
+from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.swap import Coin, Outpoint, State, Swap, Tip
 
@@ -135,9 +135,7 @@ class World:
             make_swap(3, **unfunded),
             make_swap(4, **unfunded, state=State.FAILED, finished=True),
         ]
-        self.requests = [(s.request_id, s.swap_id) for s in self.swaps]
         self.last_states = {s.swap_id: s.state for s in self.swaps}
-        self.reservations = [Reservation(self.swaps[3].swap_id, ASSET, 50_000, 1_120)]
         self.bindings = [Binding(c.outpoint, self.funding.txid, True) for c in plan.inputs]
         self.bindings += [
             Binding(o, self.refund.signed.txid, True) for o in outpoints(self.swaps[2])
@@ -170,9 +168,7 @@ class World:
         """The tables."""
         return StoreFacts(
             tuple(self.swaps),
-            tuple(self.requests),
             tuple(self.last_states.items()),
-            tuple(self.reservations),
             tuple(self.bindings),
             tuple(self.coins),
             tuple(self.own_txs),
@@ -329,9 +325,8 @@ def other_output(world: World, number: int, **changes: object) -> None:
 
 
 def reserve_too_much(world: World) -> None:
-    """Swap 3 and its reservation are larger than the stock."""
+    """Swap 3 waits for more than the stock."""
     world.bend_swap(3, asset_amount=10**9)
-    world.reservations = [replace(world.reservations[0], asset_amount=10**9)]
 
 
 def replaced_but_there(world: World) -> None:
@@ -353,34 +348,6 @@ def payout(world: World) -> Outpoint:
 
 PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
     "an unread history": (lambda w: w.unread.append("no history of x"), "unread", "of x"),
-    "a swap without request": (lambda w: w.requests.pop(), "request", "0 requests name"),
-    "a request without swap": (
-        lambda w: w.requests.append(("r9", "s9")), "request", "which is no swap",
-    ),
-    "two swaps of one request": (
-        lambda w: w.bend_swap(3, request_id=w.swaps[0].request_id), "request", "2 swaps belong",
-    ),
-    "two requests for one swap": (
-        lambda w: w.requests.append(("r9", w.swaps[0].swap_id)), "request", "2 requests name",
-    ),
-    "one request id twice": (
-        lambda w: w.requests.append(w.requests[0]), "request", "names 2 swaps",
-    ),
-    "a reservation of a funded swap": (
-        lambda w: w.reservations.append(Reservation(w.swaps[0].swap_id, ASSET, 1, 1)),
-        "reservation", "does not wait",
-    ),
-    "a reservation of a failed swap": (
-        lambda w: w.reservations.append(Reservation(w.swaps[4].swap_id, ASSET, 1, 1)),
-        "reservation", "does not wait",
-    ),
-    "a waiting swap without reservation": (
-        lambda w: w.reservations.clear(), "reservation", "with 0 reservations",
-    ),
-    "a reservation of another amount": (
-        lambda w: w.reservations.__setitem__(0, replace(w.reservations[0], asset_amount=49_999)),
-        "reservation", "49999",
-    ),
     "more reserved than held": (
         reserve_too_much,
         "reservation", "more than the wallet's coins hold",
@@ -598,7 +565,7 @@ async def test_a_refused_history_is_a_difference() -> None:
 async def test_a_store_that_changes_during_the_reading_is_not_judged() -> None:
     """Store and chain of two moments say nothing together."""
     world, stale = World(), World()
-    stale.reservations.clear()
+    stale.swaps.pop()
     store = Store(world.store(), stale.store(), readings=1)
     with pytest.raises(StillMoving):
         await take_audit(store.read, Backend(world), SELLER, settle_secs=0)

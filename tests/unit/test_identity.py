@@ -239,7 +239,7 @@ async def first_start(settings: Settings) -> None:
 
 
 COMMANDS = [
-    ("serve",), ("audit",), ("audit", "--fix"), ("check-config",),
+    ("serve",), ("audit",), ("check-config",),
 ]  # fmt: skip
 
 

@@ -14,14 +14,23 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
-from lnliquid.errors import SettingsError
-from lnliquid.store import own_txs, schema, tables
-from lnliquid.store.sqlite import Database
+from lnliquid.errors import RequestConflict, SettingsError
+from lnliquid.store import coins, own_txs, schema, swaps, tables
+from lnliquid.store.sqlite import Database, Transaction
 
-from .builders import StillClock, count_rows, stock
+from .builders import (
+    ASSET,
+    POLICY_ASSET,
+    StillClock,
+    count_rows,
+    make_request,
+    new_swap,
+    stock,
+    txid_of,
+)
 
 TABLES = {
-    "swap", "request", "reservation", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
+    "swap", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
     "identity", "block", "alembic_version",
 }  # fmt: skip
 
@@ -65,7 +74,6 @@ def test_tables_and_checks_exist(path: Path) -> None:
     [
         "UPDATE swap SET state = 6",
         "UPDATE swap SET asset_amount = 0",
-        "INSERT INTO request VALUES ('r', x'00', 'no such swap')",
         "INSERT INTO event VALUES (1, 'no such swap', NULL, 1, '', NULL, NULL, 0)",
     ],
 )
@@ -276,7 +284,7 @@ async def test_transactions_that_replaced_others_become_families(tmp_path: Path)
         assert stored == {
             "a": "a", "b": "a", "c": "a", "d": "a", "x": "x", "y": "x", "alone": "alone",
         }  # fmt: skip
-        assert [tuple(row)[:-1] for row in rows] == before
+        assert [tuple(row)[: len(before[0])] for row in rows] == before
         assert await database.read(lambda s: [row.txid for row in own_txs.versions(s, "a")]) == [
             "a",
             "c",
@@ -285,5 +293,41 @@ async def test_transactions_that_replaced_others_become_families(tmp_path: Path)
         ]
         count = "SELECT count(*) FROM pragma_foreign_key_check"
         assert await database.read(lambda s: s.scalar(text(count))) == 0
+    finally:
+        database.close()
+
+
+async def test_a_database_of_schema_0005_keeps_its_requests_and_what_is_reserved(
+    tmp_path: Path,
+) -> None:
+    """Made by the program of that time: swap 0 has a funding, 1 failed, 2 and 3 wait.
+
+    Of its two confirmed transactions the second could not be read.
+    """
+    path = tmp_path / "seller.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((Path(__file__).parent / "database_0005.sql").read_text())
+        [(amount, lbtc_sats)] = connection.execute(
+            "SELECT sum(asset_amount), sum(lbtc_sats) FROM reservation"
+        )
+    unread = txid_of(42)
+    database = Database(path, StillClock())
+
+    def look(session: Transaction) -> None:
+        assert [swap.key_index for swap in swaps.waiting(session, 9)] == [2, 3]
+        assert coins.reservable(session, ASSET) == 10_000 - amount
+        assert coins.reservable_lbtc(session, POLICY_ASSET) == 100_000 - lbtc_sats
+        for number in range(4):
+            swap, is_new = swaps.create(session, new_swap(make_request(number)))
+            assert (swap.key_index, is_new) == (number, False)
+            with pytest.raises(RequestConflict):
+                swaps.create(session, new_swap(make_request(number, asset_amount=7)))
+        assert own_txs.unread_txids(session) == {unread}
+        assert [row.txid for row in own_txs.moving(session, above_height=1_000)] == [unread]
+        names = set(session.scalars(text("SELECT name FROM cursor")))
+        assert names == {"buried_height", "next_swap_index"}
+
+    try:
+        await database.write(look)
     finally:
         database.close()

@@ -125,7 +125,7 @@ def directory_moved(database: Path) -> Path:
 def test_a_second_process_on_a_database_is_refused(
     database: Path, way: Callable[[Path], Path]
 ) -> None:
-    """Also without the wallet's words, as `audit --fix` comes; and the path it gave is named."""
+    """Also without the wallet's words, as a command may come; and the path it gave is named."""
     named = way(database)
     with pytest.raises(SettingsError, match="another daemon runs on the database") as refused:
         start(named)

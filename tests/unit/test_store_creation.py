@@ -19,7 +19,7 @@ from lnliquid.swap import Swap
 
 from .builders import StillClock, make_request, migrated, new_swap, stock, uuid_of
 
-TABLES = ("swap", "request", "reservation", "event", "cursor")
+TABLES = ("swap", "event", "cursor")
 
 
 def everything(session: Transaction) -> dict[str, list[tuple[Any, ...]]]:

@@ -47,7 +47,7 @@ LOG_HEADER, FRAME_HEADER = 32, 24
 """Bytes (SQLite file format, section 4.1)."""
 
 TABLES = (
-    "swap", "request", "reservation", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
+    "swap", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
 )  # fmt: skip
 
 Picture = dict[str, list[dict[str, Any]]]
@@ -184,9 +184,6 @@ def cuts(log: bytes) -> list[int]:
 def check_sound(rows: Picture) -> None:
     """What must be true of the money's records whenever the daemon starts."""
     swaps = rows["swap"]
-    assert {(r["request_id"], r["swap_id"]) for r in rows["request"]} == {
-        (s["request_id"], s["swap_id"]) for s in swaps
-    }
     raws = {row["txid"]: row["raw"] for row in rows["own_tx"]}
     deposits = {row["txid"] for row in rows["own_tx"] if row["purpose"] == Purpose.DEPOSIT}
     live = [
@@ -207,8 +204,6 @@ def check_sound(rows: Picture) -> None:
         unfunded = swap["funding_txid"] is None
         assert unfunded or swap["funding_txid"] in raws
         assert not (unfunded and swap["state"] in (State.FUNDED, State.CLAIMED))
-        reserved = [r for r in rows["reservation"] if r["swap_id"] == swap["swap_id"]]
-        assert len(reserved) == (unfunded and swap["state"] == State.CREATED)
         events = [e for e in rows["event"] if e["swap_id"] == swap["swap_id"]]
         came_from = [None, *(e["to_state"] for e in events)]
         assert [*(e["from_state"] for e in events), swap["state"]] == came_from

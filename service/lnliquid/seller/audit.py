@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from lnliquid.ports import Invoice
 from lnliquid.seller import audit_lightning
 from lnliquid.seller.audit_rows import Difference as Difference
-from lnliquid.seller.audit_rows import bindings, own_txs, requests, reservations
+from lnliquid.seller.audit_rows import bindings, own_txs, reservations
 from lnliquid.seller.books import AssetReport, StoreBooks
 from lnliquid.seller.money import ChainPicture, Money
 from lnliquid.seller.observe import output_script
@@ -57,8 +57,7 @@ def audit(
     assets = books.reports()
     differences = [
         *(Difference("unread", text) for text in chain.unread),
-        *requests(store),
-        *reservations(store, assets),
+        *reservations(assets),
         *bindings(store, money),
         *own_txs(store, money),
         *_unknown(money),
@@ -81,7 +80,7 @@ def audit(
         differences=tuple(differences),
         notes=tuple(notes),
         swaps=dict(Counter(s.state.name for s in store.swaps)),
-        reservations=len(store.reservations),
+        reservations=sum(s.is_waiting for s in store.swaps),
         fundings=len({outpoint.txid for outpoint in money.htlcs}),
     )
 

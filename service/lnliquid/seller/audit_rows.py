@@ -1,4 +1,4 @@
-"""The audit's checks of rows: requests, reservations, bound outputs, our own transactions. Pure."""
+"""The audit's checks of rows: reservations, bound outputs, our own transactions. Pure."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from lnliquid.seller.books import AssetReport
 from lnliquid.seller.money import Money
 from lnliquid.store.survey import OwnTx, StoreFacts
 from lnliquid.store.tables import TxState
-from lnliquid.swap import Outpoint, State
+from lnliquid.swap import Outpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,58 +19,8 @@ class Difference:
     text: str
 
 
-def requests(store: StoreFacts) -> Iterator[Difference]:
-    """Each request names one swap, and each swap has its request."""
-    swaps = {s.swap_id: s for s in store.swaps}
-    named = Counter(swap_id for _, swap_id in store.requests)
-    for request_id, count in Counter(r for r, _ in store.requests).items():
-        if count > 1:
-            yield Difference("request", f"request {request_id} names {count} swaps")
-    for request_id, swap_id in store.requests:
-        swap = swaps.get(swap_id)
-        if swap is None:
-            yield Difference("request", f"request {request_id} names {swap_id}, which is no swap")
-        elif swap.request_id != request_id:
-            yield Difference(
-                "request", f"request {request_id} names swap {swap_id} of {swap.request_id}"
-            )
-    for request_id, count in Counter(s.request_id for s in store.swaps).items():
-        if count > 1:
-            yield Difference("request", f"{count} swaps belong to request {request_id}")
-    for swap_id in swaps:
-        if named[swap_id] != 1:
-            yield Difference("request", f"{named[swap_id]} requests name swap {swap_id}, not one")
-
-
-def reservations(store: StoreFacts, assets: tuple[AssetReport, ...]) -> Iterator[Difference]:
-    """Amounts are reserved for swaps that wait for funding, and the wallet's coins hold them."""
-    waiting = {
-        s.swap_id: s for s in store.swaps if s.state is State.CREATED and s.funding_txid is None
-    }
-    count = Counter(r.swap_id for r in store.reservations)
-    for item in store.reservations:
-        swap = waiting.get(item.swap_id)
-        if swap is None:
-            yield Difference(
-                "reservation",
-                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved for {item.swap_id}, "
-                "which does not wait for funding",
-            )
-            continue
-        lbtc = swap.subsidy_sats + swap.fee_share_sats
-        wanted = (swap.asset_id, swap.asset_amount, lbtc)
-        if (item.asset_id, item.asset_amount, item.lbtc_sats) != wanted:
-            yield Difference(
-                "reservation",
-                f"swap {item.swap_id} needs {swap.asset_amount} and {lbtc} sat; "
-                f"{item.asset_amount} and {item.lbtc_sats} sat are reserved",
-            )
-    for swap_id in waiting:
-        if count[swap_id] != 1:
-            yield Difference(
-                "reservation",
-                f"swap {swap_id} waits for funding with {count[swap_id]} reservations",
-            )
+def reservations(assets: tuple[AssetReport, ...]) -> Iterator[Difference]:
+    """The wallet's coins hold what is reserved for the swaps that wait for funding."""
     for report in assets:
         if report.available < 0:
             yield Difference(

@@ -16,15 +16,9 @@ EXPLANATIONS: dict[str, Words] = {
         "The Electrum server did not give this history, so nothing can be said of its coins.",
         "Audit again later, or with a server that serves longer histories.",
     ),
-    "request": Words(
-        "A request id must name one swap for ever; otherwise a retry could be sold twice.",
-        "--fix adds a request that is missing. For anything else save the database and ask a "
-        "developer; pause sales meanwhile.",
-    ),
     "reservation": Words(
-        "Amounts are kept for swaps that wait for funding, and for no others.",
-        "--fix removes one that nothing waits for and makes one that is missing or wrong. More "
-        "reserved than held means that coins are gone: look at the coin differences first.",
+        "More is reserved for the swaps that wait for funding than the wallet's coins hold.",
+        "Coins are gone: look at the coin differences first.",
     ),
     "binding": Words(
         "Each coin that a living transaction of ours spends belongs to it alone.",
@@ -33,7 +27,7 @@ EXPLANATIONS: dict[str, Words] = {
     "own tx": Words(
         "A stored transaction of ours is not what the chain shows of it.",
         "A stopped daemon has not taken in the latest blocks: start it and audit again. If the "
-        "bytes are damaged run `lnliquid restore`. --fix corrects a fee.",
+        "bytes are damaged run `lnliquid restore`.",
     ),
     "unknown tx": Words(
         "Only our keys could sign it, and this database did not: it is an older copy, or somebody "
@@ -47,8 +41,7 @@ EXPLANATIONS: dict[str, Words] = {
     ),
     "swap": Words(
         "A swap's state does not follow from the chain, or its event log ends elsewhere.",
-        "A stopped daemon has not taken in the latest blocks: start it and audit again. --fix adds "
-        "an event that is missing.",
+        "A stopped daemon has not taken in the latest blocks: start it and audit again.",
     ),
     "coin": Words(
         "The wallet's coins are not those of the chain.",

@@ -87,9 +87,10 @@ class StoreBooks:
                 self._add_swap(books, swap)
         for own in self._living.values():
             books[self._policy_asset].fees += own.fee_sats
-        for item in self._store.reservations:
-            reserved[item.asset_id] += item.asset_amount
-            reserved[self._policy_asset] += item.lbtc_sats
+        for swap in self._store.swaps:
+            if swap.is_waiting:
+                reserved[swap.asset_id] += swap.asset_amount
+                reserved[self._policy_asset] += swap.lbtc_sats
         chain = self._money.ledgers()
         return tuple(
             AssetReport(

@@ -2,7 +2,7 @@
 
 A coin is *spendable* when no transaction is known to spend it, no live transaction of ours has it
 as an input, and it is sure to stay. What can be reserved is the sum of the spendable coins, and of
-those that just were signed, less what is reserved for swaps that no coin is bound to yet.
+those that just were signed, less the amounts of the swaps that wait for funding.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,6 +30,7 @@ from lnliquid.store.outpoints import keep_outpoints as keep_outpoints
 from lnliquid.store.outpoints import live_children as live_children
 from lnliquid.store.outpoints import pending_own_txs as pending_own_txs
 from lnliquid.store.outpoints import take_outpoints as take_outpoints
+from lnliquid.store.rows import WAITING
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     LIVING,
@@ -38,7 +39,7 @@ from lnliquid.store.tables import (
     OutpointRow,
     OwnTxRow,
     Purpose,
-    ReservationRow,
+    SwapRow,
     TxState,
 )
 from lnliquid.swap import Coin, Outpoint
@@ -130,16 +131,12 @@ def _coin(row: CoinRow) -> Coin:
 
 def reservable(tx: Transaction, asset_id: str) -> int:
     """How much of an asset could be reserved now."""
-    reserved = select(_total(ReservationRow.asset_amount)).where(
-        col(ReservationRow.asset_id) == asset_id
-    )
-    return _unspent(tx, asset_id) - tx.execute(reserved).scalar_one()
+    return _unspent(tx, asset_id) - tx.execute(_reserved_asset(), {"asset": asset_id}).scalar_one()
 
 
 def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
     """How much L-BTC could be reserved for subsidies and fees now, in sat."""
-    reserved = select(_total(ReservationRow.lbtc_sats))
-    return _unspent(tx, policy_asset) - tx.execute(reserved).scalar_one()
+    return _unspent(tx, policy_asset) - tx.execute(_reserved_lbtc()).scalar_one()
 
 
 def _unspent(tx: Transaction, asset_id: str) -> int:
@@ -154,6 +151,17 @@ def _held() -> Select[Any]:
     spendable = _spendable((*_NODE_HAS, TxState.SIGNED))
     of_asset = col(CoinRow.asset_id) == bindparam("asset")
     return select(_total(CoinRow.value)).where(of_asset, spendable)
+
+
+@cache
+def _reserved_asset() -> Select[Any]:
+    of_asset = col(SwapRow.asset_id) == bindparam("asset")
+    return select(_total(SwapRow.asset_amount)).where(WAITING, of_asset)
+
+
+@cache
+def _reserved_lbtc() -> Select[Any]:
+    return select(_total(SwapRow.subsidy_sats) + _total(SwapRow.fee_share_sats)).where(WAITING)
 
 
 def _total(column: int) -> ColumnElement[int]:

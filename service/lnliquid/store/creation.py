@@ -1,4 +1,4 @@
-"""T1: a swap comes into being with its request and its reservation, or is known already.
+"""T1: a swap comes into being, with its amounts reserved, or is known already by its request id.
 
 All functions take many at once, with one statement a table and not ten a swap: what the statements
 of a burst cost is what a burst costs.
@@ -12,9 +12,9 @@ from sqlmodel import col
 
 from lnliquid.errors import InsufficientInventory, RequestConflict, SwapError, TooManySwaps
 from lnliquid.store import coins
-from lnliquid.store.rows import FIELDS, event_values, get_all, reservation_values
+from lnliquid.store.rows import FIELDS, event_values, swaps_where
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import EventRow, RequestRow, ReservationRow, SwapRow
+from lnliquid.store.tables import EventRow, SwapRow
 from lnliquid.swap import Request, State, Swap
 
 NEXT_SWAP = "next_swap_index"
@@ -54,25 +54,19 @@ def swaps_of_requests(
     tx: Transaction, requests: Sequence[Request]
 ) -> list[Swap | RequestConflict | None]:
     """What `swap_of_request` returns or raises, for each of several requests."""
-    columns = col(RequestRow.request_id), col(RequestRow.swap_id), col(RequestRow.parameter_hash)
     wanted = {r.request_id for r in requests}
-    rows = tx.execute(select(*columns).where(col(RequestRow.request_id).in_(wanted))).all()
-    swaps = get_all(tx, {swap_id for _, swap_id, _ in rows})
-    known = {request_id: (swaps[swap_id], hashed) for request_id, swap_id, hashed in rows}
+    known = {s.request_id: s for s in swaps_where(tx, col(SwapRow.request_id).in_(wanted))}
     return [
-        _same_or_conflict(request, *known[request.request_id])
+        _same_or_conflict(request, known[request.request_id])
         if request.request_id in known
         else None
         for request in requests
     ]
 
 
-def _same_or_conflict(
-    request: Request, swap: Swap, parameter_hash: bytes
-) -> Swap | RequestConflict:
-    if parameter_hash == request.parameter_hash:
-        return swap
-    return RequestConflict(request.request_id, request.differing_fields(swap))
+def _same_or_conflict(request: Request, swap: Swap) -> Swap | RequestConflict:
+    differing = request.differing_fields(swap)
+    return RequestConflict(request.request_id, differing) if differing else swap
 
 
 def create(tx: Transaction, new: NewSwap) -> tuple[Swap, bool]:
@@ -84,20 +78,20 @@ def create(tx: Transaction, new: NewSwap) -> tuple[Swap, bool]:
 
 
 def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, bool] | SwapError]:
-    """T1 for many: the request, the swap and its reservation of each, or the swap that was there.
+    """T1 for many: each swap with its amounts reserved, or the swap that was there.
 
     An outcome each, as if they had come one after another: (swap, is new), or `RequestConflict`,
     `TooManySwaps` or `InsufficientInventory`, of which nothing is stored.
     """
     room = _Room(tx)
     next_index = coins.cursor(tx, NEXT_SWAP)
-    made: dict[str, tuple[Swap, bytes]] = {}
+    made: dict[str, Swap] = {}
     outcomes: list[tuple[Swap, bool] | SwapError] = []
     stored = swaps_of_requests(tx, [new.request for new in news])
     for new, known in zip(news, stored, strict=True):
         request = new.request
         if known is None and request.request_id in made:
-            known = _same_or_conflict(request, *made[request.request_id])
+            known = _same_or_conflict(request, made[request.request_id])
         outcome = room.refusal(new) if known is None else known
         if isinstance(outcome, SwapError):
             outcomes.append(outcome)
@@ -105,7 +99,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
             outcomes.append((outcome, False))
         else:
             swap = _created(new, next_index + len(made), tx.now)
-            made[request.request_id] = swap, request.parameter_hash
+            made[request.request_id] = swap
             room.take(new)
             outcomes.append((swap, True))
     if made:
@@ -173,17 +167,8 @@ def _created(new: NewSwap, key_index: int, now: int) -> Swap:
     )
 
 
-def _insert(tx: Transaction, made: Sequence[tuple[Swap, bytes]]) -> None:
-    swaps = [swap for swap, _ in made]
+def _insert(tx: Transaction, swaps: Sequence[Swap]) -> None:
     tx.execute(insert(SwapRow), [{name: getattr(s, name) for name in FIELDS} for s in swaps])
-    tx.execute(
-        insert(RequestRow),
-        [
-            {"request_id": s.request_id, "parameter_hash": hashed, "swap_id": s.swap_id}
-            for s, hashed in made
-        ],
-    )
-    tx.execute(insert(ReservationRow), [reservation_values(s) for s in swaps])
     cause = "inventory reserved"
     tx.execute(
         insert(EventRow),

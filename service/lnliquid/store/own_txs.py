@@ -7,7 +7,7 @@ confirm. One of them is current; the others are REPLACED, until the chain shows 
 from collections.abc import Collection
 from collections.abc import Set as AbstractSet
 
-from sqlalchemy import ColumnElement, delete, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, literal_column, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import col
 
@@ -16,16 +16,12 @@ from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     LIVING,
     PENDING,
-    CursorRow,
     OutpointRow,
     OwnTxRow,
     Purpose,
     SwapRow,
     TxState,
 )
-
-UNREAD = "own_tx_unread:"
-"""Begins the names of cursors that stand for one transaction each; the txid follows."""
 
 
 def add(
@@ -65,13 +61,13 @@ def moving(tx: Transaction, above_height: int) -> list[OwnTxRow]:
     That is while a version is to confirm, has confirmed above this height, or could not be read.
     """
     confirmed = col(OwnTxRow.state) == TxState.CONFIRMED
-    # SQLite has an index for each of these: the OR is flat, and IN is not of nothing.
+    # SQLite has an index for each of these: the OR is flat, and of partial indexes it takes none.
+    unread = aliased(OwnTxRow)
     may_change = [
         *(col(OwnTxRow.state) == state for state in PENDING),
         confirmed & (col(OwnTxRow.height) > above_height),
+        col(OwnTxRow.txid).in_(select(col(unread.txid)).where(col(unread.unread).is_(True))),
     ]
-    if unread := unread_txids(tx):
-        may_change.append(confirmed & col(OwnTxRow.txid).in_(unread))
     families = select(col(OwnTxRow.family)).where(or_(*may_change))
     return _in_order(tx, col(OwnTxRow.family).in_(families))
 
@@ -89,19 +85,17 @@ def versions(tx: Transaction, txid: str) -> list[OwnTxRow]:
 
 def unread_txids(tx: Transaction) -> set[str]:
     """Transactions that were in a block when last read, and could not be read since."""
-    names = select(col(CursorRow.name)).where(
-        col(CursorRow.name).startswith(UNREAD, autoescape=True)
-    )
-    return {name.removeprefix(UNREAD) for name in tx.scalars(names)}
+    return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.unread).is_(True))))
 
 
 def set_unread(tx: Transaction, txids: AbstractSet[str]) -> None:
     """Make these the unread ones: each is looked at again, however deep it is by then."""
     before = unread_txids(tx)
-    gone = [UNREAD + txid for txid in before - txids]
-    tx.execute(delete(CursorRow).where(col(CursorRow.name).in_(gone)))
-    tx.add_all([CursorRow(name=UNREAD + txid, value=1) for txid in sorted(txids - before)])
-    tx.flush()
+    for changed, unread in ((before - txids, False), (txids - before, True)):
+        if changed:
+            tx.execute(
+                update(OwnTxRow).where(col(OwnTxRow.txid).in_(changed)).values(unread=unread)
+            )
 
 
 def open_funding_heights(tx: Transaction) -> dict[str, int]:

@@ -15,21 +15,9 @@ from lnliquid.store.tables import (
     OutpointRow,
     OwnTxRow,
     Purpose,
-    RequestRow,
-    ReservationRow,
     TxState,
 )
 from lnliquid.swap import Coin, Outpoint, State, Swap
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """Amounts kept for a swap that no coin is bound to yet."""
-
-    swap_id: str
-    asset_id: str
-    asset_amount: int
-    lbtc_sats: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +57,13 @@ class OwnTx:
 
 @dataclass(frozen=True, slots=True)
 class StoreFacts:
-    """The tables that hold money, whole. `requests` are (request id, swap id) pairs.
+    """The tables that hold money, whole.
 
     `last_states` is the state that the event log ends with, by swap id.
     """
 
     swaps: tuple[Swap, ...] = ()
-    requests: tuple[tuple[str, str], ...] = ()
     last_states: tuple[tuple[str, State], ...] = ()
-    reservations: tuple[Reservation, ...] = ()
     bindings: tuple[Binding, ...] = ()
     coins: tuple[StoredCoin, ...] = ()
     own_txs: tuple[OwnTx, ...] = ()
@@ -90,15 +76,9 @@ def survey(tx: Transaction) -> StoreFacts:
     ends = tx.execute(
         select(col(EventRow.swap_id), col(EventRow.to_state)).where(col(EventRow.seq).in_(newest))
     )
-    requests = tx.execute(select(col(RequestRow.request_id), col(RequestRow.swap_id)))
     return StoreFacts(
         swaps=tuple(swap_store.everything(tx)),
-        requests=tuple(sorted((str(r), str(s)) for r, s in requests)),
         last_states=tuple(sorted((str(s), State(state)) for s, state in ends)),
-        reservations=tuple(
-            Reservation(row.swap_id, row.asset_id, row.asset_amount, row.lbtc_sats)
-            for row in tx.scalars(select(ReservationRow).order_by(col(ReservationRow.swap_id)))
-        ),
         bindings=tuple(
             Binding(Outpoint(row.txid, row.vout), row.owner_txid, row.live)
             for row in tx.scalars(select(OutpointRow).order_by(col(OutpointRow.id)))

@@ -1,4 +1,4 @@
-"""Swaps, requests, reservations, our transactions and the event log: what is done to them.
+"""Swaps and their event log: what is done to them.
 
 Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
 """
@@ -6,7 +6,7 @@ Every function works inside a transaction that the caller opened with `Database.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import exists, select, update
 from sqlmodel import col
 
 from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
@@ -17,6 +17,7 @@ from lnliquid.store.creation import swap_of_request as swap_of_request
 from lnliquid.store.creation import swaps_of_requests as swaps_of_requests
 from lnliquid.store.rows import (
     FIELDS,
+    WAITING,
     among,
     event_of_row,
     event_values,
@@ -28,7 +29,6 @@ from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     EventRow,
     OwnTxRow,
-    ReservationRow,
     SwapRow,
     TxState,
 )
@@ -37,8 +37,7 @@ from lnliquid.swap import Event, IllegalTransition, InvoiceMark, State, Swap, pa
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that no funding transaction exists for, oldest first."""
-    created = col(SwapRow.finished).is_(False) & (col(SwapRow.state) == State.CREATED)
-    return swaps_where(tx, created, col(SwapRow.funding_txid).is_(None), limit=limit)
+    return swaps_where(tx, WAITING, limit=limit)
 
 
 def everything(tx: Transaction) -> list[Swap]:
@@ -106,7 +105,6 @@ def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> No
             for f in funded
         ],
     )
-    tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id).in_(ids)))
 
 
 def held(tx: Transaction) -> list[Swap]:
@@ -201,7 +199,5 @@ def save(
         value = getattr(after, name)
         if getattr(before, name) != value:
             setattr(row, name, value)
-    if after.state is State.FAILED:
-        tx.execute(delete(ReservationRow).where(col(ReservationRow.swap_id) == after.swap_id))
     tx.flush()
     return True

@@ -19,6 +19,11 @@ class SwapRow(SQLModel, table=True):
         CheckConstraint("state BETWEEN 1 AND 5", name="ck_swap_state"),
         CheckConstraint("asset_amount > 0", name="ck_swap_amount"),
         Index("ix_swap_open", "finished", "state"),
+        Index(
+            "ix_swap_waiting",
+            "key_index",
+            sqlite_where=text("funding_txid IS NULL AND finished IS 0"),
+        ),
         Index("ix_swap_unclaimed", "key_index", sqlite_where=text("paid_unclaimed IS 1")),
         Index("ix_swap_final_height", "final_height"),
     )
@@ -52,27 +57,6 @@ class SwapRow(SQLModel, table=True):
     finished: bool = False
     final_height: int | None = None
     forced_refund_reason: str | None = None
-
-
-class RequestRow(SQLModel, table=True):
-    """What a request id stands for, for ever (money rule 8)."""
-
-    __tablename__ = "request"
-
-    request_id: str = Field(primary_key=True)
-    parameter_hash: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    swap_id: str = Field(foreign_key="swap.swap_id")
-
-
-class ReservationRow(SQLModel, table=True):
-    """Amounts kept for one swap that no coin is bound to yet. Deleted at T2, or on failure."""
-
-    __tablename__ = "reservation"
-
-    swap_id: str = Field(primary_key=True, foreign_key="swap.swap_id")
-    asset_id: str
-    asset_amount: int
-    lbtc_sats: int
 
 
 class OutpointRow(SQLModel, table=True):
@@ -156,7 +140,10 @@ class OwnTxRow(SQLModel, table=True):
     """A transaction of ours, stored whole before its first broadcast (money rule 1)."""
 
     __tablename__ = "own_tx"
-    __table_args__ = (Index("ix_own_tx_state", "state", "height"),)
+    __table_args__ = (
+        Index("ix_own_tx_state", "state", "height"),
+        Index("ix_own_tx_unread", "txid", sqlite_where=text("unread IS 1")),
+    )
 
     txid: str = Field(primary_key=True)
     purpose: int
@@ -170,6 +157,8 @@ class OwnTxRow(SQLModel, table=True):
     replaces: str | None = Field(default=None, foreign_key="own_tx.txid")
     family: str = Field(index=True, sa_column_kwargs={"server_default": ""})
     """The first version's txid, shared by all that replace one another."""
+    unread: bool = Field(default=False, sa_column_kwargs={"server_default": text("0")})
+    """It was in a block when last read, and could not be read since."""
 
 
 class EventRow(SQLModel, table=True):
