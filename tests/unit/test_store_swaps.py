@@ -439,6 +439,31 @@ async def test_an_illegal_transition_is_not_written(database: Database) -> None:
     assert await load(database, swap.swap_id) == failed
 
 
+async def test_only_the_changes_that_still_hold_are_saved(database: Database) -> None:
+    """Of many at once: the one that was decided on an old picture is told apart, and left alone."""
+    await stock(database)
+    swaps = [await created(database, number) for number in range(3)]
+    await fund(database, swaps[1])
+    failed = [replace(s, state=State.FAILED, finished=True) for s in swaps]
+    changes = [store.Change(s, after, "a test") for s, after in zip(swaps, failed, strict=True)]
+    assert await database.write(lambda s: store.save_all(s, changes)) == [True, False, True]
+    states = [(await load(database, s.swap_id)).state for s in swaps]
+    assert states == [State.FAILED, State.CREATED, State.FAILED]
+    assert len(await database.read(lambda s: store.events(s, swaps[1].swap_id))) == 1
+
+
+async def test_a_lost_update_undoes_the_write(database: Database) -> None:
+    """Two changes of one swap in one write: the second would overwrite the first."""
+    await stock(database)
+    swap = await created(database)
+    funded = replace(swap, state=State.FUNDED)
+    paid = replace(swap, invoice_mark=InvoiceMark.PAID)
+    changes = [store.Change(swap, funded, "a test"), store.Change(swap, paid)]
+    with pytest.raises(RuntimeError, match="1 swaps were to be written, 0 were"):
+        await database.write(lambda s: store.save_all(s, changes))
+    assert await load(database, swap.swap_id) == swap
+
+
 async def test_a_failed_swap_gives_its_reservation_back(database: Database) -> None:
     """All of it can be sold to the next one."""
     await stock(database)

@@ -42,7 +42,8 @@ from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.coins import CoinsGone
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.sqlite import Database
+from lnliquid.store.swaps import Change
 from lnliquid.swap import InvoiceMark, State, Swap, Tip
 
 log = structlog.get_logger()
@@ -256,20 +257,11 @@ class Watcher:
         if not changed:
             return
 
-        def write(session: Transaction) -> list[bool]:
-            return [
-                swap_store.save(
-                    session,
-                    self.swaps[d.swap.swap_id],
-                    d.swap,
-                    cause=d.cause,
-                    txid=d.txid,
-                    height=d.height,
-                )
-                for d in changed
-            ]
-
-        for decision, saved in zip(changed, await self._database.write(write), strict=True):
+        changes = [
+            Change(self.swaps[d.swap.swap_id], d.swap, d.cause, d.txid, d.height) for d in changed
+        ]
+        written = await self._database.write(lambda tx: swap_store.save_all(tx, changes))
+        for decision, saved in zip(changed, written, strict=True):
             self._saved(decision, saved)
         self._notices.swaps_changed(d.swap.swap_id for d in changed)
         self._notices.news -= {d.swap.swap_id for d in changed if d.swap.swap_id in self.swaps}

@@ -21,6 +21,8 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects.sqlite import Insert
+from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlmodel import col
 
 from lnliquid.store.outpoints import bind_outpoints as bind_outpoints
@@ -186,19 +188,19 @@ def bind_coins(tx: Transaction, coins: Iterable[Coin], owner_txid: str) -> None:
 
 def add_own_coins(tx: Transaction, coins: Sequence[Coin]) -> None:
     """Record outputs of a transaction of ours that pay the wallet, before it is sent."""
-    tx.add_all(
-        [
-            CoinRow(
-                txid=c.outpoint.txid,
-                vout=c.outpoint.vout,
-                asset_id=c.asset_id,
-                value=c.value,
-                branch=c.branch,
-                key_index=c.index,
-            )
-            for c in coins
-        ]
-    )
+    rows = [
+        {
+            "txid": c.outpoint.txid,
+            "vout": c.outpoint.vout,
+            "asset_id": c.asset_id,
+            "value": c.value,
+            "branch": c.branch,
+            "key_index": c.index,
+        }
+        for c in coins
+    ]
+    if rows:
+        tx.connection().execute(insert(CoinRow), rows)
 
 
 def replace_script_coins(
@@ -298,7 +300,6 @@ def move_coins(
     ]
     drop_coins_of(tx, old_txid)
     add_own_coins(tx, moved)
-    tx.flush()
 
 
 def drop_coins_of(tx: Transaction, txid: str) -> None:
@@ -336,7 +337,13 @@ def _cursor() -> Select[Any]:
 
 def set_cursor(tx: Transaction, name: str, value: int) -> None:
     """Set a named number."""
-    tx.merge(CursorRow(name=name, value=value))
+    tx.connection().execute(_set_cursor(), {"name": name, "value": value})
+
+
+@cache
+def _set_cursor() -> Insert:
+    new = insert_or_update(CursorRow)
+    return new.on_conflict_do_update(["name"], set_={"value": new.excluded.value})
 
 
 def take_indexes(tx: Transaction, name: str, first: int, count: int) -> None:

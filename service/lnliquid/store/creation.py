@@ -168,9 +168,12 @@ def _created(new: NewSwap, key_index: int, now: int) -> Swap:
 
 
 def _insert(tx: Transaction, swaps: Sequence[Swap]) -> None:
-    tx.execute(insert(SwapRow), [{name: getattr(s, name) for name in FIELDS} for s in swaps])
+    connection = tx.connection()
+    connection.execute(
+        insert(SwapRow), [{name: getattr(s, name) for name in FIELDS} for s in swaps]
+    )
     cause = "inventory reserved"
-    tx.execute(
+    connection.execute(
         insert(EventRow),
         [event_values(tx, s.swap_id, None, State.CREATED, cause, None, None) for s in swaps],
     )

@@ -3,10 +3,14 @@
 Every function works inside a transaction that the caller opened with `Database.write` or `.read`.
 """
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import compress
+from typing import Any
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import Update, bindparam, exists, insert, select, update
 from sqlmodel import col
 
 from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
@@ -84,27 +88,22 @@ class FundedSwap:
 
 def bind_funding(tx: Transaction, txid: str, funded: Sequence[FundedSwap]) -> None:
     """T2 for the swaps: they belong to this transaction; their amounts are now its inputs."""
-    ids = [f.swap_id for f in funded]
-    unfunded = col(SwapRow.funding_txid).is_(None)
-    created = col(SwapRow.state) == State.CREATED
-    wanted = col(SwapRow.swap_id).in_(ids)
-    free = set(tx.scalars(select(col(SwapRow.swap_id)).where(wanted, created, unfunded)))
-    for swap_id in ids:
-        if swap_id not in free:
-            raise RuntimeError(f"swap {swap_id} has a funding transaction already")
-    tx.execute(
-        update(SwapRow),
-        [
-            {
-                "swap_id": f.swap_id,
-                "funding_txid": txid,
-                "refund_lock_height": f.refund_lock_height,
-                "asset_vout": f.asset_vout,
-                "subsidy_vout": f.subsidy_vout,
-            }
-            for f in funded
-        ],
-    )
+    values = [
+        {
+            _ID: f.swap_id,
+            _STATE: State.CREATED,
+            _FUNDING: None,
+            "funding_txid": txid,
+            "refund_lock_height": f.refund_lock_height,
+            "asset_vout": f.asset_vout,
+            "subsidy_vout": f.subsidy_vout,
+        }
+        for f in funded
+    ]
+    names = ("funding_txid", "refund_lock_height", "asset_vout", "subsidy_vout")
+    done = tx.connection().execute(_update_of(names), values)
+    if done.rowcount != len(funded):
+        raise RuntimeError(f"a swap of {txid} has a funding transaction already")
 
 
 def held(tx: Transaction) -> list[Swap]:
@@ -120,16 +119,15 @@ def held(tx: Transaction) -> list[Swap]:
 
 def fail_held(tx: Transaction) -> set[str]:
     """Fail the `held` swaps, as far as that is safe now. Returns the ids of the changed."""
-    changed: set[str] = set()
+    cause = "its funding cannot confirm any more"
+    changes: list[Change] = []
     for swap in held(tx):
-        funding = tx.get_one(OwnTxRow, swap.funding_txid)
-        after = without_funding(swap, funding.height)
-        if after == swap:
-            continue
-        cause = "its funding cannot confirm any more"
-        save(tx, swap, after, cause=cause, txid=swap.funding_txid, height=funding.height)
-        changed.add(swap.swap_id)
-    return changed
+        height = tx.get_one(OwnTxRow, swap.funding_txid).height
+        after = without_funding(swap, height)
+        if after != swap:
+            changes.append(Change(swap, after, cause, swap.funding_txid, height))
+    save_all(tx, changes)
+    return {change.before.swap_id for change in changes}
 
 
 def without_funding(swap: Swap, height: int | None) -> Swap:
@@ -166,6 +164,17 @@ def with_outputs_in(tx: Transaction, txids: set[str]) -> list[Swap]:
     return swaps_where(tx, col(SwapRow.funding_txid).in_(txids))
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What becomes of a swap, with cause, txid and height of its events."""
+
+    before: Swap
+    after: Swap
+    cause: str = ""
+    txid: str | None = None
+    height: int | None = None
+
+
 def save(
     tx: Transaction,
     before: Swap,
@@ -175,29 +184,76 @@ def save(
     txid: str | None = None,
     height: int | None = None,
 ) -> bool:
-    """Write a changed swap, with an event for every step its state took, and for becoming final.
+    """`save_all` for one."""
+    [saved] = save_all(tx, [Change(before, after, cause, txid, height)])
+    return saved
 
-    False, and nothing written, when the stored state is not `before`'s any more: the caller
-    decided on an old picture and must look again. Raises `swap.IllegalTransition`, also when the
-    state of a final swap is to be another: that one has to be reopened first.
+
+def save_all(tx: Transaction, changes: Sequence[Change]) -> list[bool]:
+    """Write changed swaps, each with an event for every step its state took, and for being final.
+
+    False for one, of which nothing is written, when the stored state or funding is not `before`'s
+    any more: the caller decided on an old picture and must look again. Raises
+    `swap.IllegalTransition`, also when the state of a final swap is to be another: that one has to
+    be reopened first.
     """
-    if before.finished and after.state is not before.state:
-        raise IllegalTransition(f"swap {before.swap_id} is final and {before.state.name}")
-    row = tx.get(SwapRow, before.swap_id, populate_existing=True)
-    if row is None or row.state != before.state or row.funding_txid != before.funding_txid:
-        return False
+    for change in changes:
+        here = change.before
+        if here.finished and change.after.state is not here.state:
+            raise IllegalTransition(f"swap {here.swap_id} is final and {here.state.name}")
+    columns = col(SwapRow.swap_id), col(SwapRow.state), col(SwapRow.funding_txid)
+    ids = [change.before.swap_id for change in changes]
+    stored = {
+        swap_id: (state, funding_txid)
+        for swap_id, state, funding_txid in tx.execute(
+            select(*columns).where(among(col(SwapRow.swap_id), ids))
+        )
+    }
+    saved = [
+        stored.get(c.before.swap_id) == (c.before.state, c.before.funding_txid) for c in changes
+    ]
+    rows: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    events: list[dict[str, Any]] = []
+    for change in compress(changes, saved):
+        before, after = change.before, change.after
+        names = tuple(name for name in FIELDS if getattr(before, name) != getattr(after, name))
+        if names:
+            key = {_ID: before.swap_id, _STATE: before.state, _FUNDING: before.funding_txid}
+            rows[names].append({name: getattr(after, name) for name in names} | key)
+        events += _events_of(tx, change)
+    connection = tx.connection()
+    for names, values in rows.items():
+        done = connection.execute(_update_of(names), values)
+        if done.rowcount != len(values):
+            raise RuntimeError(f"{len(values)} swaps were to be written, {done.rowcount} were")
+    if events:
+        connection.execute(insert(EventRow), events)
+    return saved
+
+
+_ID, _STATE, _FUNDING = "stored_id", "stored_state", "stored_funding"
+
+
+@cache
+def _update_of(names: tuple[str, ...]) -> Update:
+    """Made once for each set of columns: that takes longer than to carry it out."""
+    as_read = (
+        col(SwapRow.swap_id) == bindparam(_ID),
+        col(SwapRow.state) == bindparam(_STATE),
+        col(SwapRow.funding_txid).is_not_distinct_from(bindparam(_FUNDING)),
+    )
+    return update(SwapRow).where(*as_read).values({name: bindparam(name) for name in names})
+
+
+def _events_of(tx: Transaction, change: Change) -> Iterator[dict[str, Any]]:
+    before, after = change.before, change.after
     here = before.state
     for step in path(before.state, after.state):
-        tx.add(EventRow(**event_values(tx, before.swap_id, here, step, cause, txid, height)))
+        cause = (change.cause, change.txid, change.height)
+        yield event_values(tx, before.swap_id, here, step, *cause)
         here = step
     settled = (State.CLAIMED, State.REFUNDED)
     if after.finished and not before.finished and after.state in settled:
         what = "claim" if here is State.CLAIMED else "refund"
         final = (f"{what} final", after.spend_txid, after.final_height)
-        tx.add(EventRow(**event_values(tx, before.swap_id, here, here, *final)))
-    for name in FIELDS:
-        value = getattr(after, name)
-        if getattr(before, name) != value:
-            setattr(row, name, value)
-    tx.flush()
-    return True
+        yield event_values(tx, before.swap_id, here, here, *final)
