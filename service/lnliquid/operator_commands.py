@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from lnliquid.audit.explanations import EXPLANATIONS
+from lnliquid.audit.reading import StillMoving, take_audit
+from lnliquid.audit.report import Report
 from lnliquid.buyer import terminal
 from lnliquid.errors import StoreFailure
 from lnliquid.lightning.cln import CoreLightning
@@ -14,9 +17,6 @@ from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.seller import identity
-from lnliquid.seller.audit import Report
-from lnliquid.seller.audit_reading import StillMoving, take_audit
-from lnliquid.seller.audit_words import EXPLANATIONS
 from lnliquid.settings import Settings, load_settings
 from lnliquid.store.sqlite import read_file
 from lnliquid.store.survey import StoreFacts, survey

@@ -33,7 +33,7 @@ async def test_an_invoice_that_somebody_deleted_is_found_and_settled(daemon: Sel
     seller = daemon.lab.lightning["seller"]
     await lightning_call(seller, "delinvoice", label=swap.swap_id, status="unpaid")
     told = await audited(daemon)
-    assert f"the invoice of swap {swap.swap_id} was shown, and is gone" in told
+    assert f"the invoice of swap {swap.swap_id} was shown, and is deleted" in told
     assert "meaning:" in told
     assert "to do:" in told
     await mine_to(daemon, swap.refund_lock_height)

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from lnliquid.audit.evidence import ChainPicture, SeenTx
+from lnliquid.audit.reading import StillMoving, take_audit
+from lnliquid.audit.report import Report, audit
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.ports import HistoryItem
-from lnliquid.seller.audit import Report, audit
-from lnliquid.seller.audit_reading import StillMoving, take_audit
-from lnliquid.seller.money import ChainPicture, SeenTx
 from lnliquid.seller.observe import witness_script
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
 from lnliquid.store.tables import Purpose, TxState
@@ -357,32 +357,38 @@ PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
         "binding", "is bound 2 times",
     ),
     "a coin bound to nothing": (
-        lambda w: w.bindings.append(Binding(payout(w), "ee" * 32, True)), "binding", "not stored",
+        lambda w: w.bindings.append(Binding(payout(w), "ee" * 32, True)),
+        "binding", "is stored, not on the chain",
     ),
-    "an input that is not bound": (lambda w: w.bindings.pop(0), "binding", "differ"),
+    "an input that is not bound": (lambda w: w.bindings.pop(0), "binding", "what it spends is"),
     "a binding that was let go": (
         lambda w: w.bindings.__setitem__(0, replace(w.bindings[0], live=False)),
-        "binding", "differ",
+        "binding", "what it spends is",
     ),
     "other bytes under a txid": (
-        lambda w: w.bend_own(0, raw=w.refund.signed.raw), "own tx", "the bytes stored as",
+        lambda w: w.bend_own(0, raw=w.refund.signed.raw), "own tx", "txid of its bytes is",
     ),
-    "another fee": (lambda w: w.bend_own(0, fee_sats=1), "own tx", "stored are 1"),
+    "another fee": (lambda w: w.bend_own(0, fee_sats=1), "own tx", "fee is 1 by the store"),
     "a confirmed transaction that the chain has not": (
-        lambda w: w.unsee(w.refund.signed.txid), "own tx", "the chain does not have it",
+        lambda w: w.unsee(w.refund.signed.txid),
+        "own tx", "place is block 22 by the store, nowhere by the chain",
     ),
-    "a wrong height of ours": (lambda w: w.bend_own(0, height=19), "own tx", "19 is stored"),
+    "a wrong height of ours": (
+        lambda w: w.bend_own(0, height=19),
+        "own tx", "place is block 19 by the store, block 20 by the chain",
+    ),
     "an abandoned transaction in a block": (
-        lambda w: w.bend_own(1, state=TxState.ABANDONED), "own tx", "it is in block 22",
+        lambda w: w.bend_own(1, state=TxState.ABANDONED),
+        "own tx", "place is nowhere by the store, block 22 by the chain",
     ),
     "a replaced transaction in the mempool": (
         replaced_but_there,
-        "own tx", "the mempool has it",
+        "own tx", "place is nowhere by the store, the mempool by the chain",
     ),
     "a transaction of ours that is not stored": (
-        lambda w: w.own_txs.pop(), "unknown tx", "not in the store",
+        lambda w: w.own_txs.pop(), "unknown tx", "is on the chain, not stored",
     ),
-    "a second funding": (second_funding, "funding", "funded more than once"),
+    "a second funding": (second_funding, "funding", "funding is"),
     "an output held by two swaps": (
         lambda w: w.bend_swap(1, asset_vout=0), "funding", "belongs to 2 swaps",
     ),
@@ -392,12 +398,17 @@ PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
     "a funding that is a refund": (
         lambda w: w.bend_own(0, purpose=Purpose.REFUND), "funding", "REFUND, CONFIRMED",
     ),
-    "a missing output": (lambda w: w.bend_swap(0, asset_vout=99), "funding", "is not there"),
+    "a missing output": (
+        lambda w: w.bend_swap(0, asset_vout=99),
+        "funding", "not there by the chain",
+    ),
     "an output with another script": (
-        lambda w: other_output(w, 0, script_pubkey=STRANGER), "funding", "does not pay the HTLC",
+        lambda w: other_output(w, 0, script_pubkey=STRANGER),
+        "funding", "in another script by the chain",
     ),
     "an output with another amount": (
-        lambda w: other_output(w, 0, value=49_000), "funding", "holds 49000",
+        lambda w: other_output(w, 0, value=49_000),
+        "funding", "49000 of " + ASSET + " in its HTLC by the chain",
     ),
     "an output of another asset": (
         lambda w: other_output(w, 0, asset_id="bb" * 32), "funding", "bb" * 32,
@@ -406,17 +417,19 @@ PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
         lambda w: other_output(w, 1, value=499), "funding", "the subsidy",
     ),
     "another lock height": (
-        lambda w: w.bend_swap(0, refund_lock_height=1_001), "funding", "does not pay the HTLC",
+        lambda w: w.bend_swap(0, refund_lock_height=1_001),
+        "funding", "in another script by the chain",
     ),
     "FUNDED by a funding in the mempool": (
-        lambda w: w.see(w.funding.raw, None), "funding", "is in no block",
+        lambda w: w.see(w.funding.raw, None),
+        "funding", "block of its funding is any by the store, none by the chain",
     ),
     "FUNDED without a funding": (
         lambda w: w.bend_swap(3, state=State.FUNDED), "swap", "without a funding",
     ),
     "an event log that ends elsewhere": (
         lambda w: w.last_states.__setitem__(w.swaps[0].swap_id, State.CREATED),
-        "swap", "ends with CREATED",
+        "swap", "end of its event log is CREATED by the store, FUNDED",
     ),
     "a claim that the store has not": (
         lambda w: w.see(claim_of(w.swaps[0], 0).raw, None), "swap", "claimed by the chain",
@@ -428,26 +441,27 @@ PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
         lambda w: w.bend_swap(1, state=State.REFUNDED), "swap", "refunded by the store",
     ),
     "another spender": (
-        lambda w: w.bend_swap(1, spend_txid="ee" * 32), "swap", "stored is " + "ee" * 32,
+        lambda w: w.bend_swap(1, spend_txid="ee" * 32), "swap", "spender is " + "ee" * 32,
     ),
     "a coin that is not there": (
         lambda w: w.coins.append(StoredCoin(wallet_coin(7, 5, ASSET), None)),
         "coin", "not on the chain",
     ),
-    "a coin that is not stored": (lambda w: w.coins.pop(), "coin", "is ours and not stored"),
+    "a coin that is not stored": (lambda w: w.coins.pop(), "coin", "is on the chain, not stored"),
     "a coin of another value": (
-        lambda w: w.bend_coin(payout(w), value=1), "coin", "is stored as 1",
+        lambda w: w.bend_coin(payout(w), value=1), "coin", "value is 1 by the store",
     ),
     "a coin at another height": (
-        lambda w: w.bend_coin(payout(w), height=None), "coin", "height None",
+        lambda w: w.bend_coin(payout(w), height=None),
+        "coin", "height is None by the store, 22 by the chain",
     ),
     "a spent coin taken for unspent": (
         spend_forgotten,
-        "coin", "is spent by None as stored",
+        "coin", "spender is None by the store",
     ),
     "an unspent coin taken for spent": (
         lambda w: w.coins.__setitem__(-1, replace(w.coins[-1], spent_txid="ee" * 32)),
-        "coin", "by None on the chain",
+        "coin", "spender is " + "ee" * 32,
     ),
     "a deposit that was forgotten": (
         lambda w: w.see(paid_in(8, ASSET, 5, 25)[1], 25),

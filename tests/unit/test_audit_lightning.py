@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from lnliquid.audit.evidence import ChainPicture
+from lnliquid.audit.explanations import EXPLANATIONS
+from lnliquid.audit.reading import take_audit
+from lnliquid.audit.report import Report, audit
 from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.audit import Report, audit
-from lnliquid.seller.audit_reading import take_audit
-from lnliquid.seller.audit_words import EXPLANATIONS
-from lnliquid.seller.money import ChainPicture
 from lnliquid.swap import InvoiceMark
 
 from .builders import NOW, POLICY_ASSET, ROOT, SELLER
@@ -105,7 +105,9 @@ def put(number: int, status: InvoiceStatus, **changes: object) -> Callable[[Node
 
 UNPAID, PAID, EXPIRED = InvoiceStatus.UNPAID, InvoiceStatus.PAID, InvoiceStatus.EXPIRED
 PLANTED: dict[str, tuple[Callable[[Node], None], str]] = {
-    "a shown invoice that somebody deleted": (lambda n: n.remove(0), "somebody else's doing"),
+    "a shown invoice that somebody deleted": (
+        lambda n: n.remove(0), "deleted in Lightning by another process",
+    ),
     "a payment that the store missed": (put(0, PAID), "is paid; the store has it as ASKED"),
     "paid by the store, not by the node": (
         bend(0, invoice_mark=InvoiceMark.PAID), "is unpaid; the store has it as paid",
@@ -143,9 +145,8 @@ def test_a_planted_inconsistency_of_lightning_is_named(name: str) -> None:
 
 def test_every_rule_is_explained() -> None:
     """What it can come from and what to do: for each rule that a difference may name."""
-    modules = (ROOT / "service/lnliquid/seller").glob("audit*.py")
-    source = "".join(path.read_text() for path in modules)
-    rules = set(re.findall(r'Difference\(\s*"([^"]+)"', source)) | {"invoice"}
+    source = "".join(path.read_text() for path in (ROOT / "service/lnliquid/audit").glob("*.py"))
+    rules = set(re.findall(r'(?:Difference|Statement)\(\s*"([^"]+)"', source))
     assert rules == set(EXPLANATIONS)
 
 

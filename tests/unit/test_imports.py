@@ -33,6 +33,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "lightning": LOW,
     "store": LOW | {"crashpoints"},
     "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
+    "audit": LOW | {"liquid", "store", "seller"},
     "buyer": LOW | {"liquid", "lightning", "grpc_client", "console"},
     "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
     "buyer_options": LOW | {"buyer"},
@@ -57,7 +58,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     | {"liquid", "lightning", "seller", "buyer", "operator_view", "operator_options"},
     "top": LOW | {"buyer", "operator_view"},
     "operator_commands": LOW
-    | {"liquid", "lightning", "store", "seller", "buyer", "operator_options"},
+    | {"liquid", "lightning", "store", "seller", "audit", "buyer", "operator_options"},
     "restore_command": LOW | {"store", "console", "operator_options"},
     "cli": {"faults"},
     "__init__": set(),

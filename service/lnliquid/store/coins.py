@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Update,
     bindparam,
     delete,
     exists,
@@ -21,8 +22,6 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.sqlite import Insert
-from sqlalchemy.dialects.sqlite import insert as insert_or_update
 from sqlmodel import col
 
 from lnliquid.store.outpoints import bind_outpoints as bind_outpoints
@@ -97,12 +96,12 @@ def _spendable(of_ours: Collection[TxState] = _NODE_HAS) -> ColumnElement[bool]:
 
 def available_coins(tx: Transaction) -> list[Coin]:
     """Coins that a new transaction may spend, confirmed ones first, largest first."""
-    return [_coin(row) for row in tx.scalars(_available())]
+    return [coin_of_row(row) for row in tx.scalars(_available())]
 
 
 def unsure_coins(tx: Transaction) -> list[Coin]:
     """Unspent coins that may be spent later: not buried yet, or of what no node has taken yet."""
-    return [_coin(row) for row in tx.scalars(_unsure())]
+    return [coin_of_row(row) for row in tx.scalars(_unsure())]
 
 
 # Statements are made once: that takes SQLAlchemy longer than SQLite to carry them out.
@@ -125,7 +124,8 @@ def _largest_first(condition: ColumnElement[bool]) -> Select[Any]:
     return select(CoinRow).where(condition).order_by(*order)
 
 
-def _coin(row: CoinRow) -> Coin:
+def coin_of_row(row: CoinRow) -> Coin:
+    """The domain's coin of a row."""
     return Coin(
         Outpoint(row.txid, row.vout), row.asset_id, row.value, row.branch, row.key_index, row.height
     )
@@ -133,17 +133,17 @@ def _coin(row: CoinRow) -> Coin:
 
 def reservable(tx: Transaction, asset_id: str) -> int:
     """How much of an asset could be reserved now."""
-    return _unspent(tx, asset_id) - tx.execute(_reserved_asset(), {"asset": asset_id}).scalar_one()
+    asset = {"asset": asset_id}
+    return _sum(tx, _held(), asset) - _sum(tx, _reserved_asset(), asset)
 
 
 def reservable_lbtc(tx: Transaction, policy_asset: str) -> int:
     """How much L-BTC could be reserved for subsidies and fees now, in sat."""
-    return _unspent(tx, policy_asset) - tx.execute(_reserved_lbtc()).scalar_one()
+    return _sum(tx, _held(), {"asset": policy_asset}) - _sum(tx, _reserved_lbtc(), {})
 
 
-def _unspent(tx: Transaction, asset_id: str) -> int:
-    held: int = tx.execute(_held(), {"asset": asset_id}).scalar_one()
-    return held
+def _sum(tx: Transaction, query: Select[Any], values: Mapping[str, str]) -> int:
+    return int(tx.execute(query, values).scalar_one())
 
 
 @cache
@@ -282,7 +282,7 @@ def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
     rows = tx.scalars(
         select(CoinRow).where(col(CoinRow.txid).in_(txids)).order_by(col(CoinRow.vout))
     )
-    return [_coin(row) for row in rows]
+    return [coin_of_row(row) for row in rows]
 
 
 def move_coins(
@@ -337,13 +337,15 @@ def _cursor() -> Select[Any]:
 
 def set_cursor(tx: Transaction, name: str, value: int) -> None:
     """Set a named number."""
-    tx.connection().execute(_set_cursor(), {"name": name, "value": value})
+    connection, values = tx.connection(), {"of": name, "value": value}
+    if not connection.execute(_set_cursor(), values).rowcount:
+        connection.execute(insert(CursorRow), {"name": name, "value": value})
 
 
 @cache
-def _set_cursor() -> Insert:
-    new = insert_or_update(CursorRow)
-    return new.on_conflict_do_update(["name"], set_={"value": new.excluded.value})
+def _set_cursor() -> Update:
+    named = col(CursorRow.name) == bindparam("of")
+    return update(CursorRow).where(named).values(value=bindparam("value"))
 
 
 def take_indexes(tx: Transaction, name: str, first: int, count: int) -> None:

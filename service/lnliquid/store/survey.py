@@ -1,10 +1,11 @@
-"""Everything that the store says of money, read at one moment, for the audit."""
+"""All that the store says of money, read at one moment, for the audit."""
 
 from dataclasses import dataclass
 
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
@@ -73,28 +74,19 @@ class StoreFacts:
 def survey(tx: Transaction) -> StoreFacts:
     """Read it all. The cost grows with everything that was ever stored."""
     newest = select(func.max(col(EventRow.seq))).group_by(col(EventRow.swap_id))
-    ends = tx.execute(
-        select(col(EventRow.swap_id), col(EventRow.to_state)).where(col(EventRow.seq).in_(newest))
+    ends = select(col(EventRow.swap_id), col(EventRow.to_state)).where(
+        col(EventRow.seq).in_(newest)
     )
+    signed = col(OwnTxRow.purpose) != Purpose.DEPOSIT  # a deposit is made by others
     return StoreFacts(
         swaps=tuple(swap_store.everything(tx)),
-        last_states=tuple(sorted((str(s), State(state)) for s, state in ends)),
+        last_states=tuple(sorted((swap_id, State(state)) for swap_id, state in tx.execute(ends))),
         bindings=tuple(
             Binding(Outpoint(row.txid, row.vout), row.owner_txid, row.live)
             for row in tx.scalars(select(OutpointRow).order_by(col(OutpointRow.id)))
         ),
         coins=tuple(
-            StoredCoin(
-                Coin(
-                    Outpoint(row.txid, row.vout),
-                    row.asset_id,
-                    row.value,
-                    row.branch,
-                    row.key_index,
-                    row.height,
-                ),
-                row.spent_txid,
-            )
+            StoredCoin(coin_store.coin_of_row(row), row.spent_txid)
             for row in tx.scalars(select(CoinRow).order_by(col(CoinRow.txid), col(CoinRow.vout)))
         ),
         own_txs=tuple(
@@ -107,11 +99,7 @@ def survey(tx: Transaction) -> StoreFacts:
                 row.height,
                 row.family,
             )
-            for row in tx.scalars(
-                select(OwnTxRow)
-                .where(col(OwnTxRow.purpose) != Purpose.DEPOSIT)  # made by others
-                .order_by(col(OwnTxRow.txid))
-            )
+            for row in tx.scalars(select(OwnTxRow).where(signed).order_by(col(OwnTxRow.txid)))
         ),
         cursors=tuple(
             (row.name, row.value)

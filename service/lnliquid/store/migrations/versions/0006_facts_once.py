@@ -20,7 +20,9 @@ def upgrade() -> None:
         ["key_index"],
         sqlite_where=sa.text("funding_txid IS NULL AND finished IS 0"),
     )
-    unread = sa.Column("unread", sa.Boolean(), nullable=False, server_default=sa.text("0"))
+    unread: sa.Column[bool] = sa.Column(
+        "unread", sa.Boolean(), nullable=False, server_default=sa.text("0")
+    )
     op.add_column("own_tx", unread)
     op.create_index("ix_own_tx_unread", "own_tx", ["txid"], sqlite_where=sa.text("unread IS 1"))
     named = "FROM cursor WHERE name LIKE 'own$_tx$_unread:%' ESCAPE '$'"

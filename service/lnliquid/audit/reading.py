@@ -9,13 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from lnliquid.audit.evidence import ChainPicture, SeenTx
+from lnliquid.audit.report import Report, audit
+from lnliquid.audit.statements import Difference
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, SellerLightning
-from lnliquid.seller.audit import Difference, Report, audit
 from lnliquid.seller.inventory import GAP, NEXT_INDEX
 from lnliquid.seller.invoice_reading import every_invoice
-from lnliquid.seller.money import ChainPicture, SeenTx
 from lnliquid.seller.observe import output_script, read_scripts
 from lnliquid.store.survey import StoreFacts
 from lnliquid.swap import Tip

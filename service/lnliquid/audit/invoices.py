@@ -1,11 +1,9 @@
-"""The audit's third way: what the store says of invoices against what Core Lightning has. Pure."""
+"""Store against Lightning: what does not fit between swaps and their invoices. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from lnliquid.ports import Invoice, InvoiceStatus
 from lnliquid.swap import InvoiceMark, State, Swap
-
-RULE = "invoice"
 
 
 def invoice_problems(swap: Swap, invoice: Invoice) -> Iterator[str]:
@@ -40,8 +38,8 @@ def _absent(swap: Swap) -> Iterator[str]:
         yield f"the invoice of swap {swap.swap_id} was paid, and Lightning has it no more"
     elif swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is not None:
         yield (
-            f"the invoice of swap {swap.swap_id} was shown, and is gone from Lightning by somebody "
-            "else's doing"
+            f"the invoice of swap {swap.swap_id} was shown, and is deleted in Lightning by another "
+            "process"
         )
 
 
@@ -70,9 +68,9 @@ def _not_paid(swap: Swap, invoice: Invoice, name: str) -> Iterator[str]:
         yield f"{name} can be paid, and the store has it as {swap.invoice_mark.name}"
 
 
-def lost_invoices(swaps: Mapping[str, Swap]) -> Iterator[str]:
+def lost_invoices(swaps: Iterable[Swap]) -> Iterator[str]:
     """Notes of swaps that wait for the operator because their invoice is gone."""
-    for swap in swaps.values():
+    for swap in swaps:
         if swap.invoice_mark is InvoiceMark.LOST and swap.state is State.FUNDED:
             yield (
                 f"the invoice of swap {swap.swap_id} is gone, it may have been paid; it is not "
