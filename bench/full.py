@@ -18,8 +18,8 @@ import grpc
 from bench.figures import Figure
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.daemon import SellerDaemon
-from lnlab.hand_buyer import HandBuyer
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.lab import Lab
 from lnlab.nodes.lightning import lightning_call
 from lnlab.scenarios.fundings import Fundings
