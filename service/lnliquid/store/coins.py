@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    Row,
     Select,
     Update,
     bindparam,
@@ -96,12 +97,12 @@ def _spendable(of_ours: Collection[TxState] = _NODE_HAS) -> ColumnElement[bool]:
 
 def available_coins(tx: Transaction) -> list[Coin]:
     """Coins that a new transaction may spend, confirmed ones first, largest first."""
-    return [coin_of_row(row) for row in tx.scalars(_available())]
+    return [coin_of_row(row) for row in tx.execute(_available())]
 
 
 def unsure_coins(tx: Transaction) -> list[Coin]:
     """Unspent coins that may be spent later: not buried yet, or of what no node has taken yet."""
-    return [coin_of_row(row) for row in tx.scalars(_unsure())]
+    return [coin_of_row(row) for row in tx.execute(_unsure())]
 
 
 # Statements are made once: that takes SQLAlchemy longer than SQLite to carry them out.
@@ -121,10 +122,16 @@ def _unsure() -> Select[Any]:
 
 def _largest_first(condition: ColumnElement[bool]) -> Select[Any]:
     order = (col(CoinRow.height).is_(None), col(CoinRow.value).desc())
-    return select(CoinRow).where(condition).order_by(*order)
+    return select(*_COIN).where(condition).order_by(*order)
 
 
-def coin_of_row(row: CoinRow) -> Coin:
+_COIN = [
+    getattr(CoinRow, name)
+    for name in ("txid", "vout", "asset_id", "value", "branch", "key_index", "height")
+]
+
+
+def coin_of_row(row: CoinRow | Row[Any]) -> Coin:
     """The domain's coin of a row."""
     return Coin(
         Outpoint(row.txid, row.vout), row.asset_id, row.value, row.branch, row.key_index, row.height
@@ -177,10 +184,10 @@ def bind_coins(tx: Transaction, coins: Iterable[Coin], owner_txid: str) -> None:
     have been given up, or a reorg have come, and what is built on it would never be.
     """
     wanted = {c.outpoint for c in coins}
-    rows = tx.scalars(
-        select(CoinRow).where(_spendable(), col(CoinRow.txid).in_({o.txid for o in wanted}))
-    )
-    gone = wanted - {Outpoint(row.txid, row.vout) for row in rows}
+    columns = col(CoinRow.txid), col(CoinRow.vout)
+    of_these = col(CoinRow.txid).in_({o.txid for o in wanted})
+    rows = tx.execute(select(*columns).where(_spendable(), of_these))
+    gone = wanted - {Outpoint(txid, vout) for txid, vout in rows}
     if gone:
         raise CoinsGone(f"{min(gone)} is gone or spoken for")
     bind_outpoints(tx, wanted, owner_txid)
@@ -211,62 +218,44 @@ def replace_script_coins(
     Coins that the chain does not show are dropped. Outputs of transactions of our own stay, as
     unconfirmed: those are sent until they confirm, and an abandoned one may come back.
     """
-    # An address with thousands of coins is read anew with each one that comes, and everybody else's
+    # An address with thousands of coins is read anew with each one that comes, and all other
     # writes wait meanwhile: what is as it was costs one look, what changed one statement a kind.
-    shown = {(c.outpoint.txid, c.outpoint.vout): _told(c) for c in seen}
-    here = {"branch": branch, "index": index}
-    stored = {(txid, vout): tuple(told) for txid, vout, *told in tx.execute(_of_script(), here)}
+    here = {"branch": branch, "key_index": index}
+    shown = {coin.outpoint: _row_of(coin) | here for coin in seen}
+    found = tx.execute(_of_script(), here).mappings()
+    stored = {Outpoint(row["txid"], row["vout"]): dict(row) for row in found}
     gone = stored.keys() - shown.keys()
-    if gone:
-        kept = _kept(tx, {txid for txid, _ in gone})
-        shown |= {k: (*stored[k][:2], None, None, None) for k in gone if k[0] in kept}
-        gone -= shown.keys()
-    changed = [key for key, told in shown.items() if key in stored and stored[key] != told]
-    new = [key for key in shown if key not in stored]
-    if not (gone or changed or new):
-        return
-    this = (col(CoinRow.txid) == bindparam("of_txid"), col(CoinRow.vout) == bindparam("of_vout"))
+    kept = _kept(tx, {outpoint.txid for outpoint in gone}) if gone else set()
+    unconfirmed = {"height": None, "spent_txid": None, "spent_height": None}
+    shown |= {o: stored[o] | unconfirmed for o in gone if o.txid in kept}
+    old = [{"of_txid": o.txid, "of_vout": o.vout} for o in stored if stored[o] != shown.get(o)]
+    new = [row for outpoint, row in shown.items() if stored.get(outpoint) != row]
     connection = tx.connection()
-    if gone:
-        connection.execute(delete(CoinRow).where(*this), [_key(key) for key in gone])
-    if changed:
-        values: dict[str, Any] = {name: bindparam(name) for name in _TOLD}
-        connection.execute(
-            update(CoinRow).where(*this).values(values),
-            [_key(key) | dict(zip(_TOLD, shown[key], strict=True)) for key in changed],
-        )
+    if old:
+        this = col(CoinRow.txid) == bindparam("of_txid"), col(CoinRow.vout) == bindparam("of_vout")
+        connection.execute(delete(CoinRow).where(*this), old)
     if new:
-        connection.execute(
-            insert(CoinRow),
-            [
-                {"txid": key[0], "vout": key[1], "branch": branch, "key_index": index}
-                | dict(zip(_TOLD, shown[key], strict=True))
-                for key in new
-            ],
-        )
-    for row in list(tx.identity_map.values()):
-        if isinstance(row, CoinRow):
-            tx.expunge(row)  # what the session had loaded may be of before
+        connection.execute(insert(CoinRow), new)
 
 
 @cache
 def _of_script() -> Select[Any]:
-    columns = (col(CoinRow.txid), col(CoinRow.vout), *(getattr(CoinRow, name) for name in _TOLD))
     of_branch = col(CoinRow.branch) == bindparam("branch")
-    of_index = col(CoinRow.key_index) == bindparam("index")
-    return select(*columns).where(of_branch, of_index)
+    of_index = col(CoinRow.key_index) == bindparam("key_index")
+    spent = col(CoinRow.spent_txid), col(CoinRow.spent_height)
+    return select(*_COIN, *spent).where(of_branch, of_index)
 
 
-_TOLD = ("asset_id", "value", "height", "spent_txid", "spent_height")
-"""What a coin's row tells beside its outpoint and its key."""
-
-
-def _told(coin: SeenCoin) -> tuple[Any, ...]:
-    return (coin.asset_id, coin.value, coin.height, coin.spent_txid, coin.spent_height)
-
-
-def _key(key: tuple[str, int]) -> dict[str, Any]:
-    return {"of_txid": key[0], "of_vout": key[1]}
+def _row_of(coin: SeenCoin) -> dict[str, Any]:
+    return {
+        "txid": coin.outpoint.txid,
+        "vout": coin.outpoint.vout,
+        "asset_id": coin.asset_id,
+        "value": coin.value,
+        "height": coin.height,
+        "spent_txid": coin.spent_txid,
+        "spent_height": coin.spent_height,
+    }
 
 
 def _kept(tx: Transaction, txids: set[str]) -> set[str]:
@@ -279,10 +268,8 @@ def _kept(tx: Transaction, txids: set[str]) -> set[str]:
 
 def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
     """The wallet's outputs of these transactions, by output index."""
-    rows = tx.scalars(
-        select(CoinRow).where(col(CoinRow.txid).in_(txids)).order_by(col(CoinRow.vout))
-    )
-    return [coin_of_row(row) for row in rows]
+    of_these = select(*_COIN).where(col(CoinRow.txid).in_(txids))
+    return [coin_of_row(row) for row in tx.execute(of_these.order_by(col(CoinRow.vout)))]
 
 
 def move_coins(
