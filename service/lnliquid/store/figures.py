@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
-from lnliquid.store.rows import event_of_row, swap_of_row
+from lnliquid.store.rows import event_of_row, swaps_where
 from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import EventRow, SwapRow
 from lnliquid.swap import Event, State, Swap
@@ -24,33 +24,30 @@ class Filter:
 
 def listed(tx: Transaction, wanted: Filter, limit: int) -> list[Swap]:
     """Swaps, newest first."""
-    query = select(SwapRow).order_by(col(SwapRow.key_index).desc()).limit(limit)
+    conditions: list[ColumnElement[bool]] = []
     if wanted.states:
-        query = query.where(col(SwapRow.state).in_([int(s) for s in wanted.states]))
+        conditions.append(col(SwapRow.state).in_(wanted.states))
     if wanted.paid_unclaimed:
-        query = query.where(col(SwapRow.paid_unclaimed).is_(True))
+        conditions.append(col(SwapRow.paid_unclaimed).is_(True))
     if wanted.unfinished:
-        query = query.where(col(SwapRow.finished).is_(False))
+        conditions.append(col(SwapRow.finished).is_(False))
     if wanted.created_from is not None:
-        query = query.where(col(SwapRow.created_at) >= wanted.created_from)
+        conditions.append(col(SwapRow.created_at) >= wanted.created_from)
     if wanted.created_before is not None:
-        query = query.where(col(SwapRow.created_at) < wanted.created_before)
-    return [swap_of_row(row) for row in tx.scalars(query)]
+        conditions.append(col(SwapRow.created_at) < wanted.created_before)
+    return swaps_where(tx, *conditions, order=[col(SwapRow.key_index).desc()], limit=limit)
 
 
 def next_to_refund(tx: Transaction, limit: int) -> list[Swap]:
     """Swaps that hold locked coins, lowest lock height first."""
-    query = (
-        select(SwapRow)
-        .where(
-            col(SwapRow.finished).is_(False),
-            col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
-            col(SwapRow.refund_lock_height).is_not(None),
-        )
-        .order_by(col(SwapRow.refund_lock_height), col(SwapRow.key_index))
-        .limit(limit)
+    return swaps_where(
+        tx,
+        col(SwapRow.finished).is_(False),
+        col(SwapRow.state).in_((State.CREATED, State.FUNDED)),
+        col(SwapRow.refund_lock_height).is_not(None),
+        order=[col(SwapRow.refund_lock_height), col(SwapRow.key_index)],
+        limit=limit,
     )
-    return [swap_of_row(row) for row in tx.scalars(query)]
 
 
 def last_event(tx: Transaction) -> int:
@@ -124,7 +121,7 @@ def locked(tx: Transaction) -> tuple[int, int]:
         ).where(
             col(SwapRow.finished).is_(False),
             col(SwapRow.funding_txid).is_not(None),
-            col(SwapRow.state).in_([int(State.CREATED), int(State.FUNDED)]),
+            col(SwapRow.state).in_((State.CREATED, State.FUNDED)),
         )
     ).one()
     return int(row[0]), int(row[1])

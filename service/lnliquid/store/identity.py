@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from sqlalchemy import inspect, select
 from sqlmodel import col
 
-from lnliquid.store.rows import get_all
+from lnliquid.store.rows import swaps_where
 from lnliquid.store.sqlite import Transaction
-from lnliquid.store.tables import CoinRow, IdentityRow, OwnTxRow, SwapRow
+from lnliquid.store.tables import CoinRow, IdentityRow, OwnTxRow
 from lnliquid.swap import Swap
 
 WALLET, NETWORK, DATABASE_ID = "wallet", "network", "database_id"
@@ -39,9 +39,7 @@ def put(tx: Transaction, wallet: str, network: str) -> None:
 
 def first_swap(tx: Transaction) -> Swap | None:
     """The swap with the lowest key index: the wallet that made it made the database."""
-    first = select(col(SwapRow.swap_id)).order_by(col(SwapRow.key_index)).limit(1)
-    found = get_all(tx, list(tx.scalars(first)))
-    return next(iter(found.values()), None)
+    return next(iter(swaps_where(tx, limit=1)), None)
 
 
 def own_coin(tx: Transaction) -> OwnCoin | None:

@@ -1,7 +1,7 @@
 """Between rows and the domain: swaps out of the table, and the values of rows that go with them."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -14,7 +14,7 @@ from lnliquid.store.tables import EventRow, SwapRow
 from lnliquid.swap import Event, InvoiceMark, State, Swap
 
 FIELDS = [f.name for f in fields(Swap)]
-_ALL = select(*(getattr(SwapRow, name) for name in FIELDS)).order_by(col(SwapRow.key_index))
+_ALL = select(*(getattr(SwapRow, name) for name in FIELDS))
 """Columns, not row objects: half the cost. Made once, because making it costs as much again."""
 
 WAITING = (
@@ -32,15 +32,18 @@ def among(column: ColumnElement[str] | Mapped[str], values: Collection[str]) -> 
 
 
 def swaps_where(
-    tx: Transaction, *conditions: ColumnElement[bool], limit: int | None = None
+    tx: Transaction,
+    *conditions: ColumnElement[bool],
+    order: Sequence[ColumnElement[Any] | Mapped[Any]] = (col(SwapRow.key_index),),
+    limit: int | None = None,
 ) -> list[Swap]:
-    """The swaps for which this holds, oldest first."""
-    return [swap_of_row(row) for row in tx.execute(_ALL.where(*conditions).limit(limit))]
+    """The swaps for which this holds, oldest first if no other order is given."""
+    query = _ALL.where(*conditions).order_by(*order).limit(limit)
+    return [_swap(row) for row in tx.execute(query)]
 
 
-def swap_of_row(row: SwapRow | Row[Any]) -> Swap:
-    """The domain's swap of a row."""
-    values = {name: getattr(row, name) for name in FIELDS}
+def _swap(row: Row[Any]) -> Swap:
+    values = dict(zip(FIELDS, row, strict=True))
     values["state"] = State(values["state"])
     values["invoice_mark"] = InvoiceMark(values["invoice_mark"])
     return Swap(**values)
