@@ -32,7 +32,8 @@ BURST, DUPLICATE_RATE, BURSTS = 1_000, 0.2, 3
 LANES = 4
 AMOUNT = 1_000 * LANES
 FINAL_CONFS = 2
-WAIT_SECS = 120.0
+WAIT_SECS = 240.0
+STALL_SECS, POLL_SECS = 5.0, 0.05
 CHANNELS = 8
 OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 TARGET = 0.65
@@ -148,22 +149,28 @@ class Shop:
         return secs
 
     async def _create(self, requests: Sequence[pb.CreateSwapRequest]) -> list[pb.Swap]:
-        """All at once; one block when every one of them is funded in the mempool."""
+        """All at once; a block when all are funded in the mempool, or when fundings wait for one."""
         fundings = Fundings(self._lab, self._daemon.asset_id)
-        calls = [
-            asyncio.create_task(self._call(stub, request))
-            for stub, request in zip(cycle(self._stubs), requests, strict=False)
-        ]
         wanted = len({request.request_id for request in requests})
-
-        async def is_funded() -> bool:
-            await fundings.look()
-            return fundings.pairs == wanted
-
-        async with asyncio.timeout(2 * WAIT_SECS):
-            await self._until(is_funded, "all swaps are funded in the mempool")
-            await self._lab.mine()
-            return await asyncio.gather(*calls)
+        answers = asyncio.gather(
+            *(
+                self._call(stub, request)
+                for stub, request in zip(cycle(self._stubs), requests, strict=False)
+            )
+        )
+        pairs, moved_at = 0, time.monotonic()
+        async with asyncio.timeout(WAIT_SECS):
+            while not answers.done():
+                waiting = await fundings.look()
+                if fundings.pairs != pairs:
+                    pairs, moved_at = fundings.pairs, time.monotonic()
+                is_stalled = time.monotonic() - moved_at > STALL_SECS
+                if waiting and (pairs == wanted or is_stalled):
+                    for block_hash in await self._lab.mine():
+                        await fundings.mined(block_hash)
+                    moved_at = time.monotonic()
+                await asyncio.wait([answers], timeout=POLL_SECS)
+        return await answers
 
     async def _call(
         self, stub: "swap_pb2_grpc.SwapServiceAsyncStub", request: pb.CreateSwapRequest
