@@ -149,7 +149,7 @@ class Shop:
         return secs
 
     async def _create(self, requests: Sequence[pb.CreateSwapRequest]) -> list[pb.Swap]:
-        """All at once; a block when all are funded in the mempool, or when fundings wait for one."""
+        """All at once; a block when all are funded in the mempool, or when nothing moves."""
         fundings = Fundings(self._lab, self._daemon.asset_id)
         wanted = len({request.request_id for request in requests})
         answers = asyncio.gather(

@@ -83,7 +83,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
     An outcome each, as if they had come one after another: (swap, is new), or `RequestConflict`,
     `TooManySwaps` or `InsufficientInventory`, of which nothing is stored.
     """
-    room = _Room(tx)
+    remaining = _Remaining(tx)
     next_index = coins.cursor(tx, NEXT_SWAP)
     made: dict[str, Swap] = {}
     outcomes: list[tuple[Swap, bool] | SwapError] = []
@@ -92,7 +92,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
         request = new.request
         if known is None and request.request_id in made:
             known = _same_or_conflict(request, made[request.request_id])
-        outcome = room.refusal(new) if known is None else known
+        outcome = remaining.refusal(new) if known is None else known
         if isinstance(outcome, SwapError):
             outcomes.append(outcome)
         elif outcome is not None:
@@ -100,7 +100,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
         else:
             swap = _created(new, next_index + len(made), tx.now)
             made[request.request_id] = swap
-            room.take(new)
+            remaining.take(new)
             outcomes.append((swap, True))
     if made:
         coins.set_cursor(tx, NEXT_SWAP, next_index + len(made))
@@ -108,7 +108,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
     return outcomes
 
 
-class _Room:
+class _Remaining:
     """What can still be promised; counted down while a batch is made."""
 
     def __init__(self, tx: Transaction) -> None:
