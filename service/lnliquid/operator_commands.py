@@ -72,7 +72,7 @@ def audit(
     if as_json:
         terminal.show_json(as_values(report))
     else:
-        _show(report, "store and chain" if without_lightning else "store, chain and Lightning")
+        _show(report, verdict(report, without_lightning))
     if not report.is_exact:
         raise typer.Exit(EXIT_DIFFERENT)
 
@@ -118,7 +118,17 @@ def as_values(report: Report) -> dict[str, Any]:
     }
 
 
-def _show(report: Report, compared: str) -> None:
+def verdict(report: Report, without_lightning: bool) -> str:
+    """The last line for a person."""
+    if report.is_exact:
+        return (
+            f"OK: {'store and chain' if without_lightning else 'store, chain and Lightning'} agree"
+        )
+    number = len(report.differences)
+    return f"{number} difference{'s' if number > 1 else ''}"
+
+
+def _show(report: Report, last_line: str) -> None:
     terminal.show(f"Audit at height {report.tip.height}")
     for asset in report.assets:
         book = asset.store
@@ -147,7 +157,6 @@ def _show(report: Report, compared: str) -> None:
             terminal.say(f"    to do:   {words.advice}")
             shown.add(difference.rule)
     if report.is_exact:
-        terminal.show(f"OK: {compared} agree")
+        terminal.show(last_line)
     else:
-        number = len(report.differences)
-        terminal.say(f"{number} difference{'s' if number > 1 else ''}", style="bold red")
+        terminal.say(last_line, style="bold red")

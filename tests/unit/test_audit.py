@@ -8,8 +8,10 @@ import pytest
 from lnliquid.audit.evidence import ChainPicture, SeenTx
 from lnliquid.audit.reading import StillMoving, take_audit
 from lnliquid.audit.report import Report, audit
+from lnliquid.audit.statements import Difference
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.keys import CHANGE, RECEIVE
+from lnliquid.operator_commands import verdict
 from lnliquid.ports import HistoryItem
 from lnliquid.seller.observe import witness_script
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
@@ -590,3 +592,21 @@ async def test_a_tip_that_moves_during_the_reading_is_not_judged() -> None:
     world = World()
     with pytest.raises(StillMoving):
         await take_audit(Store(world.store()).read, Growing(world), SELLER, settle_secs=0)
+
+
+@pytest.mark.parametrize(
+    ("differences", "without_lightning", "line"),
+    [
+        (0, False, "OK: store, chain and Lightning agree"),
+        (0, True, "OK: store and chain agree"),
+        (1, False, "1 difference"),
+        (2, True, "2 differences"),
+    ],
+)
+def test_the_last_line_says_what_agrees_or_counts(
+    differences: int, without_lightning: bool, line: str
+) -> None:
+    """One difference is not "1 differences"; what was not asked is not said to agree."""
+    found = tuple(Difference("coin", f"number {n}") for n in range(differences))
+    report = replace(World().report(), differences=found)
+    assert verdict(report, without_lightning) == line
