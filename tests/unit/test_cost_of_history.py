@@ -14,8 +14,8 @@ from sqlalchemy.engine import Engine
 
 from bench.history import a_round, grow_old, t1
 from bench.world import World, world
-from lnliquid.store import figures
 from lnliquid.store import own_txs as own_tx_store
+from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Transaction
 
@@ -46,13 +46,13 @@ async def counted() -> AsyncIterator[Counter[str]]:
 
 def other_reads(tx: Transaction) -> None:
     """What is read of the store beside rounds, reservations and fundings."""
-    figures.counts(tx)
+    queries.counts(tx)
     swap_store.final_fundings(tx, {"a", "b"})
     own_tx_store.superseded(tx, {"a", "b"})
-    figures.locked(tx)
-    figures.next_to_refund(tx, 10)
-    figures.newest_events(tx, 0, 10)
-    figures.funding_secs(tx, figures.last_event(tx) - 5, figures.last_event(tx))
+    queries.locked(tx)
+    queries.next_to_refund(tx, 10)
+    queries.newest_events(tx, 0, 10)
+    queries.funding_secs(tx, queries.last_event(tx) - 5, queries.last_event(tx))
     for txid in own_tx_store.known(tx, {"f" * 64}) or {"f" * 64}:
         own_tx_store.versions(tx, txid)
 

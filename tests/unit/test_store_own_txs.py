@@ -1,4 +1,4 @@
-"""`store.own_txs` and `store.figures`: our transactions followed and replaced, swaps counted."""
+"""`store.own_txs` and `store.queries`: our transactions followed and replaced, swaps counted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lnliquid.store import coins as coin_store
-from lnliquid.store import figures, own_txs
+from lnliquid.store import own_txs, queries
 from lnliquid.store import swaps as store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
@@ -113,8 +113,8 @@ async def test_swaps_are_listed_newest_first(database: Database) -> None:
     await database.write(lambda s: store.save(s, swaps[2], unclaimed))
 
     async def listed(*states: State, only: bool = False, limit: int = 9) -> list[int]:
-        wanted = figures.Filter(states, only)
-        found = await database.read(lambda s: figures.listed(s, wanted, limit))
+        wanted = queries.Filter(states, only)
+        found = await database.read(lambda s: queries.listed(s, wanted, limit))
         return [swap.key_index for swap in found]
 
     assert await listed() == [3, 2, 1, 0]
@@ -128,19 +128,19 @@ async def test_what_is_locked_is_added_up(database: Database) -> None:
     """Amounts and subsidies of swaps with a funding that are neither claimed nor refunded."""
     await stock(database)
     swaps = [await created(database, n) for n in range(4)]
-    assert await database.read(figures.locked) == (0, 0)
+    assert await database.read(queries.locked) == (0, 0)
     first, _, last = await fund(database, *swaps[:3])
-    assert await database.read(figures.locked) == (3_000, 1_500)
+    assert await database.read(queries.locked) == (3_000, 1_500)
     for swap, state in ((first, State.CLAIMED), (last, State.FUNDED)):
         await database.write(lambda s: store.save(s, swap, replace(swap, state=state)))  # noqa: B023
-    assert await database.read(figures.locked) == (2_000, 1_000)
+    assert await database.read(queries.locked) == (2_000, 1_000)
 
 
 async def test_swaps_are_counted(database: Database) -> None:
     """By state, open ones, those that need the operator, the next lock height of the others."""
     await stock(database)
-    nothing = await database.read(figures.counts)
-    assert nothing == figures.Counts({}, 0, 0, None)
+    nothing = await database.read(queries.counts)
+    assert nothing == queries.Counts({}, 0, 0, None)
     swaps = [await created(database, n) for n in range(4)]
     first, second, third = await fund(database, *swaps[:3])
     await database.write(lambda s: store.fail_waiting(s, swaps[3], "no"))
@@ -151,7 +151,7 @@ async def test_swaps_are_counted(database: Database) -> None:
     ):
         after = replace(swap, **changes)
         await database.write(lambda s: store.save(s, swap, after))  # noqa: B023
-    assert await database.read(figures.counts) == figures.Counts(
+    assert await database.read(queries.counts) == queries.Counts(
         {State.FUNDED: 2, State.CLAIMED: 1, State.FAILED: 1}, 2, 1, 600
     )
 

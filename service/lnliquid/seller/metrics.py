@@ -16,7 +16,7 @@ from prometheus_client import Gauge, start_http_server
 from lnliquid.errors import StoreFailure
 from lnliquid.seller.meters import Meters
 from lnliquid.seller.overview import Overview
-from lnliquid.store import figures
+from lnliquid.store import queries
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import State
 
@@ -111,9 +111,9 @@ class Metrics:
         """
 
         def look(tx: Transaction) -> tuple[int, list[int]]:
-            last = figures.last_event(tx)
+            last = queries.last_event(tx)
             since = last if self._last_event is None else self._last_event
-            return last, figures.funding_secs(tx, since, last)
+            return last, queries.funding_secs(tx, since, last)
 
         self._last_event, secs = await self._database.read(look)
         return secs

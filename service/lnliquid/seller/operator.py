@@ -13,7 +13,7 @@ from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store import figures
+from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Swap
@@ -46,16 +46,16 @@ class Operator:
         self._settings = settings
         self._notices = notices
 
-    async def swaps(self, wanted: figures.Filter, limit: int) -> list[Swap]:
+    async def swaps(self, wanted: queries.Filter, limit: int) -> list[Swap]:
         """Swaps, newest first."""
-        return await self._database.read(lambda tx: figures.listed(tx, wanted, limit))
+        return await self._database.read(lambda tx: queries.listed(tx, wanted, limit))
 
     async def holdings(self) -> list[Holding]:
         """The asset that is sold, and L-BTC."""
 
         def look(session: Transaction) -> list[Holding]:
             coins = coin_store.available_coins(session)
-            locked_asset, locked_lbtc = figures.locked(session)
+            locked_asset, locked_lbtc = queries.locked(session)
             s = self._settings
             result = []
             for asset, locked, least in (

@@ -13,9 +13,9 @@ from lnliquid.seller.outlook import Outlook, outlook
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.reconcile import Policy
 from lnliquid.settings import Settings
-from lnliquid.store import figures
+from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.figures import Filter as Filter
+from lnliquid.store.queries import Filter as Filter
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Event, Swap
 
@@ -35,7 +35,7 @@ class Status:
     tip_height: int | None
     now: int
     started_at: int
-    counts: figures.Counts
+    counts: queries.Counts
     backends: tuple[Backend, ...]
     breakers: dict[str, str]
     holdings: list[Holding]
@@ -101,11 +101,11 @@ class Overview:
     async def status(self, after_event: int, limit: int) -> Status:
         """Everything else, read in one transaction. Raises `StoreFailure`."""
 
-        def look(tx: Transaction) -> tuple[figures.Counts, list[Event], list[Swap]]:
+        def look(tx: Transaction) -> tuple[queries.Counts, list[Event], list[Swap]]:
             return (
-                figures.counts(tx),
-                figures.newest_events(tx, after_event, limit),
-                figures.next_to_refund(tx, limit),
+                queries.counts(tx),
+                queries.newest_events(tx, after_event, limit),
+                queries.next_to_refund(tx, limit),
             )
 
         problem = await self._readiness.problem()
