@@ -130,8 +130,7 @@ class Shop:
         claims = [
             self._buyer.claim(s, preimage) for s, preimage in zip(swaps, preimages, strict=True)
         ]
-        for claim in claims:
-            await self._buyer.send(claim)
+        await asyncio.gather(*map(self._buyer.send, claims))
         for _ in range(FINAL_CONFS):
             await self._lab.mine()
         await self._until(self._all_final, "all swaps are final")
@@ -188,10 +187,8 @@ class Shop:
     async def _pay(self, swaps: Sequence[pb.Swap]) -> list[bytes]:
         await self._buyer.wait_for_lightning()
         node = self._lab.lightning["buyer"]
-        return [
-            bytes.fromhex((await lightning_call(node, "pay", bolt11=s.bolt11))["payment_preimage"])
-            for s in swaps
-        ]
+        paid = await asyncio.gather(*(lightning_call(node, "pay", bolt11=s.bolt11) for s in swaps))
+        return [bytes.fromhex(one["payment_preimage"]) for one in paid]
 
     async def _all_final(self) -> bool:
         wanted = pb.ListSwapsRequest(unfinished=True, limit=1)
