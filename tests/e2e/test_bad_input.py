@@ -58,7 +58,7 @@ def rows(daemon: SellerDaemon) -> dict[str, int]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return {
             table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("swap", "request", "reservation", "reserved_outpoint", "own_tx", "event")
+            for table in ("swap", "reserved_outpoint", "own_tx", "event")
         }
 
 
