@@ -20,8 +20,8 @@ from structlog.testing import LogCapture
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
-from lnliquid.api.buyers import SwapServicer
 from lnliquid.api.server import SWAP_SERVICE, Listener, listen
+from lnliquid.api.swap_service import SwapServicer
 from lnliquid.errors import StoreFailure, SwapError
 from lnliquid.seller.create import Seller
 from lnliquid.swap import Event, Offer, Request, State, Swap

@@ -1,6 +1,6 @@
 """One map from the domain's error kinds to gRPC statuses, with `google.rpc` details.
 
-What is not in the map is a fault of ours: the client gets INTERNAL and an id, the log the rest.
+Any other error is a fault of the program: the client gets INTERNAL and an id, the log the rest.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,6 @@ from google.rpc.status_pb2 import Status
 
 from lnliquid.errors import (
     AssetNotOffered,
-    FieldViolation,
     InsufficientInventory,
     InvalidRequest,
     NotPaidUnclaimed,
@@ -61,88 +60,64 @@ class Reply:
         return (("grpc-status-details-bin", status.SerializeToString()),)
 
 
-def _reason(reason: str, **metadata: Any) -> details.ErrorInfo:
-    return details.ErrorInfo(
-        reason=reason, domain=DOMAIN, metadata={k: str(v) for k, v in metadata.items()}
-    )
-
-
-def _bad_request(violations: tuple[FieldViolation, ...]) -> details.BadRequest:
-    return details.BadRequest(
-        field_violations=[
-            details.BadRequest.FieldViolation(field=v.field, description=v.problem)
-            for v in violations
-        ]
-    )
-
-
 def reply_to(error: AnySwapError) -> Reply:
     """The status of each kind. A kind that is added without a line here does not type-check."""
-    code = grpc.StatusCode
-    text = str(error)
+    text, code = str(error), grpc.StatusCode
+
+    def reply(status: grpc.StatusCode, reason: str, *more: Message, **metadata: Any) -> Reply:
+        values = {name: str(value) for name, value in metadata.items()}
+        info = details.ErrorInfo(reason=reason, domain=DOMAIN, metadata=values)
+        return Reply(status, text, [info, *more])
+
     match error:
         case InvalidRequest():
-            return Reply(code.INVALID_ARGUMENT, text, [_bad_request(error.violations)])
-        case SwapNotFound():
-            return Reply(code.NOT_FOUND, text, [_reason("SWAP_NOT_FOUND", swap_id=error.swap_id)])
-        case AssetNotOffered():
+            violations = [
+                details.BadRequest.FieldViolation(field=v.field, description=v.problem)
+                for v in error.violations
+            ]
             return Reply(
-                code.NOT_FOUND, text, [_reason("ASSET_NOT_OFFERED", asset_id=error.asset_id)]
+                code.INVALID_ARGUMENT, text, [details.BadRequest(field_violations=violations)]
             )
+        case SwapNotFound():
+            return reply(code.NOT_FOUND, "SWAP_NOT_FOUND", swap_id=error.swap_id)
+        case AssetNotOffered():
+            return reply(code.NOT_FOUND, "ASSET_NOT_OFFERED", asset_id=error.asset_id)
         case RequestConflict():
-            return Reply(
+            return reply(
                 code.ALREADY_EXISTS,
-                text,
-                [
-                    _reason(
-                        "REQUEST_ID_REUSED",
-                        request_id=error.request_id,
-                        fields=",".join(error.fields),
-                    )
-                ],
+                "REQUEST_ID_REUSED",
+                request_id=error.request_id,
+                fields=",".join(error.fields),
             )
         case PriceAboveCap():
-            return Reply(
+            return reply(
                 code.FAILED_PRECONDITION,
-                text,
-                [
-                    _reason(
-                        "PRICE_ABOVE_CAP",
-                        total_price_msat=error.total_price_msat,
-                        max_total_price_msat=error.max_total_price_msat,
-                    )
-                ],
+                "PRICE_ABOVE_CAP",
+                total_price_msat=error.total_price_msat,
+                max_total_price_msat=error.max_total_price_msat,
             )
         case InsufficientInventory():
-            return Reply(
+            return reply(
                 code.FAILED_PRECONDITION,
-                text,
-                [
-                    _reason(
-                        "INSUFFICIENT_INVENTORY",
-                        asset_id=error.asset_id,
-                        wanted=error.wanted,
-                        available=error.available,
-                    )
-                ],
+                "INSUFFICIENT_INVENTORY",
+                asset_id=error.asset_id,
+                wanted=error.wanted,
+                available=error.available,
             )
         case TooManySwaps():
-            return Reply(
-                code.RESOURCE_EXHAUSTED, text, [_reason("TOO_MANY_SWAPS", limit=error.limit)]
-            )
+            return reply(code.RESOURCE_EXHAUSTED, "TOO_MANY_SWAPS", limit=error.limit)
         case NotPaidUnclaimed():
-            return Reply(
+            return reply(
                 code.FAILED_PRECONDITION,
-                text,
-                [_reason("NOT_PAID_UNCLAIMED", swap_id=error.swap_id, state=error.state)],
+                "NOT_PAID_UNCLAIMED",
+                swap_id=error.swap_id,
+                state=error.state,
             )
         case SlowReader():
-            return Reply(code.RESOURCE_EXHAUSTED, text, [_reason("SLOW_READER")])
+            return reply(code.RESOURCE_EXHAUSTED, "SLOW_READER")
         case NotReady():
             delay = Duration()
             delay.FromMilliseconds(int(error.retry_after_secs * 1000))
-            return Reply(
-                code.UNAVAILABLE, text, [_reason("NOT_READY"), details.RetryInfo(retry_delay=delay)]
-            )
+            return reply(code.UNAVAILABLE, "NOT_READY", details.RetryInfo(retry_delay=delay))
         case _:
             assert_never(error)

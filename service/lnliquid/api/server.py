@@ -8,8 +8,8 @@ from grpc_reflection.v1alpha import reflection
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
-from lnliquid.api.buyers import SwapServicer
-from lnliquid.api.operator import OperatorServicer
+from lnliquid.api.operator_service import OperatorServicer
+from lnliquid.api.swap_service import SwapServicer
 from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Overview
