@@ -18,15 +18,16 @@ from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.metrics.backends import Backend, observed
+from lnliquid.metrics.gauges import Gauges
+from lnliquid.metrics.instruments import Instruments
+from lnliquid.ports import Chain, SellerLightning
 from lnliquid.seller import identity, writable
-from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.meters import Meters
-from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.outbox import Outbox
@@ -125,16 +126,20 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     await identity.check(database, keys, settings)
     notices = Notices()
     deadline = settings.backend_deadline_secs
-    meters = Meters()
+    instruments = Instruments()
     electrum = ElectrumChain(
         settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
     )
     core_lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
-    chain = ObservedChain(electrum, Backend("electrum", meters, clock))
-    lightning = ObservedLightning(core_lightning, Backend("lightning", meters, clock))
+    backends = (
+        Backend("electrum", instruments, clock),
+        Backend("lightning", instruments, clock, answers_are_news=True),
+    )
+    chain: Chain = observed(electrum, backends[0])
+    lightning: SellerLightning = observed(core_lightning, backends[1])
     inventory = Inventory(database, chain, keys)
     outbox = Outbox(database, chain)
-    funder = Funder(database, chain, inventory, outbox, keys, settings, notices, meters)
+    funder = Funder(database, chain, inventory, outbox, keys, settings, notices, instruments)
     refunds = Refunds(database, chain, inventory, outbox, keys, settings)
     bumper = Bumper(database, chain, inventory, outbox, keys, settings, notices)
     invoices = Invoices(database, lightning, keys, settings, clock)
@@ -151,9 +156,9 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         notices,
     )
     readiness = Readiness(database, chain, lightning, inventory, settings)
-    seller = Seller(database, readiness, funder, keys, settings, notices, meters)
+    seller = Seller(database, readiness, funder, keys, settings, notices, instruments)
     operator = Operator(database, keys, settings, notices)
-    overview = Overview(database, operator, readiness, chain, lightning.record, settings, clock)
+    overview = Overview(database, operator, readiness, chain, backends, settings, clock)
     listeners = [
         _bind(lambda: listen(seller, settings.listen), settings.listen),
         _bind(
@@ -162,10 +167,10 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
         ),
     ]
 
-    metrics = Metrics(database, overview, meters)
+    gauges = Gauges(database, overview, instruments)
     if settings.metrics_listen is not None:
         try:
-            metrics.serve(settings.metrics_listen)
+            gauges.serve(settings.metrics_listen)
         except (OSError, ValueError):
             raise SettingsError(
                 (f"cannot serve metrics on {settings.metrics_listen}: is it in use?",)
@@ -192,7 +197,7 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
             ("paid invoices", invoices.run_paid(notices.watcher)),
             ("funder", funder.run()),
             ("readiness", _show_readiness(readiness, listeners, electrum)),
-            *([("metrics", metrics.run())] if settings.metrics_listen else []),
+            *([("metrics", gauges.run())] if settings.metrics_listen else []),
             ("stop", stop.wait()),
         )
     ]

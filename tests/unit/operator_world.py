@@ -6,12 +6,13 @@ from pathlib import Path
 
 from lnliquid.api.server import Listener, listen_operator
 from lnliquid.errors import BackendUnavailable
-from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
+from lnliquid.metrics.backends import Backend, observed
+from lnliquid.metrics.gauges import Gauges
+from lnliquid.metrics.instruments import Instruments
+from lnliquid.ports import Chain, SellerLightning
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.meters import Meters
-from lnliquid.seller.metrics import Metrics
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.outbox import Outbox
@@ -48,9 +49,13 @@ class OperatorWorld:
         self.database = Database(migrated(self.settings.database), self.clock)
         self.chain, self.lightning = FakeChain(), FakeLightning()
         self.notices = Notices()
-        self.meters = Meters()
-        chain = ObservedChain(self.chain, Backend("electrum", self.meters, self.clock))
-        lightning = ObservedLightning(self.lightning, Backend("lightning", self.meters, self.clock))
+        self.instruments = Instruments()
+        backends = (
+            Backend("electrum", self.instruments, self.clock),
+            Backend("lightning", self.instruments, self.clock, answers_are_news=True),
+        )
+        chain: Chain = observed(self.chain, backends[0])
+        lightning: SellerLightning = observed(self.lightning, backends[1])
         self.observed_chain = chain
         self.inventory = Inventory(self.database, chain, SELLER)
         self.inventory.synced = True
@@ -63,7 +68,7 @@ class OperatorWorld:
             SELLER,
             self.settings,
             self.notices,
-            self.meters,
+            self.instruments,
         )
         self.seller = Seller(
             self.database,
@@ -72,7 +77,7 @@ class OperatorWorld:
             SELLER,
             self.settings,
             self.notices,
-            self.meters,
+            self.instruments,
         )
         self.operator = Operator(self.database, SELLER, self.settings, self.notices)
         self.overview = Overview(
@@ -80,11 +85,11 @@ class OperatorWorld:
             self.operator,
             self.readiness,
             chain,
-            lightning.record,
+            backends,
             self.settings,
             self.clock,
         )
-        self.metrics = Metrics(self.database, self.overview, self.meters)
+        self.gauges = Gauges(self.database, self.overview, self.instruments)
         self.address = f"unix:{folder}/operator.sock"
         self.listener: Listener | None = None
 

@@ -32,7 +32,9 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "liquid": LOW,
     "lightning": LOW,
     "store": LOW | {"crashpoints"},
-    "seller": LOW | {"liquid", "lightning", "store", "crashpoints"},
+    "metrics": LOW,
+    "metrics.gauges": LOW | {"metrics", "seller", "store"},
+    "seller": LOW | {"metrics", "liquid", "lightning", "store", "crashpoints"},
     "audit": LOW | {"liquid", "store", "seller"},
     "buyer": LOW | {"liquid", "lightning", "grpc_client", "console"},
     "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
@@ -41,8 +43,10 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "saved_answers": LOW | {"buyer"},
     "verify_command": LOW
     | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console"},
-    "api": LOW | {"liquid", "lightning", "store", "seller"},
-    "app": LOW | {"liquid", "lightning", "store", "seller", "buyer", "api", "crashpoints"},
+    "api": LOW | {"liquid", "lightning", "store", "seller", "metrics"},
+    "app": LOW
+    | {"liquid", "lightning", "store", "seller", "api", "crashpoints"}
+    | {"metrics", "metrics.gauges"},
     "backup_command": LOW | {"store", "buyer", "operator_options"},
     "daemon_commands": LOW | {"liquid", "buyer", "app", "operator_options"},
     "health_command": LOW | {"operator_options"},
@@ -146,8 +150,9 @@ FILES = modules(SERVICE)
 
 
 def room_of(name: str) -> str:
-    """The room that a module or an imported name belongs to."""
-    return name.split(".")[0]
+    """The room that a module or an imported name belongs to: the longest name of one."""
+    inner = [room for room in ROOM_MAY_IMPORT if "." in room and is_in(name, room)]
+    return inner[0] if inner else name.split(".")[0]
 
 
 def is_in(name: str, package: str) -> bool:

@@ -14,8 +14,9 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.seller.backends import Backend, ObservedChain, ObservedLightning
-from lnliquid.seller.meters import Meters
+from lnliquid.metrics.backends import Backend, observed
+from lnliquid.metrics.instruments import Instruments
+from lnliquid.ports import SellerLightning
 from lnliquid.swap import State
 
 from .builders import ROOT, StillClock
@@ -35,10 +36,10 @@ async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
     await made.close()
 
 
-def figures(meters: Meters) -> dict[tuple[str, ...], float]:
+def figures(instruments: Instruments) -> dict[tuple[str, ...], float]:
     """Every sample: (name, label values in the order of the labels' names…) to value."""
     found = {}
-    text = generate_latest(meters.registry).decode()
+    text = generate_latest(instruments.registry).decode()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             labels = tuple(value for _, value in sorted(sample.labels.items()))
@@ -48,8 +49,8 @@ def figures(meters: Meters) -> dict[tuple[str, ...], float]:
 
 async def told(world: OperatorWorld) -> dict[tuple[str, ...], float]:
     """The figures after one look."""
-    await world.metrics.update()
-    return figures(world.meters)
+    await world.gauges.update()
+    return figures(world.instruments)
 
 
 async def test_swaps_deadline_inventory_and_lanes_are_read_from_the_store(
@@ -129,21 +130,21 @@ class SlowChain(FakeChain):
 
 async def test_a_backends_record_tells_lag_time_and_errors() -> None:
     """Lag counts from the last higher block; a refusal is an answer, no answer is an error."""
-    time, meters, clock = Time(), Meters(), StillClock(77)
+    time, instruments, clock = Time(), Instruments(), StillClock(77)
     chain = SlowChain(time)
-    record = Backend("electrum", meters, clock, time)
-    observed = ObservedChain(chain, record)
-    await observed.tip()
+    record = Backend("electrum", instruments, clock, time)
+    node = observed(chain, record)
+    await node.tip()
     time.at = 30
-    await observed.tip()
+    await node.tip()
     assert (record.lag_secs, record.height, record.is_up) == (30, 100, True)
     chain.height = 99  # a block went; lower is not news
-    await observed.tip()
+    await node.tip()
     assert (record.lag_secs, record.height) == (30, 99)
     chain.height = 101
-    await observed.tip()
+    await node.tip()
     assert record.lag_secs == 0
-    await observed.histories([])
+    await node.histories([])
     assert record.mean_call_ms == 2_000
     for error, is_up in (
         (BackendRejected("electrum", "no", 1), True),
@@ -152,11 +153,11 @@ async def test_a_backends_record_tells_lag_time_and_errors() -> None:
     ):
         chain.broken = error
         with pytest.raises(type(error)):
-            await observed.histories([])
+            await node.histories([])
         assert record.is_up is is_up
     assert (record.calls, record.errors) == (4, 2)
     assert (record.last_error, record.last_error_at) == ("gone", 77)
-    found = figures(meters)
+    found = figures(instruments)
     for kind in ("rejected", "timeout", "unavailable"):
         assert found["lnliquid_backend_errors_total", "electrum", kind] == 1
     assert found["lnliquid_backend_call_seconds_count", "electrum"] == 1
@@ -164,18 +165,18 @@ async def test_a_backends_record_tells_lag_time_and_errors() -> None:
 
 async def test_lightning_is_fresh_when_it_answers_and_a_long_wait_is_not_its_call_time() -> None:
     """Also when it answers with an error."""
-    time, meters = Time(), Meters()
+    time, instruments = Time(), Instruments()
     node = FakeLightning()
-    record = Backend("lightning", meters, StillClock(), time)
-    observed = ObservedLightning(node, record)
+    record = Backend("lightning", instruments, StillClock(), time, answers_are_news=True)
+    port: SellerLightning = observed(node, record)
     time.at = 50
-    await observed.wait_paid(0, 60)
+    await port.wait_paid(0, 60)
     assert (record.lag_secs, record.mean_call_ms) == (0, 0)
-    assert ("lnliquid_backend_call_seconds_count", "lightning") not in figures(meters)
+    assert ("lnliquid_backend_call_seconds_count", "lightning") not in figures(instruments)
     time.at = 60
     node.is_down = True
     with pytest.raises(BackendUnavailable):
-        await observed.info()
+        await port.info()
     assert (record.lag_secs, record.is_up) == (10, False)
 
 
@@ -193,8 +194,8 @@ async def test_they_are_served_over_http(world: OperatorWorld) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    await world.metrics.update()
-    server, thread = world.metrics.serve(f"127.0.0.1:{port}")
+    await world.gauges.update()
+    server, thread = world.gauges.serve(f"127.0.0.1:{port}")
     try:
         text = await asyncio.to_thread(fetched, f"http://127.0.0.1:{port}/metrics")
     finally:
@@ -208,9 +209,9 @@ async def exported(world: OperatorWorld) -> dict[str, set[str]]:
     """Names of all samples of a daemon at work, with the labels that they have."""
     await world.sell(1)
     await world.observed_chain.histories([])
-    await world.metrics.update()
+    await world.gauges.update()
     found: dict[str, set[str]] = {}
-    text = generate_latest(world.meters.registry).decode()
+    text = generate_latest(world.instruments.registry).decode()
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)

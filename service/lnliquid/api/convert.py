@@ -3,7 +3,7 @@
 from importlib.metadata import version
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid.seller.backends import Backend
+from lnliquid.metrics.backends import Backend
 from lnliquid.seller.observe import witness_script
 from lnliquid.seller.operator import Holding
 from lnliquid.seller.outlook import Outlook

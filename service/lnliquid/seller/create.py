@@ -18,9 +18,9 @@ from lnliquid.errors import (
 )
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
+from lnliquid.metrics.instruments import Instruments
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.gather import Gather
-from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.requests import Requests
@@ -48,7 +48,7 @@ class Seller:
         keys: Keychain,
         settings: Settings,
         notices: Notices,
-        meters: Meters | None = None,
+        instruments: Instruments | None = None,
     ) -> None:
         self._database = database
         self._readiness = readiness
@@ -56,7 +56,7 @@ class Seller:
         self._keys = keys
         self._settings = settings
         self._notices = notices
-        self._meters = meters or Meters()
+        self._instruments = instruments or Instruments()
         self._requests = Requests(database)
         self._reserve = Gather(self._reserve_all)
         self._read = Gather(self._read_all)
@@ -102,7 +102,7 @@ class Seller:
                 swap = await self._reserve(new)
             finally:
                 self._notices.end_creating()
-            self._meters.create_secs.observe(time.monotonic() - began)
+            self._instruments.create_secs.observe(time.monotonic() - began)
         return await self._until_payable(swap)
 
     def _priced(self, request: Request) -> NewSwap:

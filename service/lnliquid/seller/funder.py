@@ -15,9 +15,9 @@ from lnliquid.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.liquid import lanes, wallet
 from lnliquid.liquid.chains import Chains
 from lnliquid.liquid.keys import CHANGE, Keychain
+from lnliquid.metrics.instruments import Instruments
 from lnliquid.ports import Chain
 from lnliquid.seller.inventory import NEXT_INDEX, Inventory
-from lnliquid.seller.meters import Meters
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.settings import Settings
@@ -63,7 +63,7 @@ class Funder:
     keys: Keychain
     settings: Settings
     notices: Notices
-    meters: Meters = field(default_factory=Meters)
+    instruments: Instruments = field(default_factory=Instruments)
     _look_at: float = field(default=0.0, init=False)
     """When the loop looks without being woken, in its time."""
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -127,7 +127,7 @@ class Funder:
             plan = await self._plan_and_store()
         if plan is None:
             return 0
-        self.meters.batch_swaps.observe(len(plan.swaps))
+        self.instruments.batch_swaps.observe(len(plan.swaps))
         log.info(
             "funding signed",
             txid=plan.signed.txid,

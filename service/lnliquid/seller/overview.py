@@ -6,8 +6,8 @@ It reads and never writes. It answers while the backends are down, because that 
 from dataclasses import dataclass
 
 from lnliquid.errors import BackendError, SwapNotFound
-from lnliquid.ports import Clock
-from lnliquid.seller.backends import Backend, ObservedChain
+from lnliquid.metrics.backends import Backend
+from lnliquid.ports import Chain, Clock
 from lnliquid.seller.operator import Holding, Operator
 from lnliquid.seller.outlook import Outlook, outlook
 from lnliquid.seller.readiness import Readiness
@@ -51,8 +51,8 @@ class Overview:
         database: Database,
         operator: Operator,
         readiness: Readiness,
-        chain: ObservedChain,
-        lightning: Backend,
+        chain: Chain,
+        backends: tuple[Backend, Backend],
         settings: Settings,
         clock: Clock,
     ) -> None:
@@ -60,7 +60,7 @@ class Overview:
         self._operator = operator
         self._readiness = readiness
         self._chain = chain
-        self._lightning = lightning
+        self._backends = backends
         self.settings = settings
         self._clock = clock
         self._started_at = clock.now()
@@ -111,7 +111,7 @@ class Overview:
         problem = await self._readiness.problem()
         tip_height = await self.tip_height()
         counts, events, deadlines = await self._database.read(look)
-        electrum, lightning = self._chain.record, self._lightning
+        electrum, lightning = self._backends
         return Status(
             problem=problem,
             paused=await self._operator.paused(),
@@ -119,7 +119,7 @@ class Overview:
             now=self._clock.now(),
             started_at=self._started_at,
             counts=counts,
-            backends=(electrum, lightning),
+            backends=self._backends,
             breakers={
                 electrum.name: self._readiness.chain_problem or "",
                 lightning.name: self._readiness.lightning_problem or "",

@@ -1,7 +1,7 @@
-"""Figures for Prometheus, on a loopback port, off unless `metrics_listen` is set.
+"""The gauges, and the HTTP port that Prometheus reads; off unless `metrics_listen` is set.
 
-The gauges are read from the store and the backends every few seconds, never counted on the way, so
-that a restart changes none of them. What nothing stored tells afterwards is in `meters`.
+Gauges are read from the store and the backends every few seconds and not counted on the way, so
+that a restart changes none of them.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 from prometheus_client import Gauge, start_http_server
 
 from lnliquid.errors import StoreFailure
-from lnliquid.seller.meters import Meters
+from lnliquid.metrics.instruments import Instruments
 from lnliquid.seller.overview import Overview
 from lnliquid.store import queries
 from lnliquid.store.sqlite import Database, Transaction
@@ -25,17 +25,17 @@ log = structlog.get_logger()
 EVERY_SECS = 5.0
 
 
-class Metrics:
+class Gauges:
     """The gauges and the task that sets them."""
 
-    def __init__(self, database: Database, overview: Overview, meters: Meters) -> None:
+    def __init__(self, database: Database, overview: Overview, instruments: Instruments) -> None:
         self._database = database
         self._overview = overview
-        self._meters = meters
+        self._instruments = instruments
         self._last_event: int | None = None
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
-            return Gauge(f"lnliquid_{name}", text, labels, registry=meters.registry)
+            return Gauge(f"lnliquid_{name}", text, labels, registry=instruments.registry)
 
         self._swaps = gauge("swaps", "Swaps by state, all that ever were", "state")
         self._unfinished = gauge("swaps_unfinished", "Swaps that are not final")
@@ -48,7 +48,7 @@ class Metrics:
         )
         self._tip = gauge("tip_height", "Height of the Liquid backend's tip, -1 when unreachable")
         self._ready = gauge("ready", "1 when new swaps are taken, else 0")
-        self._paused = gauge("paused", "1 while new swaps are refused at the operator's word")
+        self._paused = gauge("paused", "1 while the operator has paused new swaps, else 0")
         self._held = gauge("inventory", "Amount in the smallest unit", "asset", "part")
         self._lanes = gauge("lanes", "Coins that can fund a burst by themselves", "asset")
         self._lanes_wanted = gauge("lanes_wanted", "How many lanes there should be", "asset")
@@ -62,10 +62,10 @@ class Metrics:
     def serve(self, address: str) -> tuple[WSGIServer, Thread]:
         """Answer HTTP on host:port from a thread of its own. Raises `OSError` if it cannot.
 
-        Server and thread are for who wants to end them before the process does.
+        Server and thread are returned for a caller that ends them before the process does.
         """
         host, _, port = address.rpartition(":")
-        return start_http_server(int(port), host.strip("[]"), registry=self._meters.registry)
+        return start_http_server(int(port), host.strip("[]"), registry=self._instruments.registry)
 
     async def run(self) -> None:
         """Set the gauges until cancelled."""
@@ -101,7 +101,7 @@ class Metrics:
             self._up.labels(backend.name).set(backend.is_up)
             self._lag.labels(backend.name).set(backend.lag_secs)
         for secs in await self._fundings():
-            self._meters.funding_secs.observe(secs)
+            self._instruments.funding_secs.observe(secs)
 
     async def _fundings(self) -> Sequence[int]:
         """How long the fundings took that came since the last look, none at the first.

@@ -1,0 +1,1 @@
+"""Figures for Prometheus, and the record of the calls to the two nodes."""
