@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from lnliquid.buyer.verify import CHECKS
-from lnliquid.settings import Settings
+from lnliquid.settings import Settings, unit_of
 from lnliquid.swap import ROLLBACKS, TRANSITIONS, State
 from lnliquid.terms import Timelocks, blocks_to_pay_and_claim, timelock_budget
 
@@ -70,8 +70,8 @@ def budget() -> str:
     rows = [(what, f"{secs:,}") for what, secs in sums.parts]
     rows += [
         ("**needed**", f"**{sums.needed_secs:,}**"),
-        ("**there is** (refund delta)", f"**{sums.available_secs:,}**"),
-        ("to spare", f"{sums.available_secs - sums.needed_secs:,}"),
+        ("**available** (refund delta)", f"**{sums.available_secs:,}**"),
+        ("margin", f"{sums.available_secs - sums.needed_secs:,}"),
     ]
     return (
         _table(("part", "seconds"), rows)
@@ -81,12 +81,13 @@ def budget() -> str:
 
 
 def settings_table() -> str:
-    """Every setting: name, default, what is accepted, unit and meaning."""
+    """Every setting: name, default, unit, accepted values and meaning."""
     rows = []
     for name, field in Settings.model_fields.items():
         default = "**needed**" if _needed(field) else _code(field.default)
-        rows.append((f"`{name}`", default, _accepted(field), field.description or ""))
-    return _table(("setting", "default", "accepted", "meaning and unit"), rows)
+        accepted, meaning = _accepted(field), field.description or ""
+        rows.append((f"`{name}`", default, unit_of(name), accepted, meaning))
+    return _table(("setting", "default", "unit", "accepted", "meaning"), rows)
 
 
 def rooms() -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from lnliquid import faults
+from lnliquid import error_report
 from lnliquid.buyer import (
     BuyerError,
     Journal,
@@ -84,7 +84,7 @@ def _ended(
     if error is None:
         return values | {"exit_code": 0}, 0
     if not isinstance(error, KnownError):
-        code = faults.report(error)
+        code = error_report.report(error)
         return values | {"error": "a fault of this program", "exit_code": code}, code
     if isinstance(error, VerdictNotClean):
         write_verdict(error.verdict, say)

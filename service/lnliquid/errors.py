@@ -11,7 +11,7 @@ No message of either family may contain a preimage, a key or the mnemonic (money
 from dataclasses import dataclass, field
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNFINISHED = range(5)
-"""Exit codes of the commands; `faults.EXIT_FAULT` is the only other one."""
+"""Exit codes of the commands; `error_report.EXIT_FAULT` is the only other one."""
 
 
 class KnownError(Exception):
@@ -130,8 +130,8 @@ class NotPaidUnclaimed(SwapError):
 
     def __str__(self) -> str:
         return (
-            f"swap {self.swap_id} is {self.state} and not paid and unclaimed past its lock height; "
-            "the daemon refunds by itself whatever may be refunded"
+            f"swap {self.swap_id} is {self.state}: only a paid, unclaimed swap past its lock "
+            "height can be refunded by hand; the daemon refunds the rest"
         )
 
 
@@ -167,7 +167,7 @@ class SettingsError(KnownError):
     """Settings that cannot be read or are not safe. Shown to the operator at start."""
 
     problems: tuple[str, ...]
-    hint: str = field(default="run `lnliquid serve --help` for every knob")
+    hint: str = field(default="`lnliquid serve --help` lists every setting")
 
     def __str__(self) -> str:
         return "\n".join(self.problems)

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from lnliquid import console
+from lnliquid.cli.options import ConfigOption, JsonOption
 from lnliquid.errors import EXIT_FAILED, StoreFailure
-from lnliquid.operator_options import ConfigOption, JsonOption
 from lnliquid.settings import load_settings
 from lnliquid.store.process import only_process
 from lnliquid.store.restore import restore as put_in_place

@@ -1,4 +1,4 @@
-"""Every knob of the seller daemon: typed, with unit, default and bounds.
+"""Every setting of the daemon: type, default, bounds, meaning; the name ends with the unit.
 
 Read from the environment (`LNLIQUID_<NAME>`) and from a TOML file; the environment wins. Values
 that are each fine but unsafe together are refused with the numbers printed (design section 7).
@@ -36,6 +36,21 @@ ENV_PREFIX = "LNLIQUID_"
 OTHER_VARIABLES = ("LNLIQUID_BUYER_", "LNLIQUID_OPERATOR", "LNLIQUID_CRASH_AT")
 """Variables with the same beginning that are read elsewhere."""
 
+UNITS = (
+    ("_sats_per_kvb", "sat/kvB"),
+    ("_msat_per_asset_unit", "msat/unit"),
+    ("_msat", "msat"),
+    ("_sats", "sat"),
+    ("_secs", "s"),
+    ("_blocks", "blocks"),
+    ("_confs", "confs"),
+    ("swap_amount", "smallest unit"),
+    ("asset_precision", "digits"),
+    ("max_inflight_swaps", "swaps"),
+    ("lanes", "coin pairs"),
+)
+"""Ends of the names of settings, each with the unit that it stands for."""
+
 Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
 
 
@@ -54,24 +69,22 @@ class Settings(BaseSettings):
         8, ge=0, le=8, description="one asset unit is 10^this of the smallest unit"
     )
     price_msat_per_asset_unit: int = Field(
-        gt=0, le=MAX_AMOUNT * 1000, description="price of one asset unit, msat"
+        gt=0, le=MAX_AMOUNT * 1000, description="price of one asset unit"
     )
     fee_subsidy_sats: int = Field(
-        500, ge=100, le=100_000, description="L-BTC locked for the buyer's claim fee, sat"
+        500, ge=100, le=100_000, description="L-BTC locked for the buyer's claim fee"
     )
     min_swap_amount: int | None = Field(
         None,
         gt=0,
         le=MAX_AMOUNT,
-        description="smallest amount of a swap, smallest unit "
+        description="smallest amount of a swap "
         "(none given: the least whose price covers the L-BTC that a swap can cost)",
     )
-    max_swap_amount: Amount = Field(
-        MAX_AMOUNT // 10, description="largest amount of a swap, smallest unit"
-    )
+    max_swap_amount: Amount = Field(MAX_AMOUNT // 10, description="largest amount of a swap")
     allow_sales_below_cost: bool = Field(
         False,
-        description="needed for a min_swap_amount at which whoever buys can take more L-BTC than "
+        description="needed for a min_swap_amount at which a buyer can take more L-BTC than "
         "the price",
     )
 
@@ -103,7 +116,7 @@ class Settings(BaseSettings):
         2_160, ge=1, le=100_000, description="lock height = tip when funding is signed + this"
     )
     invoice_expiry_secs: int = Field(
-        3_600, ge=10, le=604_800, description="how long the invoice is payable, s"
+        3_600, ge=10, le=604_800, description="how long the invoice is payable"
     )
     max_ln_cltv_blocks: int = Field(
         144, ge=20, le=2_016, description="longest hold of a payment, blocks of the Lightning chain"
@@ -112,14 +125,14 @@ class Settings(BaseSettings):
         18, ge=9, le=144, description="final CLTV of the invoice, blocks of the Lightning chain"
     )
     claim_margin_blocks: int = Field(
-        60, ge=2, le=10_000, description="blocks kept free for the claim to confirm"
+        60, ge=2, le=10_000, description="time for the claim to confirm"
     )
-    liquid_block_secs: int = Field(60, ge=1, le=3_600, description="time of a Liquid block, s")
+    liquid_block_secs: int = Field(60, ge=1, le=3_600, description="time of a Liquid block")
     lightning_block_secs: int = Field(
-        600, ge=1, le=7_200, description="block time of the chain with the channels, s"
+        600, ge=1, le=7_200, description="block time of the chain with the channels"
     )
     create_slack_secs: int = Field(
-        600, ge=0, le=86_400, description="from signing the funding to its first block, s"
+        600, ge=0, le=86_400, description="from signing the funding to its first block"
     )
 
     funding_confs: int = Field(2, ge=1, le=100, description="least confirmations before an invoice")
@@ -128,7 +141,7 @@ class Settings(BaseSettings):
     )
     final_confs: int = Field(2, ge=1, le=100, description="confirmations that make a spend final")
     lanes: int = Field(
-        4, ge=1, le=32, description="pairs of coins that the inventory is kept as, for bursts"
+        4, ge=1, le=32, description="lanes that the inventory is kept as, for bursts"
     )
     stall_after_blocks: int = Field(
         20, ge=2, le=10_000, description="no block for the time of this many: no new swaps"
@@ -138,19 +151,25 @@ class Settings(BaseSettings):
     )
     max_inflight_swaps: int = Field(1_000, ge=1, le=100_000, description="limit on open swaps")
     create_wait_secs: float = Field(
-        90.0, ge=0, le=3_600, description="longest that CreateSwap waits for FUNDED, s"
+        90.0, ge=0, le=3_600, description="longest that CreateSwap waits for FUNDED"
     )
     poll_interval_secs: float = Field(
-        15.0, gt=0, le=600, description="slow timer of the watcher, in case news was lost, s"
+        15.0, gt=0, le=600, description="slow timer of the watcher, in case news was lost"
     )
     backend_deadline_secs: float = Field(
-        10.0, gt=0, le=300, description="deadline of one call to Electrum or Lightning, s"
+        10.0, gt=0, le=300, description="deadline of one call to Electrum or Lightning"
     )
     fee_floor_sats_per_kvb: int = Field(
-        FEE_FLOOR_SATS_PER_KVB, ge=FEE_FLOOR_SATS_PER_KVB, le=100_000, description="sat per kvB"
+        FEE_FLOOR_SATS_PER_KVB,
+        ge=FEE_FLOOR_SATS_PER_KVB,
+        le=100_000,
+        description="lowest feerate of a transaction",
     )
     fee_cap_sats_per_kvb: int = Field(
-        1_000, ge=FEE_FLOOR_SATS_PER_KVB, le=1_000_000, description="sat per kvB"
+        1_000,
+        ge=FEE_FLOOR_SATS_PER_KVB,
+        le=1_000_000,
+        description="highest feerate of a transaction",
     )
     log_format: Literal["text", "json"] = Field("text", description="form of the log on stderr")
 
@@ -274,7 +293,7 @@ class Settings(BaseSettings):
 
     @property
     def timelocks(self) -> Timelocks:
-        """The knobs that the timelock inequality is made of."""
+        """The settings of the timelock inequality."""
         return Timelocks(
             refund_delta_blocks=self.refund_delta_blocks,
             max_funding_confs=self.max_min_funding_confs,
@@ -297,6 +316,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Environment first; the values of the file come in as the arguments."""
         return (env_settings, init_settings)
+
+
+def unit_of(name: str) -> str:
+    """The unit of a setting, empty where it has none."""
+    return next((unit for ending, unit in UNITS if name.endswith(ending)), "")
 
 
 def is_local(address: str) -> bool:

@@ -132,7 +132,7 @@ async def test_what_the_image_is(client: Any, image: Any) -> None:
     assert (labels["version"], labels["revision"]) == ("1.2.3", "f00d")
     assert config["User"] == f"{UID}:{UID}"
     assert config["StopSignal"] == "SIGTERM"
-    assert config["Healthcheck"]["Test"][-1] == "lnliquid.health_command"
+    assert config["Healthcheck"]["Test"][-1] == "lnliquid.cli.health"
     assert not config.get("Volumes"), "a volume without a name dies with its container"
     script = (
         "which pip pip3 gcc cc make ld; python -m pip; "

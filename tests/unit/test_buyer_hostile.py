@@ -22,8 +22,8 @@ from lnliquid.buyer.errors import (
     VerdictNotClean,
 )
 from lnliquid.buyer_output import conclude
+from lnliquid.error_report import EXIT_FAULT
 from lnliquid.errors import BackendTimeout
-from lnliquid.faults import EXIT_FAULT
 from lnliquid.ports import Payment, PaymentStatus
 
 from .buyer_seller import AMOUNT

@@ -1,4 +1,4 @@
-"""`lnliquid check-config`: value, unit and source of every knob, the budget, the refusals."""
+"""`lnliquid check-config`: value, unit and source of every setting, the budget, the refusals."""
 
 import json
 import socket
@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnliquid.cli import command_line
-from lnliquid.operator_settings import ask_nodes, edges, unit_of
-from lnliquid.settings import Settings, load_settings
+from lnliquid.cli.check_config import ask_nodes, limits
+from lnliquid.settings import Settings, load_settings, unit_of
 from lnliquid.terms import timelock_budget
 
 from .builders import settings_values
@@ -35,7 +35,7 @@ def config(tmp_path: Path) -> Path:
     return write_toml(tmp_path, final_confs=3)
 
 
-def test_every_knob_is_told_with_value_source_unit_and_meaning(config: Path) -> None:
+def test_every_setting_is_told_with_value_source_unit_and_meaning(config: Path) -> None:
     """From the file, from a variable by its name, or the default."""
     code, told = check("--config", str(config), env={"LNLIQUID_FUNDING_CONFS": "1"})
     assert (code, told["refused"], told["file"]) == (0, [], str(config))
@@ -49,7 +49,7 @@ def test_every_knob_is_told_with_value_source_unit_and_meaning(config: Path) -> 
     assert WORDS not in json.dumps(told)
 
 
-def test_a_knob_that_is_a_number_has_a_unit() -> None:
+def test_a_setting_that_is_a_number_has_a_unit() -> None:
     """All of them."""
     kinds = {name: field.annotation for name, field in Settings.model_fields.items()}
     numbers = [name for name, kind in kinds.items() if kind in (int, float)]
@@ -68,10 +68,10 @@ def test_the_budget_is_told_in_numbers_that_add_up(config: Path) -> None:
 
 @pytest.mark.parametrize("least", [None, 373_001])
 def test_the_edges_are_those_of_the_daemon(tmp_path: Path, least: int | None) -> None:
-    """Each knob at its edge is taken, and one step behind it is refused."""
+    """Each setting at its edge is taken, and one step behind it is refused."""
     safe = {"min_swap_amount": least, "allow_sales_below_cost": False}
     settings = Settings(**settings_values(tmp_path, **safe))
-    found = edges(settings)
+    found = limits(settings)
     assert len(found) == 11
     for edge in found:
         edge_value, step = (edge.least, -1) if edge.least is not None else (edge.most, 1)
@@ -86,7 +86,7 @@ def test_the_edges_are_those_of_the_daemon(tmp_path: Path, least: int | None) ->
 
 
 def test_the_smallest_swap_is_told_with_its_price_and_what_it_can_cost(config: Path) -> None:
-    """Also where no knob gives it, and in the text."""
+    """Also where no setting gives it, and in the text."""
     write_toml(config.parent, min_swap_amount=None, allow_sales_below_cost=None)
     _, told = check("--config", str(config))
     assert told["settings"]["min_swap_amount"]["value"] is None

@@ -25,13 +25,13 @@ from typer.testing import CliRunner
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnlab.cli import app as lab_app
-from lnliquid import console, errors, faults
+from lnliquid import console, error_report, errors
 from lnliquid.api.server import Listener, listen
 from lnliquid.buyer import Verdict
 from lnliquid.buyer import errors as buyer_errors
 from lnliquid.cli import command_line
 from lnliquid.errors import FieldViolation
-from lnliquid.operator_calls import explain
+from lnliquid.grpc_client import failure as mapped
 
 from .builders import uuid_of
 from .test_api import FakeSeller
@@ -129,7 +129,7 @@ def ended(error: Exception, *, as_json: bool = False) -> tuple[object, str, str]
             try:
                 command_that_raises(error, as_json=as_json)(args=[])
             except Exception as fault:
-                raise SystemExit(faults.report(fault)) from None
+                raise SystemExit(error_report.report(fault)) from None
         except SystemExit as end:
             return end.code, out.getvalue(), err.getvalue()
     raise AssertionError("a command always exits")
@@ -164,7 +164,7 @@ def test_what_nobody_expected_ends_a_command_with_an_id_that_is_in_the_log(
 ) -> None:
     """Nothing of its text is shown; the log has it under that id."""
     code, out, err = ended(error)
-    assert (code, out) == (faults.EXIT_FAULT, "")
+    assert (code, out) == (error_report.EXIT_FAULT, "")
     check_words(err)
     found = LOG_ID.search(err)
     assert found is not None
@@ -189,7 +189,7 @@ def test_the_entry_point_itself_tells_a_fault_by_an_id(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (faults.EXIT_FAULT, "")
+    assert (done.returncode, done.stdout) == (error_report.EXIT_FAULT, "")
     check_words(done.stderr)
     found = LOG_ID.search(done.stderr)
     assert found is not None
@@ -236,9 +236,9 @@ async def test_every_kind_ends_a_call_in_words(
     failure = caught.value
     assert failure.code() is not grpc.StatusCode.UNKNOWN
     check_words(failure.details() or "")
-    code, text = explain(failure, "unix:here")
-    assert code in (1, 3)
-    check_words(text)
+    told = mapped("unix:here", failure, 10)
+    assert told.exit_code in (1, 3)
+    check_words(str(told))
     if failure.code() is grpc.StatusCode.INTERNAL:
         found = LOG_ID.search(failure.details() or "")
         assert found is not None
@@ -254,11 +254,11 @@ async def test_a_status_without_words_is_told_in_words() -> None:
         if status is grpc.StatusCode.OK:
             continue
         metadata = grpc.aio.Metadata()
-        code, text = explain(grpc.aio.AioRpcError(status, metadata, metadata), "unix:here")
-        assert code in (1, 3)
+        told = mapped("unix:here", grpc.aio.AioRpcError(status, metadata, metadata), 10)
+        assert told.exit_code in (1, 3)
         if status not in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL):
-            check_words(text)
-        assert "see its log" in text or "unix:here" in text
+            check_words(str(told))
+        assert "see the daemon's log" in str(told) or "unix:here" in str(told)
 
 
 def commands(program: typer.Typer) -> Iterator[str]:

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from lnliquid.api.server import SWAP_SERVICE as NAME_ON_THE_WIRE
 from lnliquid.api.server import Listener, listen
 from lnliquid.cli import command_line
+from lnliquid.cli.health import SWAP_SERVICE, asked_at
 from lnliquid.errors import SettingsError
-from lnliquid.health_command import SWAP_SERVICE, asked_at
 
 from .test_api import FakeSeller
 from .test_cli import closed_port
@@ -62,7 +62,7 @@ async def test_alive_and_not_ready(listener: Listener) -> None:
     assert (alive.exit_code, alive.stdout) == (0, f"alive: 127.0.0.1:{listener.port}\n")
     waiting = await health("--ready", env=env)
     assert (waiting.exit_code, waiting.stdout) == (1, "")
-    assert waiting.stderr.startswith("not ready: it lives and takes no new swaps")
+    assert waiting.stderr.startswith("not ready: running, but not accepting swaps")
     await listener.set_ready(True)
     ready = await health("--ready", env=env)
     assert (ready.exit_code, ready.stdout[:5]) == (0, "ready")
@@ -129,7 +129,7 @@ def test_a_port_that_the_system_picks_cannot_be_asked() -> None:
 
 def test_a_health_check_loads_little() -> None:
     """It runs for years, every few seconds, in a container with limits."""
-    script = "import sys, lnliquid.health_command; print(*sys.modules)"
+    script = "import sys, lnliquid.cli.health; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
     ).stdout.split()

@@ -39,7 +39,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "buyer": LOW | {"liquid", "lightning", "grpc_client", "console"},
     "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
     "buyer_options": LOW | {"buyer"},
-    "buyer_output": LOW | {"buyer", "console", "formatting", "faults"},
+    "buyer_output": LOW | {"buyer", "console", "formatting", "error_report"},
     "saved_answers": LOW | {"buyer"},
     "verify_command": LOW
     | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console"},
@@ -47,24 +47,16 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "app": LOW
     | {"liquid", "lightning", "store", "seller", "api", "crashpoints"}
     | {"metrics", "metrics.gauges"},
-    "backup_command": LOW | {"store", "buyer", "operator_options"},
-    "daemon_commands": LOW | {"liquid", "buyer", "app", "operator_options"},
-    "health_command": LOW | {"operator_options"},
-    "faults": set(),
+    "error_report": set(),
     "grpc_client": {"errors"},
     "console": {"errors"},
     "formatting": set(),
-    "operator_options": {"settings"},
-    "operator_view": LOW | {"buyer"},
-    "operator_watch": LOW | {"buyer", "operator_view"},
-    "operator_calls": LOW | {"buyer", "operator_view", "operator_watch", "top"},
-    "operator_settings": LOW
-    | {"liquid", "lightning", "seller", "buyer", "operator_view", "operator_options"},
-    "top": LOW | {"buyer", "operator_view"},
-    "operator_commands": LOW
-    | {"liquid", "lightning", "store", "seller", "audit", "buyer", "operator_options"},
-    "restore_command": LOW | {"store", "console", "operator_options"},
-    "cli": {"faults"},
+    "top": {"grpc_client", "console", "formatting", "cli.views"},
+    "cli": LOW
+    | {"liquid", "lightning", "store", "seller", "audit", "app", "top", "error_report"}
+    | {"console", "formatting", "grpc_client", "cli.views"},
+    "cli.views": {"console", "formatting"},
+    "restore_command": LOW | {"store", "console", "cli"},
     "__init__": set(),
     "__main__": {"cli"},
 }
@@ -91,7 +83,7 @@ SERVERS = {
 """What only the daemon needs, and the commands that open its database: most of its loading time."""
 SCREENS = {"textual", "lnliquid.top"}
 CLIENTS = {"grpc", "aiorpcx", "pyln", "embit", "structlog", "rich", "pydantic"}
-COMMANDS_OF_OTHERS = {"lnliquid.operator_calls", "lnliquid.top"}
+COMMANDS_OF_OTHERS = {"lnliquid.cli.operator", "lnliquid.top"}
 LAB_EXTRAS = {
     "docker",
     "textual",
@@ -178,7 +170,7 @@ def test_only_its_command_imports_app() -> None:
     users = {
         m for m, path in FILES.items() if any(is_in(local(n) or "", "app") for n in imports(path))
     }
-    assert users == {"daemon_commands"}
+    assert users == {"cli.daemon"}
 
 
 def test_the_lowest_modules_import_nothing_local() -> None:

@@ -7,10 +7,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from lnliquid.grpc_client import NoAnswer
 from lnliquid.seller import chain_incidents
 from lnliquid.swap import State
 from lnliquid.top.app import Closable, Top
-from lnliquid.top.feed import Away, Feed
+from lnliquid.top.feed import Feed
 from lnliquid.top.panels import rounded
 from lnliquid.top.swaps import SwapsTable
 
@@ -127,7 +128,7 @@ async def test_a_look_after_hanging_up_is_no_fault(world: OperatorWorld) -> None
     feed = Feed(world.address)
     await feed.close()
     for look in (feed.snapshot(), feed.inspect(uuid_of(1))):
-        with pytest.raises(Away, match="closed"):
+        with pytest.raises(NoAnswer, match="closed"):
             await look
 
 

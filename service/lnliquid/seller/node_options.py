@@ -1,7 +1,16 @@
-"""Options of Core Lightning under which nothing is sold: they break what the seller relies on."""
+"""Lightning nodes with which nothing is sold: of another network, or with an unsafe option."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from lnliquid.ports import NodeInfo
+
+LIGHTNING_NETWORKS = {
+    "liquidv1": ("bitcoin", "liquid"),
+    "liquidtestnet": ("testnet", "testnet4", "signet", "liquid-testnet"),
+    "liquid-regtest": ("liquid-regtest",),
+}
+"""Liquid chains, each with the networks of Core Lightning that go with it."""
 
 KEEP_DAYS = 30
 """Invoices have to stay for so long: longer than any swap, and than the daemon is down."""
@@ -48,8 +57,14 @@ UNSAFE = (
 )
 
 
-def unsafe_option(options: Mapping[str, Value]) -> str | None:
-    """What is wrong with the node's options and what to do, None when nothing is."""
+def lightning_problem(network: str, info: NodeInfo, options: Mapping[str, Value]) -> str | None:
+    """What is wrong with the node for this Liquid chain, and what to do; None when nothing is."""
+    fitting = LIGHTNING_NETWORKS[network]
+    if info.network not in fitting:
+        return (
+            f"the Lightning node is on {info.network}, and {network} goes with "
+            f"{' or '.join(fitting)}"
+        )
     for rule in UNSAFE:
         if rule.name in options and rule.is_unsafe(options[rule.name]):
             return (

@@ -9,7 +9,7 @@ from lnliquid.errors import BackendError, NotReady, StoreFailure
 from lnliquid.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.seller import chain_incidents
 from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.node_options import unsafe_option
+from lnliquid.seller.node_options import lightning_problem
 from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.paths import directory_refusal
@@ -23,12 +23,6 @@ LOOK_SECS = 5.0
 """How often it is tried whether the store can be written, while it can."""
 WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
 """Cursor that is counted up to see whether a store that failed can write again, and how often."""
-
-LIGHTNING_NETWORKS = {
-    "liquidv1": ("bitcoin", "liquid"),
-    "liquidtestnet": ("testnet", "testnet4", "signet", "liquid-testnet"),
-    "liquid-regtest": ("liquid-regtest",),
-}
 
 
 class TipBreaker:
@@ -164,22 +158,14 @@ class Readiness:
             try:
                 self._info = await self._lightning.info()
                 self._receivable_msat = await self._lightning.receivable_msat()
-                self._problem = self._wrong_network(self._info)
-                self._problem = self._problem or unsafe_option(await self._lightning.options())
+                self._problem = lightning_problem(
+                    self._settings.network, self._info, await self._lightning.options()
+                )
                 if self._problem is None and not self._receivable_msat:
                     self._problem = "no Lightning channel can receive anything now"
             except BackendError:
                 self._problem = "the Lightning node cannot be reached"
             self._asked_at = time.monotonic()
-
-    def _wrong_network(self, info: NodeInfo) -> str | None:
-        fitting = LIGHTNING_NETWORKS[self._settings.network]
-        if info.network in fitting:
-            return None
-        return (
-            f"the Lightning node is on {info.network}, and {self._settings.network} goes with "
-            f"{' or '.join(fitting)}"
-        )
 
 
 def _pause_reason(session: Transaction) -> str | None:

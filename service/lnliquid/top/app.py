@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual import work
 from textual.app import App, ComposeResult
@@ -12,9 +13,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
-from lnliquid import operator_view as view
+from lnliquid.cli import views
+from lnliquid.formatting import span
+from lnliquid.grpc_client import CallFailed
 from lnliquid.top import panels
-from lnliquid.top.feed import Away, Feed, Snapshot
+from lnliquid.top.feed import Feed, Snapshot
 from lnliquid.top.swaps import Choice, Show, SwapsTable, after
 
 EVERY_SECS = 2.0
@@ -32,7 +35,7 @@ HELP = """\
 [b]lag[/b]        electrum: since its last higher block; lightning: since it answered
 [b]lanes[/b]      coins that can each fund a burst, of how many there should be
 [b]deadlines[/b]  block, blocks from now, swap, what is awaited until then
-A yellow line below a node: why no new swaps are taken because of it.
+A yellow line below a node: the reason why it stops new swaps.
 
 When the daemon is away this stays open, says so, and goes on when it is back.
 
@@ -46,7 +49,7 @@ class Closable(ModalScreen[None]):
         Binding("escape,q,question_mark,enter", "dismiss", "close", show=False)
     ]
 
-    def __init__(self, content: "str | view.Shown") -> None:
+    def __init__(self, content: RenderableType) -> None:
         super().__init__()
         self._content = content
 
@@ -98,7 +101,7 @@ class Top(App[None]):
         self._away_since: float | None = None
         self.choice = Choice()
         self.snapshot: Snapshot | None = None
-        """What the daemon told last, None until it has."""
+        """The last answer of the daemon, None before the first."""
 
     def compose(self) -> ComposeResult:
         """The panels from top to bottom."""
@@ -138,7 +141,7 @@ class Top(App[None]):
         assert self._feed is not None
         try:
             snapshot = await self._feed.snapshot()
-        except Away as error:
+        except CallFailed as error:
             self._show_away(str(error))
             return
         line = self._away_line()
@@ -150,22 +153,22 @@ class Top(App[None]):
         self.show()
 
     def _away_line(self) -> Static | None:
-        """Where it is said that the daemon is away; None when the screen is already taken down."""
+        """The line for a daemon that is away; None when the screen is already taken down."""
         below = self.screen_stack[:1]  # a swap or the help may lie on it
         return next(
             (line for screen in below for line in screen.query("#away").results(Static)), None
         )
 
-    def _show_away(self, why: str) -> None:
+    def _show_away(self, reason: str) -> None:
         line = self._away_line()
         if line is None:
             return
         now = time.monotonic()
         if self._away_since is None:
             self._away_since = now
-        secs = view.age(int(now - self._away_since))
+        secs = span(int(now - self._away_since))
         what = f"AS IT WAS {secs} AGO" if self.snapshot else f"WAITING SINCE {secs}"
-        line.update(Text(f"{what}, trying again: {why}", no_wrap=True, overflow="ellipsis"))
+        line.update(Text(f"{what}, trying again: {reason}", no_wrap=True, overflow="ellipsis"))
         line.add_class("shown")
         self.screen_stack[0].add_class("stale")
 
@@ -174,13 +177,13 @@ class Top(App[None]):
         self.call_after_refresh(self.show)
 
     def show(self) -> None:
-        """Draw what the daemon told last."""
+        """Draw the last answer of the daemon."""
         if self.snapshot is None:
             return
         status = self.snapshot.status
         screen = self.screen_stack[0]
 
-        def put(name: str, content: view.Shown) -> None:
+        def put(name: str, content: RenderableType) -> None:
             screen.query_one(f"#{name}", Static).update(content)
 
         lines = max(1, screen.query_one("#events").content_size.height)
@@ -253,7 +256,7 @@ class Top(App[None]):
             return
         try:
             reply = await self._feed.inspect(swap_id)
-        except Away as error:
+        except CallFailed as error:
             self._show_away(str(error))
             return
-        self.push_screen(Closable(view.swap_view(reply, self.snapshot.status.asset_precision)))
+        self.push_screen(Closable(views.swap_view(reply, self.snapshot.status.asset_precision)))

@@ -1,4 +1,4 @@
-"""The panels of the live view as rich renderables: pure functions of what the daemon told."""
+"""The panels of the live view as rich renderables: pure functions of the daemon's status."""
 
 import math
 from collections.abc import Sequence
@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid import operator_view as view
-from lnliquid.buyer.terminal import plain
+from lnliquid.cli import views
+from lnliquid.console import plain
+from lnliquid.formatting import number, span, utc
 
 GOOD, WARN, BAD = "green", "yellow", "bold red"
 
@@ -29,7 +30,7 @@ def headline(status: pb.GetStatusResponse) -> Text:
         line.append(f" NOT READY: {plain(status.problem)} ", "bold black on yellow")
     else:
         line.append(" ready ", f"bold {GOOD}")
-    line.append(f" up {view.age(status.now - status.started_at)}", "dim")
+    line.append(f" up {span(status.now - status.started_at)}", "dim")
     return line
 
 
@@ -37,8 +38,8 @@ def counts(status: pb.GetStatusResponse) -> Text:
     """One line: how many swaps are in each state."""
     line = Text(" ", no_wrap=True, overflow="ellipsis")
     for count in status.counts:
-        name = view.state_name(count.state)
-        style = view.STATE_STYLES.get(name, "") if count.swaps else "dim"
+        name = views.state_name(count.state)
+        style = views.STATE_STYLES.get(name, "") if count.swaps else "dim"
         line.append(f"{name.lower()} ", "dim")
         line.append(f"{count.swaps:,}   ", style)
     line.append("unfinished ", "dim")
@@ -58,7 +59,7 @@ def backends(status: pb.GetStatusResponse) -> Table:
         table.add_row(
             Text(f"● {node.name}", style=GOOD if node.is_up else BAD),
             f"{node.height:,}" if node.height else "-",
-            view.age(int(node.lag_secs)),
+            span(int(node.lag_secs)),
             f"{node.mean_call_ms:.0f} ms",
             Text(f"{node.errors:,}", style=WARN if node.errors else ""),
         )
@@ -81,29 +82,24 @@ def _with_notes(table: Table, notes: Sequence[Text]) -> Table:
 def inventory(status: pb.GetStatusResponse) -> Table:
     """A row for each asset: available, reserved, locked, lanes."""
     table = Table.grid(padding=(0, 1), expand=True)
-    table.add_column(no_wrap=True, min_width=6)
+    table.add_column(no_wrap=True, min_width=5)
     for _ in range(3):
         table.add_column(justify="right", no_wrap=True)
     table.add_column(justify="right", no_wrap=True, min_width=5)
-    head = ("asset", "free", "kept", "locked", "lanes")
-    table.add_row(*(Text(name, style="dim") for name in head))
-    for number, held in enumerate(status.assets):
-        precision = 8 if number else status.asset_precision  # the second one is L-BTC
-        short = held.lanes < held.lanes_wanted
+    table.add_row(*(Text(name, style="dim") for name in ("asset", *views.PARTS, "lanes")))
+    for held, name, precision in views.holdings(status):
+        is_few = held.lanes < held.lanes_wanted
         table.add_row(
-            "L-BTC" if number else f"{held.asset_id[:5]}…",
-            *(
-                rounded(getattr(held, part), precision)
-                for part in ("available", "reserved", "locked")
-            ),
-            Text(f"{held.lanes}/{held.lanes_wanted}", style=WARN if short else GOOD),
+            name if name == "L-BTC" else f"{name[:4]}…",
+            *(rounded(getattr(held, part), precision) for part in views.PARTS),
+            Text(f"{held.lanes}/{held.lanes_wanted}", style=WARN if is_few else GOOD),
         )
     return table
 
 
 def rounded(amount: int, precision: int) -> str:
     """An amount in whole units with as many digits as a narrow column takes; never shown as 0."""
-    whole = view.units(amount, precision)
+    whole = number(amount, precision)
     if len(whole) <= 7:
         return whole
     value = amount / 10**precision
@@ -120,11 +116,11 @@ def events(status: pb.GetStatusResponse, most: int) -> RenderableType:
     """What happened last, newest on top."""
     lines = []
     for item in list(status.events)[::-1][:most]:
-        name = view.state_name(item.event.to_state)
+        name = views.state_name(item.event.to_state)
         line = Text(no_wrap=True, overflow="ellipsis")
-        line.append(f"{view.utc(item.event.at)[11:16]} ", "dim")
+        line.append(f"{utc(item.event.at)[11:16]} ", "dim")
         line.append(f"{item.swap_id[:8]} ")
-        line.append(f"{name:8} ", view.STATE_STYLES.get(name, ""))
+        line.append(f"{name:8} ", views.STATE_STYLES.get(name, ""))
         line.append(plain(item.event.cause))
         lines.append(line)
     return Group(*lines) if lines else Text("nothing has happened yet", style="dim")

@@ -8,8 +8,9 @@ from rich.text import Text
 from textual.widgets import DataTable
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid import operator_view as view
-from lnliquid.buyer.terminal import plain
+from lnliquid.cli import views
+from lnliquid.console import plain
+from lnliquid.formatting import number, span
 
 FAR = 2**32
 """Behind every height: swaps that wait for no block."""
@@ -77,7 +78,7 @@ class Choice:
             case Show.NEEDS_YOU:
                 shown = item.paid_unclaimed or item.outlook.actor == pb.ACTOR_OPERATOR
             case _:
-                shown = view.state_name(item.swap.state) == self.show.value
+                shown = views.state_name(item.swap.state) == self.show.value
         swap = item.swap
         words = [swap.swap_id, swap.request_id, swap.payment_hash, swap.buyer_claim_address]
         words += [swap.funding_txid, swap.spend_txid]
@@ -91,14 +92,14 @@ def cells(item: pb.OperatorSwap, precision: int, now: int) -> list[Text]:
     """A row of the table."""
     swap = item.swap
     alarm = "bold red" if item.paid_unclaimed else ""
-    awaited = "; ".join(view.notes(item)) or item.outlook.awaited
+    awaited = "; ".join(views.notes(item)) or item.outlook.awaited
     return [
         Text(swap.swap_id[:8], style=alarm),
-        view.state_text(swap),
-        Text(view.age(now - swap.created_at), justify="right"),
-        Text(view.units(swap.asset_amount, precision), justify="right"),
-        Text(view.sats(swap.total_price_msat), justify="right"),
-        Text(view.who(item), style=alarm),
+        views.state_text(swap),
+        Text(span(now - swap.created_at), justify="right"),
+        Text(number(swap.asset_amount, precision), justify="right"),
+        Text(number(swap.total_price_msat, 3), justify="right"),
+        Text(views.who(item), style=alarm),
         Text(plain(awaited), style=alarm or "dim"),
     ]
 

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from lnliquid.buyer import terminal
+from lnliquid import console
+from lnliquid.cli.options import ConfigOption, JsonOption, epilog
 from lnliquid.errors import SettingsError
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
-from lnliquid.operator_options import ConfigOption, JsonOption
-from lnliquid.settings import ENV_PREFIX, Settings, load_settings
+from lnliquid.settings import ENV_PREFIX, Settings, load_settings, unit_of
 
 PYTHONS_THRESHOLDS = (700, 10, 10)
 """When CPython 3.11 looks for garbage, by default."""
@@ -21,27 +21,24 @@ PYTHONS_THRESHOLDS = (700, 10, 10)
 
 def register(cli: typer.Typer) -> None:
     """Add these commands to the command line."""
-    cli.command(epilog=f"{_example('serve --config seller.toml')}\n\n{_knobs()}")(serve)
-    cli.command(epilog=_example("init --mnemonic-file ~/.lnliquid/mnemonic"))(init)
+    cli.command(epilog=f"{epilog('serve --config seller.toml')}\n\n{_settings()}")(serve)
+    cli.command(epilog=epilog("init --mnemonic-file ~/.lnliquid/mnemonic"))(init)
     chosen = "address --mnemonic-file ~/.lnliquid/mnemonic --network liquid-regtest"
-    cli.command(epilog=_example(chosen))(address)
+    cli.command(epilog=epilog(chosen))(address)
 
 
-def _knobs() -> str:
+def _settings() -> str:
     lines = []
     for name, field in Settings.model_fields.items():
         default = "needed" if field.is_required() else f"default {field.default}"
-        lines.append(f"  {name}: {field.description} ({default})")
+        unit = unit_of(name)
+        lines.append(f"  {name}: {field.description} ({f'{unit}, ' if unit else ''}{default})")
     return f"\b\nSettings, in the file or as {ENV_PREFIX}<NAME> in capitals:\n" + "\n".join(lines)
 
 
-def _example(command: str) -> str:
-    return f"\b\nExample:\n  lnliquid {command}"
-
-
 def serve(config: ConfigOption = None) -> None:
-    """Run the seller daemon until it is told to stop. Exit code 2: the settings are wrong."""
-    with terminal.clean_errors():
+    """Run the seller daemon until it is stopped. Exit code 2: the settings are wrong."""
+    with console.clean_errors():
         settings = load_settings(config)
         # The whole daemon is three times as much to load as the other commands here are.
         from lnliquid import app
@@ -62,7 +59,7 @@ def init(
 ) -> None:
     """Make the seller's mnemonic. An existing file is never overwritten."""
     path = mnemonic_file.expanduser()
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         chain = None if network is None else _chain(network)
         try:
             write_mnemonic(path)
@@ -73,11 +70,11 @@ def init(
         found = None if chain is None else _first_address(path, chain)
     if as_json:
         also = {} if found is None else {"address": found, "network": network}
-        terminal.show_json({"mnemonic_file": str(path)} | also)
+        console.show_json({"mnemonic_file": str(path)} | also)
         return
-    terminal.show(f"wrote {path}; copy it to a safe place, whoever has it has the money")
+    console.show(f"wrote {path}; copy it to a safe place: it is the key to all coins")
     if found is not None:
-        terminal.show(f"first receive address: {found}")
+        console.show(f"first receive address: {found}")
 
 
 def address(
@@ -89,7 +86,7 @@ def address(
     as_json: JsonOption = False,
 ) -> None:
     """Print the seller's first receive address: send asset and L-BTC there to stock the seller."""
-    with terminal.clean_errors(as_json):
+    with console.clean_errors(as_json):
         if mnemonic_file is None or network is None:
             if mnemonic_file is not None or network is not None:
                 raise typer.BadParameter("--mnemonic-file and --network belong together")
@@ -97,9 +94,9 @@ def address(
             mnemonic_file, network = settings.mnemonic_file, settings.network
         found = _first_address(mnemonic_file.expanduser(), _chain(network))
     if as_json:
-        terminal.show_json({"address": found, "network": network})
+        console.show_json({"address": found, "network": network})
     else:
-        terminal.show(found)
+        console.show(found)
 
 
 def _chain(network: str) -> Network:

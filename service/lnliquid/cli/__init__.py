@@ -1,4 +1,4 @@
-"""The command line `lnliquid`: which module has which command. Each module adds its own."""
+"""The command line `lnliquid`: each command and its module, which adds it."""
 
 import gc
 import sys
@@ -6,13 +6,13 @@ from importlib import import_module
 
 import typer
 
-from lnliquid import faults
+from lnliquid import error_report
 
 COMMANDS = {
-    "lnliquid.daemon_commands": ("serve", "init", "address"),
-    "lnliquid.operator_settings": ("check-config",),
-    "lnliquid.operator_commands": ("audit",),
-    "lnliquid.operator_calls": (
+    "lnliquid.cli.daemon": ("serve", "init", "address"),
+    "lnliquid.cli.check_config": ("check-config",),
+    "lnliquid.cli.audit": ("audit",),
+    "lnliquid.cli.operator": (
         "swaps",
         "swap",
         "inventory",
@@ -21,8 +21,8 @@ COMMANDS = {
         "resume-sales",
         "refund",
     ),
-    "lnliquid.backup_command": ("backup",),
-    "lnliquid.health_command": ("health",),
+    "lnliquid.cli.backup": ("backup",),
+    "lnliquid.cli.health": ("health",),
     "lnliquid.restore_command": ("restore",),
     "lnliquid.buyer_commands": ("offer", "buy", "resume", "history", "show", "balance"),
     "lnliquid.verify_command": ("verify",),
@@ -58,13 +58,13 @@ def command_line(name: str | None = None) -> typer.Typer:
 
 
 def _program() -> None:
-    """A command has to be named, also where its module has only the one."""
+    """Makes the name of a command needed, also where a module has only one."""
 
 
 def main() -> None:
-    """Entry point of the console script. What nobody expected is told by an id, never shown."""
+    """Entry point of the console script. An unexpected error is reported by an id and not shown."""
     gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         command_line(*sys.argv[1:2])()
     except Exception as error:
-        raise SystemExit(faults.report(error)) from None
+        raise SystemExit(error_report.report(error)) from None

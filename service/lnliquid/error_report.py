@@ -1,4 +1,4 @@
-"""A fault of the program in a command: the person gets an id, a private file the rest."""
+"""Report of an unexpected error in a command: an id on stderr, the traceback in a private file."""
 
 import os
 import secrets
@@ -12,20 +12,20 @@ EXIT_FAULT = 70
 """What sysexits.h calls an internal software error."""
 
 MAX_BYTES = 1_000_000
-"""A larger file is begun anew: it is for the last faults, not for all."""
+"""A larger file is begun again: it is for the last errors."""
 
 
 def log_file() -> Path:
-    """Where faults of commands are written: below XDG_STATE_HOME, or ~/.local/state."""
+    """Where errors of commands are written: below XDG_STATE_HOME, or ~/.local/state."""
     base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
     return Path(base).expanduser() / "lnliquid" / "errors.log"
 
 
 def report(error: BaseException) -> int:
-    """Write the traceback, without values of variables, to the file, and say where it is.
+    """Write the traceback, without values of variables, and print where. Returns the exit code.
 
-    Returns the exit code. The message has nothing of the exception's own text, which may be
-    private; the file has mode 0600.
+    The message has nothing of the exception's own text, which may be private; the file has mode
+    0600.
     """
     log_id = secrets.token_hex(4)
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,25 +1,25 @@
-"""How the operator's commands look: swaps, a swap's timeline, and the inventory, for a terminal."""
+"""How the operator's commands show swaps, a swap's timeline, and the inventory on a terminal."""
 
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid.buyer.terminal import plain
-
-Shown = RenderableType
-"""Whatever can be printed."""
+from lnliquid.console import plain
+from lnliquid.formatting import number, sats, span, utc
 
 WIDE = 110
 """Columns from which tables show more."""
-PIPE_WIDTH = 200
-"""Width when the output goes to a program, which must not find lines cut."""
+PARTS = ("available", "reserved", "locked")
+"""Of what is held of an asset."""
 STATE_STYLES = {
     "CREATED": "yellow",
     "FUNDED": "cyan",
@@ -35,10 +35,11 @@ ACTORS = {
 }
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Where results go: as wide as the terminal, or wide enough for whole lines in a pipe."""
-    width = None if (sys.stderr if stderr else sys.stdout).isatty() else PIPE_WIDTH
-    return Console(highlight=False, stderr=stderr, width=width)
+def as_values(message: Message) -> dict[str, Any]:
+    """The message as JSON, fields with their default value too."""
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
 
 
 def state_name(state: "pb.SwapState.ValueType") -> str:
@@ -53,35 +54,8 @@ def state_text(swap: pb.Swap) -> Text:
     return Text(name, style=f"dim {style}" if swap.is_final else style)
 
 
-def units(amount: int, precision: int) -> str:
-    """An amount of the smallest unit in whole units, without trailing zeros."""
-    whole, part = divmod(amount, 10**precision)
-    digits = f"{part:0{precision}d}".rstrip("0") if precision else ""
-    return f"{whole:,}.{digits}" if digits else f"{whole:,}"
-
-
-def sats(msat: int) -> str:
-    """An amount of msat in sat."""
-    return units(msat, 3)
-
-
-def age(secs: int) -> str:
-    """A time span in its two largest units."""
-    secs = max(0, secs)
-    for size, name, below, lower in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m")):
-        if secs >= size:
-            rest = secs % size // below
-            return f"{secs // size}{name}{rest}{lower}" if rest else f"{secs // size}{name}"
-    return f"{secs // 60}m{secs % 60:02d}s" if secs >= 60 else f"{secs}s"
-
-
-def utc(at: int) -> str:
-    """A unix time for people."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at))
-
-
 def who(item: pb.OperatorSwap) -> str:
-    """Who acts next and by which block; a dash when nobody has to."""
+    """Who acts next and by which block; a dash for a swap that is final."""
     if not item.HasField("outlook"):
         return "-"
     actor = ACTORS.get(item.outlook.actor, "-")
@@ -101,7 +75,7 @@ def notes(item: pb.OperatorSwap) -> list[str]:
 
 def swaps_table(items: Iterable[pb.OperatorSwap], precision: int, width: int) -> Table:
     """Swaps, one a row; ids are whole, for copying."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table = plain_table()
     table.add_column("swap", no_wrap=True, min_width=36)
     table.add_column("state", no_wrap=True)
     table.add_column("age", justify="right", no_wrap=True)
@@ -118,15 +92,20 @@ def swaps_table(items: Iterable[pb.OperatorSwap], precision: int, width: int) ->
         row: list[RenderableType] = [
             swap.swap_id,
             state_text(swap),
-            age(now - swap.created_at),
-            units(swap.asset_amount, precision),
+            span(now - swap.created_at),
+            number(swap.asset_amount, precision),
             who(item),
         ]
         if width >= WIDE:
-            row.insert(4, sats(swap.total_price_msat))
+            row.insert(4, number(swap.total_price_msat, 3))
             row.append(Text(plain(awaited)))
         table.add_row(*row, style="bold red" if item.paid_unclaimed else "")
     return table
+
+
+def plain_table() -> Table:
+    """A table with a line below its head and none around it."""
+    return Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
 
 
 def _grid(rows: Iterable[tuple[str, str]]) -> Table:
@@ -173,9 +152,9 @@ def swap_view(reply: pb.InspectSwapResponse, precision: int) -> Group:
         ("swap", swap.swap_id),
         ("state", f"{state_name(swap.state)}{final}"),
         ("request", swap.request_id),
-        ("sells", units(swap.asset_amount, precision)),
+        ("sells", number(swap.asset_amount, precision)),
         ("of asset", swap.asset_id),
-        ("for", f"{sats(swap.total_price_msat)} sat"),
+        ("for", sats(swap.total_price_msat)),
         ("to", swap.buyer_claim_address),
         ("payment hash", swap.payment_hash),
         ("funding", swap.funding_txid or "not signed yet"),
@@ -202,27 +181,29 @@ def swap_view(reply: pb.InspectSwapResponse, precision: int) -> Group:
 
 
 def inventory_table(status: pb.GetStatusResponse, width: int) -> Group:
-    """What is held of each asset, and how it is cut into lanes."""
-    table = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    """What is held of each asset, and its lanes and coins."""
+    table = plain_table()
     table.add_column("asset", no_wrap=width >= WIDE, overflow="ellipsis")
-    for name in ("available", "reserved", "locked"):
+    for name in (*PARTS, "lanes"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("lanes", justify="right", no_wrap=True)
     coins: list[RenderableType] = []
-    for number, held in enumerate(status.assets):
-        precision = 8 if number else status.asset_precision  # the second one is L-BTC
-        name = "L-BTC" if number else held.asset_id
-        short = held.lanes < held.lanes_wanted
+    for held, name, precision in holdings(status):
+        short = name if name == "L-BTC" else f"{name[:12]}…"
+        is_few = held.lanes < held.lanes_wanted
         table.add_row(
-            name if width >= WIDE or number else f"{name[:12]}…",
-            *(
-                units(getattr(held, part), precision)
-                for part in ("available", "reserved", "locked")
-            ),
-            Text(f"{held.lanes} of {held.lanes_wanted}", style="yellow" if short else ""),
+            name if width >= WIDE else short,
+            *(number(getattr(held, part), precision) for part in PARTS),
+            Text(f"{held.lanes} of {held.lanes_wanted}", style="yellow" if is_few else ""),
         )
-        values = ", ".join(units(value, precision) for value in held.coins[:8])
+        values = ", ".join(number(value, precision) for value in held.coins[:8])
         more = f", and {len(held.coins) - 8} smaller" if len(held.coins) > 8 else ""
-        label = name if number else f"{name[:12]}…"
-        coins.append(Text(f"coins of {label}: {values or 'none'}{more}", style="dim"))
+        coins.append(Text(f"coins of {short}: {values or 'none'}{more}", style="dim"))
     return Group(table, Text(), *coins)
+
+
+def holdings(status: pb.GetStatusResponse) -> Iterator[tuple[pb.AssetInventory, str, int]]:
+    """Each asset that is held, its name and its precision; L-BTC is the last one."""
+    *sold, lbtc = status.assets
+    for held in sold:
+        yield held, held.asset_id, status.asset_precision
+    yield lbtc, "L-BTC", 8
