@@ -6,17 +6,12 @@ that are each fine but unsafe together are refused with the numbers printed (des
 
 import ipaddress
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from lnliquid.errors import SettingsError
 from lnliquid.terms import (
@@ -54,10 +49,10 @@ UNITS = (
 Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Settings of one seller daemon. See each field for unit and meaning."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     network: Literal["liquidv1", "liquidtestnet", "liquid-regtest"] = Field(
         description="Liquid chain; must be the one that the backends are on"
@@ -305,18 +300,6 @@ class Settings(BaseSettings):
             lightning_block_secs=self.lightning_block_secs,
         )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment first; the values of the file come in as the arguments."""
-        return (env_settings, init_settings)
-
 
 def unit_of(name: str) -> str:
     """The unit of a setting, empty where it has none."""
@@ -346,8 +329,8 @@ def read_sources(config: Path | None) -> tuple[Mapping[str, Any], Mapping[str, s
         if not config.is_file():
             raise SettingsError((f"there is no settings file {config}",))
         try:
-            values = TomlConfigSettingsSource(Settings, toml_file=config)()
-        except ValueError as error:  # tomllib.TOMLDecodeError
+            values = tomllib.loads(config.read_text(encoding="utf-8"))
+        except ValueError as error:  # not TOML, or not text
             raise SettingsError((f"{config} is not valid TOML: {error}",)) from None
     given = {
         name.upper().removeprefix(ENV_PREFIX).lower(): value
@@ -359,7 +342,7 @@ def read_sources(config: Path | None) -> tuple[Mapping[str, Any], Mapping[str, s
 
 def load_settings(config: Path | None) -> Settings:
     """Read the file, if one is given, and the environment. Raises `SettingsError`."""
-    values, _ = read_sources(config)
+    in_file, in_environment = read_sources(config)
     unknown = sorted(
         name
         for name in os.environ
@@ -372,7 +355,7 @@ def load_settings(config: Path | None) -> Settings:
             tuple(f"{name} in the environment names no setting" for name in unknown)
         )
     try:
-        return Settings(**values)
+        return Settings(**{**in_file, **in_environment})
     except ValidationError as error:
         raise SettingsError(tuple(_problem(dict(e)) for e in error.errors())) from None
 

@@ -71,7 +71,7 @@ IO_MODULES = {
     "asyncio", "os", "io", "pathlib", "socket", "ssl", "subprocess", "threading", "concurrent",
     "time", "random", "secrets", "uuid", "logging", "structlog", "sqlite3", "sqlalchemy",
     "sqlmodel", "alembic", "grpc", "aiohttp", "aiorpcx", "pyln", "tempfile", "shutil", "signal",
-    "multiprocessing", "urllib", "http", "select", "selectors", "embit", "pydantic_settings",
+    "multiprocessing", "urllib", "http", "select", "selectors", "embit", "pydantic",
 }  # fmt: skip
 IO_NAMES = {"open", "print", "input", "exec", "eval"}
 CLOCK_METHODS = {"now", "utcnow", "today"}
