@@ -6,13 +6,13 @@ import logging
 import secrets
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from lnliquid.api.server import Listener, listen, listen_operator
+from lnliquid.clock import SystemClock
 from lnliquid.errors import BackendError, SettingsError
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
@@ -45,14 +45,6 @@ GRACE_SECS = 5.0
 READINESS_SECS = 1.0
 STARTING_SECS = 0.1
 FIRST_CONNECT_SECS = 2.0
-
-
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> int:
-        """Unix seconds."""
-        return int(time.time())
 
 
 def _plain_traceback(exc_info: structlog.typing.ExcInfo) -> str:

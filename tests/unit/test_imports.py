@@ -26,12 +26,13 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "swap": set(),
     "terms": set(),
     "errors": set(),
+    "clock": set(),
     "crashpoints": set(),
     "ports": BASE,
     "settings": BASE,
     "liquid": LOW,
     "lightning": LOW,
-    "store": LOW | {"crashpoints"},
+    "store": LOW | {"clock", "crashpoints"},
     "metrics": LOW,
     "metrics.gauges": LOW | {"metrics", "seller", "store"},
     "seller": LOW | {"metrics", "liquid", "lightning", "store", "crashpoints"},
@@ -46,7 +47,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "api": LOW | {"liquid", "lightning", "store", "seller", "metrics"},
     "app": LOW
     | {"liquid", "lightning", "store", "seller", "api", "crashpoints"}
-    | {"metrics", "metrics.gauges"},
+    | {"clock", "metrics", "metrics.gauges"},
     "error_report": set(),
     "grpc_client": {"errors"},
     "console": {"errors"},
@@ -54,8 +55,8 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "top": {"grpc_client", "console", "formatting", "cli.views"},
     "cli": LOW
     | {"liquid", "lightning", "store", "seller", "audit", "app", "top", "error_report"}
-    | {"console", "formatting", "grpc_client", "cli.views"},
-    "cli.views": {"console", "formatting"},
+    | {"clock", "console", "formatting", "grpc_client", "cli.views"},
+    "cli.views": {"clock", "console", "formatting"},
     "restore_command": LOW | {"store", "console", "cli"},
     "__init__": set(),
     "__main__": {"cli"},

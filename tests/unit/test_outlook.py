@@ -46,11 +46,14 @@ def test_a_reopened_swap_is_named_as_one_in_whatever_state() -> None:
         (OPEN, 500, Actor.BUYER, LAST, "the buyer pays"),
         (OPEN, LAST, Actor.BUYER, LAST, "the buyer pays"),
         (OPEN, None, Actor.BUYER, LAST, "the buyer pays"),
-        (OPEN, LAST + 1, Actor.CHAIN, LOCK_HEIGHT, "nobody paid"),
-        (OPEN | {"invoice_expires_at": NOW}, 500, Actor.CHAIN, LOCK_HEIGHT, "nobody paid"),
+        (OPEN, LAST + 1, Actor.CHAIN, LOCK_HEIGHT, "the invoice was not paid"),
+        (
+            OPEN | {"invoice_expires_at": NOW}, 500, Actor.CHAIN, LOCK_HEIGHT,
+            "the invoice was not paid",
+        ),
         (
             OPEN | {"invoice_mark": InvoiceMark.CLOSED}, 500, Actor.CHAIN, LOCK_HEIGHT,
-            "nobody paid",
+            "the invoice was not paid",
         ),
         (OPEN, LOCK_HEIGHT, Actor.DAEMON, None, "the refund is signed"),
         (OPEN | {"invoice_mark": InvoiceMark.REFUNDING}, LOCK_HEIGHT + 2, Actor.DAEMON, None,

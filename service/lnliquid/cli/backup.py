@@ -1,6 +1,5 @@
 """The command `lnliquid backup`. It works beside a running daemon and without one."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from lnliquid import console
 from lnliquid.cli.options import ConfigOption, JsonOption, epilog
+from lnliquid.clock import SystemClock
 from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, StoreFailure
 from lnliquid.settings import load_settings
 from lnliquid.store.backup import take_backup
@@ -46,7 +46,7 @@ def backup(
     with console.clean_errors(as_json):
         database = load_settings(config).database
         try:
-            done = take_backup(database, directory, int(time.time()), keep)
+            done = take_backup(database, directory, SystemClock().now(), keep)
         except StoreFailure as error:
             error.exit_code = EXIT_FAILED
             raise

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Annotated, TypeVar
@@ -16,6 +15,7 @@ from lnliquid import console
 from lnliquid.cli import views
 from lnliquid.cli.options import JsonOption, epilog
 from lnliquid.cli.watch_swap import watch_swap
+from lnliquid.clock import SystemClock
 from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
 from lnliquid.grpc_client import Client, NoAnswer
 from lnliquid.swap import State
@@ -120,7 +120,7 @@ def swaps(
     as_json: JsonOption = False,
 ) -> None:
     """List swaps, newest first, with who acts next and by which block."""
-    now = int(time.time())
+    now = SystemClock().now()
     request = pb.ListSwapsRequest(
         states=[pb.SwapState.ValueType(State[s.name]) for s in state or []],
         paid_unclaimed=paid_unclaimed,

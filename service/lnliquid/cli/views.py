@@ -1,6 +1,5 @@
 """How the operator's commands show swaps, a swap's timeline, and the inventory on a terminal."""
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.clock import SystemClock
 from lnliquid.console import plain
 from lnliquid.formatting import number, sats, span, utc
 
@@ -85,7 +85,7 @@ def swaps_table(items: Iterable[pb.OperatorSwap], precision: int, width: int) ->
     table.add_column("next", no_wrap=True)
     if width >= WIDE:
         table.add_column("awaited", overflow="ellipsis", no_wrap=True)
-    now = int(time.time())
+    now = SystemClock().now()
     for item in items:
         swap = item.swap
         awaited = "; ".join(notes(item)) or item.outlook.awaited

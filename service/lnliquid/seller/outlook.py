@@ -1,6 +1,6 @@
-"""What comes next for a swap: what is awaited, by which block, and who acts. Pure.
+"""The next step of a swap: what is awaited, by which block, and who acts. Pure.
 
-It says in words what `reconcile` will decide, from the record alone: nothing is asked of a node.
+It describes what `reconcile` will decide, from the record alone: no node is asked.
 """
 
 from dataclasses import dataclass, replace
@@ -75,7 +75,7 @@ def _while_funded(
         )
     if swap.invoice_mark is InvoiceMark.LOST:
         return Outlook(
-            "a look at Lightning: the invoice was removed by somebody else and may have been paid",
+            "a look at Lightning: another program deleted the invoice, which may have been paid",
             Actor.OPERATOR,
             lock_height,
             "the daemon does not refund it by itself",
@@ -98,7 +98,9 @@ def _while_funded(
     too_late = tip_height is not None and tip_height > last_payment
     is_over = swap.bolt11 is not None and (swap.invoice_expires_at or 0) <= now
     if swap.invoice_mark is InvoiceMark.CLOSED or too_late or is_over:
-        return Outlook("the lock height: nobody paid", Actor.CHAIN, lock_height, "it is refunded")
+        return Outlook(
+            "the lock height: the invoice was not paid", Actor.CHAIN, lock_height, "it is refunded"
+        )
     if swap.bolt11 is None:
         return Outlook(
             "the invoice is made in Lightning",

@@ -28,7 +28,7 @@ WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
 class TipBreaker:
     """Trips when the backend's tip goes back or stands still: it may be cut off from the network.
 
-    Only new swaps are refused; whatever is under way is watched on. Times are of a monotonic clock.
+    Only new swaps are refused; running ones are watched on. Times are of a monotonic clock.
     """
 
     def __init__(self, stall_secs: float, now: Callable[[], float] = time.monotonic) -> None:
@@ -50,7 +50,7 @@ class TipBreaker:
 
 
 class Readiness:
-    """Asks the backends, with a short memory."""
+    """Asks the backends; answers are kept for a short time."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Readiness:
         self._receivable_msat = 0
         self._problem: str | None = "Lightning was not asked yet"
         self.chain_problem: str | None = "the Liquid backend was not asked yet"
-        """Why the Liquid backend keeps new swaps away, as last asked; None when it does not."""
+        """Why the Liquid backend stops new swaps, as last asked; None when it does not."""
 
     async def node_id(self) -> str:
         """Public key of the Lightning node, empty until it has answered once; it is asked then."""
@@ -84,7 +84,7 @@ class Readiness:
 
     @property
     def lightning_problem(self) -> str | None:
-        """Why the Lightning node keeps new swaps away, as last asked; None when it does not."""
+        """Why the Lightning node stops new swaps, as last asked; None when it does not."""
         return self._problem
 
     async def problem(self) -> str | None:
@@ -128,7 +128,7 @@ class Readiness:
         return None if refusal is None else "the store cannot be written"
 
     async def _cannot_write(self) -> bool:
-        """True while the last commit failed. It is tried anew, as nobody else may write now."""
+        """True while the last commit failed. It is tried again here: no other write may come."""
         if self._database.failed and time.monotonic() - self._probed_at >= PROBE_SECS:
             self._probed_at = time.monotonic()
             with contextlib.suppress(StoreFailure):

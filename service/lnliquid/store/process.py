@@ -1,22 +1,14 @@
 """One process at a time writes a database: the daemon, or a command while the daemon is stopped."""
 
 import os
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from lnliquid.clock import SystemClock
 from lnliquid.errors import SettingsError
 from lnliquid.store.locks import Locked, in_use, locked
 from lnliquid.store.sqlite import Database
-
-
-class MachineClock:
-    """The machine's clock."""
-
-    def now(self) -> int:
-        """Unix seconds."""
-        return int(time.time())
 
 
 @contextmanager
@@ -58,7 +50,7 @@ def _locked_mnemonic(path: Path) -> int:
 @contextmanager
 def opened(path: Path) -> Iterator[Database]:
     """The database, made or brought up to date, closed at the end. Within `only_process`."""
-    database = Database(path, MachineClock())
+    database = Database(path, SystemClock())
     try:
         yield database
     finally:
