@@ -3,12 +3,10 @@
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 from typer.testing import CliRunner, Result
 
 from lnliquid import error_report
@@ -18,22 +16,10 @@ from lnliquid.cli.views import when
 from lnliquid.swap import State
 
 from .builders import uuid_of
-from .operator_world import LOCK_HEIGHT, OperatorWorld, until
+from .seller_world import LOCK_HEIGHT, SellerWorld, until
 
 
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
-    """A stocked seller that listens for its operator."""
-    # The daemon of a test logs in this process, where a command's stdout is caught.
-    with capture_logs():
-        made = OperatorWorld(tmp_path)
-        await made.stock()
-        await made.open()
-        yield made
-        await made.close()
-
-
-async def run(world: OperatorWorld, *arguments: str) -> Result:
+async def run(world: SellerWorld, *arguments: str) -> Result:
     """Run a command beside the daemon, as a process of its own would."""
     env = {"LNLIQUID_OPERATOR": world.address}
     result = await asyncio.to_thread(CliRunner().invoke, command_line(), list(arguments), env=env)
@@ -42,7 +28,7 @@ async def run(world: OperatorWorld, *arguments: str) -> Result:
     return result
 
 
-async def values(world: OperatorWorld, *arguments: str) -> dict[str, Any]:
+async def values(world: SellerWorld, *arguments: str) -> dict[str, Any]:
     """Its JSON, when it is done without an error."""
     result = await run(world, *arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -55,7 +41,7 @@ def listed(told: dict[str, Any]) -> list[str]:
     return [item["swap"]["swap_id"] for item in told["swaps"]]
 
 
-async def test_swaps_are_filtered_by_state_age_and_need(world: OperatorWorld) -> None:
+async def test_swaps_are_filtered_by_state_age_and_need(world: SellerWorld) -> None:
     """Each filter alone; ids are whole in the table too."""
     world.clock.at = 1_000_000_000  # long ago
     old = await world.sell(1)
@@ -81,7 +67,7 @@ async def test_swaps_are_filtered_by_state_age_and_need(world: OperatorWorld) ->
 
 
 @pytest.mark.parametrize("text", ["2", "h", "-2h", "2 w", "1.5h", ""])
-async def test_a_span_that_is_none_is_refused(world: OperatorWorld, text: str) -> None:
+async def test_a_span_that_is_none_is_refused(world: SellerWorld, text: str) -> None:
     """With the forms that are taken."""
     result = await run(world, "swaps", f"--older-than={text}")
     assert (result.exit_code, "30m" in result.stderr) == (2, True)
@@ -99,7 +85,7 @@ def test_spans_and_heights_for_people() -> None:
     ]
 
 
-async def test_a_swap_is_told_with_its_past_and_its_future(world: OperatorWorld) -> None:
+async def test_a_swap_is_told_with_its_past_and_its_future(world: SellerWorld) -> None:
     """What happened, what is awaited, by which block, who acts, and what follows otherwise."""
     swap = await world.sell(1)
     told = await values(world, "swap", swap.swap_id)
@@ -122,7 +108,7 @@ async def test_a_swap_is_told_with_its_past_and_its_future(world: OperatorWorld)
         assert words in text
 
 
-async def test_a_swap_is_told_while_its_nodes_are_down(world: OperatorWorld) -> None:
+async def test_a_swap_is_told_while_its_nodes_are_down(world: SellerWorld) -> None:
     """That is when it is asked for."""
     swap = await world.sell(1)
     world.break_nodes()
@@ -131,7 +117,7 @@ async def test_a_swap_is_told_while_its_nodes_are_down(world: OperatorWorld) -> 
     assert "not reachable" in result.stdout
 
 
-async def test_a_swap_that_is_final_awaits_nothing(world: OperatorWorld) -> None:
+async def test_a_swap_that_is_final_awaits_nothing(world: SellerWorld) -> None:
     """And says so."""
     swap = await world.reserve(1)
     await world.change(swap, cause="the inventory is gone", state=State.FAILED, finished=True)
@@ -147,7 +133,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_watch_follows_a_swap_to_its_end_across_a_restart(
-    world: OperatorWorld, quick: None
+    world: SellerWorld, quick: None
 ) -> None:
     """Every change once, as a line of JSON; a daemon that is away is waited for."""
     swap = await world.reserve(1)
@@ -168,7 +154,7 @@ async def test_watch_follows_a_swap_to_its_end_across_a_restart(
     assert result.exit_code == 0
 
 
-async def test_watch_as_text_tells_each_event_once(world: OperatorWorld, quick: None) -> None:
+async def test_watch_as_text_tells_each_event_once(world: SellerWorld, quick: None) -> None:
     """With what is awaited; it ends with the swap."""
     swap = await world.reserve(1)
     watching = asyncio.create_task(run(world, "swap", swap.swap_id, "--watch"))
@@ -183,7 +169,7 @@ async def test_watch_as_text_tells_each_event_once(world: OperatorWorld, quick: 
 
 
 async def test_inventory_shows_what_is_free_kept_locked_and_its_lanes(
-    world: OperatorWorld,
+    world: SellerWorld,
 ) -> None:
     """For the asset and for L-BTC."""
     await world.reserve(1)
@@ -198,7 +184,7 @@ async def test_inventory_shows_what_is_free_kept_locked_and_its_lanes(
     assert "L-BTC" in text
 
 
-async def test_pause_and_resume_sales(world: OperatorWorld) -> None:
+async def test_pause_and_resume_sales(world: SellerWorld) -> None:
     """As text and as JSON; the inventory says that sales are paused."""
     assert (await values(world, "pause")) == {"paused": True}
     assert "paused" in (await run(world, "inventory")).stdout
@@ -207,7 +193,7 @@ async def test_pause_and_resume_sales(world: OperatorWorld) -> None:
     assert "resume-sales" in (await run(world, "pause")).stdout
 
 
-async def test_refund_is_ordered_for_a_paid_swap_only(world: OperatorWorld) -> None:
+async def test_refund_is_ordered_for_a_paid_swap_only(world: SellerWorld) -> None:
     """Any other is refused with the daemon's words and exit code 1."""
     late, other = await world.pay_late(await world.sell(1)), await world.sell(2)
     told = await values(world, "refund", late.swap_id, "--reason", "ticket 71")
@@ -231,7 +217,7 @@ async def test_refund_is_ordered_for_a_paid_swap_only(world: OperatorWorld) -> N
     ids=lambda arguments: arguments[0],
 )
 async def test_a_daemon_that_is_away_ends_every_command_with_3(
-    world: OperatorWorld, arguments: tuple[str, ...]
+    world: SellerWorld, arguments: tuple[str, ...]
 ) -> None:
     """The address is named; with --json stdout is one object."""
     await world.shut()
@@ -241,7 +227,7 @@ async def test_a_daemon_that_is_away_ends_every_command_with_3(
     assert json.loads(result.stdout)["exit_code"] == 3
 
 
-async def test_a_wrong_id_is_refused_in_words(world: OperatorWorld) -> None:
+async def test_a_wrong_id_is_refused_in_words(world: SellerWorld) -> None:
     """An unknown swap and something that is no id."""
     result = await run(world, "swap", uuid_of(77))
     assert (result.exit_code, "no swap has the id" in result.stderr) == (1, True)
@@ -249,7 +235,7 @@ async def test_a_wrong_id_is_refused_in_words(world: OperatorWorld) -> None:
     assert (result.exit_code, "swap_id" in result.stderr) == (1, True)
 
 
-async def test_top_without_a_terminal_says_what_to_use(world: OperatorWorld) -> None:
+async def test_top_without_a_terminal_says_what_to_use(world: SellerWorld) -> None:
     """Exit code 2, nothing on stdout."""
     result = await run(world, "top")
     assert (result.exit_code, result.stdout) == (2, "")

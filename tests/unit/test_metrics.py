@@ -4,8 +4,6 @@ import asyncio
 import json
 import re
 import urllib.request
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,19 +19,10 @@ from lnliquid.swap import State
 
 from .builders import ROOT, StillClock
 from .fakes import FakeChain, FakeLightning
-from .operator_world import LOCK_HEIGHT, OperatorWorld
+from .seller_world import LOCK_HEIGHT, SellerWorld
 
 MONITORING = ROOT / "deploy" / "monitoring"
 NAME = re.compile(r"\blnliquid_\w+")
-
-
-@pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
-    """A stocked seller."""
-    made = OperatorWorld(tmp_path)
-    await made.stock()
-    yield made
-    await made.close()
 
 
 def figures(instruments: Instruments) -> dict[tuple[str, ...], float]:
@@ -47,14 +36,14 @@ def figures(instruments: Instruments) -> dict[tuple[str, ...], float]:
     return found
 
 
-async def told(world: OperatorWorld) -> dict[tuple[str, ...], float]:
+async def told(world: SellerWorld) -> dict[tuple[str, ...], float]:
     """The figures after one look."""
     await world.gauges.update()
     return figures(world.instruments)
 
 
 async def test_swaps_deadline_inventory_and_lanes_are_read_from_the_store(
-    world: OperatorWorld,
+    world: SellerWorld,
 ) -> None:
     """By state, with what needs the operator, and the blocks until the next refund."""
     await world.sell(1)
@@ -77,7 +66,7 @@ async def test_swaps_deadline_inventory_and_lanes_are_read_from_the_store(
     assert (found["lnliquid_ready",], found["lnliquid_paused",]) == (0, 1)
 
 
-async def test_nodes_that_are_down_show_as_down(world: OperatorWorld) -> None:
+async def test_nodes_that_are_down_show_as_down(world: SellerWorld) -> None:
     """With the tip -1, their errors by kind, and a lag that grows."""
     found = await told(world)
     assert (found["lnliquid_backend_up", "electrum"], found["lnliquid_tip_height",]) == (1, 100)
@@ -92,7 +81,7 @@ async def test_nodes_that_are_down_show_as_down(world: OperatorWorld) -> None:
     assert found["lnliquid_backend_lag_seconds", "electrum"] >= 0
 
 
-async def test_fundings_are_timed_from_their_events_and_not_twice(world: OperatorWorld) -> None:
+async def test_fundings_are_timed_from_their_events_and_not_twice(world: SellerWorld) -> None:
     """Those from before the first look are left out: a counter begins at 0."""
     await world.sell(1)
     assert (await told(world))["lnliquid_funding_seconds_count",] == 0
@@ -187,7 +176,7 @@ def fetched(url: str) -> str:
     return text
 
 
-async def test_they_are_served_over_http(world: OperatorWorld) -> None:
+async def test_they_are_served_over_http(world: SellerWorld) -> None:
     """On the address that was asked for, as text."""
     import socket
 
@@ -205,7 +194,7 @@ async def test_they_are_served_over_http(world: OperatorWorld) -> None:
     assert 'lnliquid_swaps{state="FUNDED"} 0.0' in text
 
 
-async def exported(world: OperatorWorld) -> dict[str, set[str]]:
+async def exported(world: SellerWorld) -> dict[str, set[str]]:
     """Names of all samples of a daemon at work, with the labels that they have."""
     await world.sell(1)
     await world.observed_chain.histories([])
@@ -230,7 +219,7 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for group in groups for rule in group["rules"]]
 
 
-async def test_alerts_and_dashboard_name_only_what_is_exported(world: OperatorWorld) -> None:
+async def test_alerts_and_dashboard_name_only_what_is_exported(world: SellerWorld) -> None:
     """And every metric that is exported is on the dashboard or in an alert."""
     names = await exported(world)
     queries = [*queries_of_dashboard(), *(rule["expr"] for rule in alerts())]
@@ -241,7 +230,7 @@ async def test_alerts_and_dashboard_name_only_what_is_exported(world: OperatorWo
     assert families - {endings.sub("", name) for name in used} == set()
 
 
-async def test_labels_in_queries_are_those_of_the_metrics(world: OperatorWorld) -> None:
+async def test_labels_in_queries_are_those_of_the_metrics(world: SellerWorld) -> None:
     """A selector on a label that does not exist would never match."""
     names = await exported(world)
     selector = re.compile(r"(lnliquid_\w+)\{([^}]*)\}")

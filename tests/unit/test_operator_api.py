@@ -1,7 +1,6 @@
 """`OperatorService` over a real listener: status, inspection, filters, health on its address."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import grpc
 import pytest
@@ -13,21 +12,11 @@ from lnliquid.api.server import OPERATOR_SERVICE, SWAP_SERVICE
 from lnliquid.swap import State
 
 from .builders import NOW, preimage_of, uuid_of
-from .operator_world import LOCK_HEIGHT, OperatorWorld
+from .seller_world import LOCK_HEIGHT, SellerWorld
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
-    """A stocked seller that listens for its operator."""
-    made = OperatorWorld(tmp_path)
-    await made.stock()
-    await made.open()
-    yield made
-    await made.close()
-
-
-@pytest.fixture
-async def channel(world: OperatorWorld) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(world: SellerWorld) -> AsyncIterator[grpc.aio.Channel]:
     """A client's channel to it."""
     async with grpc.aio.insecure_channel(world.address) as made:
         yield made
@@ -40,7 +29,7 @@ def stub(channel: grpc.aio.Channel) -> "pb_grpc.OperatorServiceAsyncStub":
 
 
 async def test_status_tells_everything_at_once(
-    world: OperatorWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
+    world: SellerWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
 ) -> None:
     """Readiness, counts, nodes, inventory, events of all swaps, deadlines nearest first."""
     second, first = await world.sell(2), await world.sell(1)
@@ -69,7 +58,7 @@ async def test_status_tells_everything_at_once(
 
 
 async def test_status_gives_only_the_newest_events_after_a_number(
-    world: OperatorWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
+    world: SellerWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
 ) -> None:
     """Oldest first, so that a reader goes on from the last."""
     for number in (1, 2):
@@ -83,7 +72,7 @@ async def test_status_gives_only_the_newest_events_after_a_number(
 
 
 async def test_status_answers_while_the_nodes_are_down(
-    world: OperatorWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
+    world: SellerWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
 ) -> None:
     """It says which, why and since when; what is not known is 0."""
     await stub.GetStatus(pb.GetStatusRequest())
@@ -98,7 +87,7 @@ async def test_status_answers_while_the_nodes_are_down(
 
 
 async def test_a_swap_is_inspected_without_its_secret(
-    world: OperatorWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
+    world: SellerWorld, stub: "pb_grpc.OperatorServiceAsyncStub"
 ) -> None:
     """With its events and what comes next; its preimage is in no field."""
     swap = await world.sell(1)
@@ -154,7 +143,7 @@ async def test_limits_and_times_have_bounds(stub: "pb_grpc.OperatorServiceAsyncS
 
 
 async def test_alive_and_ready_are_told_apart_on_the_operators_address(
-    world: OperatorWorld, channel: grpc.aio.Channel
+    world: SellerWorld, channel: grpc.aio.Channel
 ) -> None:
     """The empty name is being alive, whatever else is wrong; each service's name is readiness."""
     stub = health_pb2_grpc.HealthStub(channel)

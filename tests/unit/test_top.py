@@ -1,8 +1,5 @@
 """`lnliquid top`: what it shows of a real operator's listener, its keys, and a daemon that goes."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
@@ -16,23 +13,19 @@ from lnliquid.top.panels import rounded
 from lnliquid.top.swaps import SwapsTable
 
 from .builders import uuid_of
-from .operator_world import OperatorWorld, until
+from .seller_world import SellerWorld, until
 
 SIZES = [(80, 24), (120, 40)]
 
 
 @pytest.fixture
-async def world(tmp_path: Path) -> AsyncIterator[OperatorWorld]:
-    """A seller with four swaps, listening for its operator."""
-    made = OperatorWorld(tmp_path)
-    await made.stock()
-    await made.sell(1)
-    await made.pay_late(await made.sell(2))
-    await made.sell(3)
-    await made.reserve(4)
-    await made.open()
-    yield made
-    await made.close()
+async def world(world: SellerWorld) -> SellerWorld:
+    """With four swaps."""
+    await world.sell(1)
+    await world.pay_late(await world.sell(2))
+    await world.sell(3)
+    await world.reserve(4)
+    return world
 
 
 def shown(app: Top, name: str) -> str:
@@ -54,7 +47,7 @@ async def filled(app: Top) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
-async def test_everything_is_on_one_screen(world: OperatorWorld, size: tuple[int, int]) -> None:
+async def test_everything_is_on_one_screen(world: SellerWorld, size: tuple[int, int]) -> None:
     """Alarm, counts, nodes, lanes, swaps, events and deadlines, at 80x24 too."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test(size=size) as pilot:
@@ -78,7 +71,7 @@ async def test_everything_is_on_one_screen(world: OperatorWorld, size: tuple[int
             assert region.bottom <= size[1], name
 
 
-async def test_what_happens_is_shown_without_a_key(world: OperatorWorld) -> None:
+async def test_what_happens_is_shown_without_a_key(world: SellerWorld) -> None:
     """A new swap comes in on top, its event too, and the cursor stays on its swap."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:
@@ -93,7 +86,7 @@ async def test_what_happens_is_shown_without_a_key(world: OperatorWorld) -> None
         assert new.swap_id[:8] in shown(app, "events")
 
 
-async def test_the_filter_goes_round(world: OperatorWorld) -> None:
+async def test_the_filter_goes_round(world: SellerWorld) -> None:
     """All, unfinished, those that need the operator, and each state."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:
@@ -107,7 +100,7 @@ async def test_the_filter_goes_round(world: OperatorWorld) -> None:
         assert len(rows(app)) == 4
 
 
-async def test_the_order_goes_round(world: OperatorWorld) -> None:
+async def test_the_order_goes_round(world: SellerWorld) -> None:
     """Newest, next deadline, by state, largest."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:
@@ -123,7 +116,7 @@ async def test_the_order_goes_round(world: OperatorWorld) -> None:
         assert [int(row[-2:]) for row in rows(app)] == [4, 3, 2, 1, 0]
 
 
-async def test_a_look_after_hanging_up_is_no_fault(world: OperatorWorld) -> None:
+async def test_a_look_after_hanging_up_is_no_fault(world: SellerWorld) -> None:
     """The view was quit while it looked."""
     feed = Feed(world.address)
     await feed.close()
@@ -132,7 +125,7 @@ async def test_a_look_after_hanging_up_is_no_fault(world: OperatorWorld) -> None
             await look
 
 
-async def test_a_swap_is_found_by_a_part_of_its_id(world: OperatorWorld) -> None:
+async def test_a_swap_is_found_by_a_part_of_its_id(world: SellerWorld) -> None:
     """As it is typed; Enter keeps it, Esc shows all again."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:
@@ -146,7 +139,7 @@ async def test_a_swap_is_found_by_a_part_of_its_id(world: OperatorWorld) -> None
         await until(lambda: len(rows(app)) == 4, "all are shown again")
 
 
-async def test_enter_shows_a_swap_whole_and_escape_closes_it(world: OperatorWorld) -> None:
+async def test_enter_shows_a_swap_whole_and_escape_closes_it(world: SellerWorld) -> None:
     """With what happened, what is awaited, by which block and who acts."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test(size=(100, 40)) as pilot:
@@ -166,7 +159,7 @@ async def test_enter_shows_a_swap_whole_and_escape_closes_it(world: OperatorWorl
 
 
 async def test_a_daemon_that_goes_is_said_and_one_that_comes_back_is_shown(
-    world: OperatorWorld,
+    world: SellerWorld,
 ) -> None:
     """The view stays open with what it had, dimmed, and goes on by itself."""
     app = Top(world.address, every_secs=0.1)
@@ -184,7 +177,7 @@ async def test_a_daemon_that_goes_is_said_and_one_that_comes_back_is_shown(
         assert swap.swap_id in rows(app)
 
 
-async def test_a_daemon_that_was_never_there_is_waited_for(world: OperatorWorld) -> None:
+async def test_a_daemon_that_was_never_there_is_waited_for(world: SellerWorld) -> None:
     """Opened before the daemon, it says so, and fills when it comes."""
     await world.shut()
     app = Top(world.address, every_secs=0.1)
@@ -196,7 +189,7 @@ async def test_a_daemon_that_was_never_there_is_waited_for(world: OperatorWorld)
         assert not app.query_one("#away").display
 
 
-async def test_nodes_that_are_down_are_named(world: OperatorWorld) -> None:
+async def test_nodes_that_are_down_are_named(world: SellerWorld) -> None:
     """Red, with the breaker's reason; the rest goes on."""
     world.break_nodes()
     app = Top(world.address, every_secs=0.1)
@@ -210,7 +203,7 @@ async def test_nodes_that_are_down_are_named(world: OperatorWorld) -> None:
 
 @pytest.mark.parametrize("is_paused", [False, True])
 async def test_a_chain_incident_is_told_with_its_reason(
-    world: OperatorWorld, is_paused: bool
+    world: SellerWorld, is_paused: bool
 ) -> None:
     """Whether the operator has paused sales besides or not."""
     await world.operator.set_paused(is_paused)
@@ -221,7 +214,7 @@ async def test_a_chain_incident_is_told_with_its_reason(
         assert "chain incident: blocks from height 55 were replaced" in shown(app, "headline")
 
 
-async def test_help_and_quit(world: OperatorWorld) -> None:
+async def test_help_and_quit(world: SellerWorld) -> None:
     """? explains the keys; q closes first the help, then the view."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:
@@ -240,7 +233,7 @@ async def quit_done(app: Top, pilot: Pilot[None]) -> None:
     await until(lambda: not app.is_running, "the view ends")
 
 
-async def test_final_swaps_are_left_out_of_the_unfinished(world: OperatorWorld) -> None:
+async def test_final_swaps_are_left_out_of_the_unfinished(world: SellerWorld) -> None:
     """A swap that becomes final leaves that selection by itself."""
     app = Top(world.address, every_secs=0.1)
     async with app.run_test() as pilot:

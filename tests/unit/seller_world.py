@@ -1,7 +1,8 @@
-"""A real operator's listener in this process, on a real database, for what an operator runs."""
+"""A seller in this process: real database and listener, nodes faked."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from lnliquid.api.server import Listener, listen_operator
@@ -40,7 +41,7 @@ LOCK_HEIGHT = 1_000
 DEADLINE_SECS = 20.0
 
 
-class OperatorWorld:
+class SellerWorld:
     """Database, operator, overview and metrics as the daemon puts them together, nodes faked."""
 
     def __init__(self, folder: Path) -> None:
@@ -121,8 +122,6 @@ class OperatorWorld:
 
     async def change(self, before: Swap, *, cause: str, **changes: object) -> Swap:
         """Store a changed swap, as the watcher does."""
-        from dataclasses import replace
-
         after = replace(before, **changes)  # type: ignore[arg-type]  # fields of Swap
         assert await self.database.write(lambda tx: swap_store.save(tx, before, after, cause=cause))
         return after
@@ -178,8 +177,3 @@ async def until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert loop.time() < end, f"not within {DEADLINE_SECS:g} s: {what}"
         await asyncio.sleep(0.02)
-
-
-def ids(swaps: Sequence[Swap]) -> list[str]:
-    """Their swap ids."""
-    return [swap.swap_id for swap in swaps]
