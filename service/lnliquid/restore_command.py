@@ -1,6 +1,5 @@
 """The command `lnliquid restore`: the replica or a backup in the place of a lost database."""
 
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +8,7 @@ import typer
 
 from lnliquid import console
 from lnliquid.cli.options import ConfigOption, JsonOption
+from lnliquid.clock import SystemClock
 from lnliquid.errors import EXIT_FAILED, StoreFailure
 from lnliquid.settings import load_settings
 from lnliquid.store.process import only_process
@@ -58,7 +58,7 @@ def restore(
                     settings.database,
                     settings.replica_path,
                     source,
-                    int(time.time()),
+                    SystemClock().now(),
                     accept_older=accept_older,
                 )
         except StoreFailure as error:

@@ -1,7 +1,6 @@
 """The command `lnliquid verify`: check a saved answer of the seller without any server."""
 
 import re
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,7 @@ from lnliquid import saved_answers as saved
 from lnliquid.buyer import KnownTerms, OfflineVerdict, verify_offline
 from lnliquid.buyer_options import JsonOption, asset_id, option
 from lnliquid.buyer_output import write_verdict
+from lnliquid.clock import SystemClock
 from lnliquid.console import clean_errors, show, show_json
 from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_UNFINISHED
 from lnliquid.liquid.address import AddressError, p2wpkh_address, p2wpkh_key_hash
@@ -99,7 +99,7 @@ def verify(
         )
         terms = _with_key(terms.overruled_by(typed))
         raw = saved.transaction_in(funding_tx) if funding_tx else None
-    verdict = verify_offline(swap, terms, raw, int(time.time()))
+    verdict = verify_offline(swap, terms, raw, SystemClock().now())
     code = _exit_code(verdict)
     if as_json:
         show_json(

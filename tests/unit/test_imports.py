@@ -37,13 +37,13 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     "metrics.gauges": LOW | {"metrics", "seller", "store"},
     "seller": LOW | {"metrics", "liquid", "lightning", "store", "crashpoints"},
     "audit": LOW | {"liquid", "store", "seller"},
-    "buyer": LOW | {"liquid", "lightning", "grpc_client", "console"},
+    "buyer": LOW | {"clock", "liquid", "lightning", "grpc_client", "console"},
     "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
     "buyer_options": LOW | {"buyer"},
     "buyer_output": LOW | {"buyer", "console", "formatting", "error_report"},
     "saved_answers": LOW | {"buyer"},
     "verify_command": LOW
-    | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console"},
+    | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console", "clock"},
     "api": LOW | {"liquid", "lightning", "store", "seller", "metrics"},
     "app": LOW
     | {"liquid", "lightning", "store", "seller", "api", "crashpoints"}
@@ -57,7 +57,7 @@ ROOM_MAY_IMPORT: dict[str, set[str]] = {
     | {"liquid", "lightning", "store", "seller", "audit", "app", "top", "error_report"}
     | {"clock", "console", "formatting", "grpc_client", "cli.views"},
     "cli.views": {"clock", "console", "formatting"},
-    "restore_command": LOW | {"store", "console", "cli"},
+    "restore_command": LOW | {"clock", "store", "console", "cli"},
     "__init__": set(),
     "__main__": {"cli"},
 }

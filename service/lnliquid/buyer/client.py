@@ -5,7 +5,6 @@ the next step; what an act needs is stored before it. So whatever dies in betwee
 function of the stored step goes on from there.
 """
 
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +21,7 @@ from lnliquid.buyer.journal import Journal, Order, Record, Step
 from lnliquid.buyer.purchase import Parts, Progress, Purchase
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
+from lnliquid.clock import SystemClock
 from lnliquid.errors import SettingsError
 from lnliquid.lightning.cln import CoreLightning
 from lnliquid.liquid.address import p2wpkh_address
@@ -195,14 +195,6 @@ class Buyer:
                     if record.step is Step.CLAIMING:
                         break  # in the mempool, and seen by the seller
         return Outcome(record)
-
-
-class SystemClock:
-    """`ports.Clock` of the machine."""
-
-    def now(self) -> int:
-        """Unix seconds, UTC."""
-        return int(time.time())
 
 
 @asynccontextmanager
