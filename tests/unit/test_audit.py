@@ -11,7 +11,7 @@ from lnliquid.audit.report import Report, audit
 from lnliquid.audit.statements import Difference
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.keys import CHANGE, RECEIVE
-from lnliquid.operator_commands import verdict
+from lnliquid.cli.audit import verdict
 from lnliquid.ports import HistoryItem
 from lnliquid.seller.observe import witness_script
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
