@@ -9,9 +9,9 @@ from lnliquid.audit.evidence import ChainPicture, SeenTx
 from lnliquid.audit.reading import StillMoving, take_audit
 from lnliquid.audit.report import Report, audit
 from lnliquid.audit.statements import Difference
+from lnliquid.cli.audit import verdict
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.keys import CHANGE, RECEIVE
-from lnliquid.cli.audit import verdict
 from lnliquid.ports import HistoryItem
 from lnliquid.seller.observe import witness_script
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts

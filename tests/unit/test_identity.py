@@ -167,7 +167,7 @@ async def test_coins_of_our_own_making_tell_the_wallet_where_no_swap_does(
     signed = plan_funding([make_swap(9)], DEPOSITS).signed
     index, vout = next(
         (index, vout)
-        for vout, output in enumerate(tx_reader.read(signed.raw).outputs)
+        for vout, output in enumerate(tx_reader.parse(signed.raw).outputs)
         for index in range(9)
         if output.script_pubkey == p2wpkh_script(SELLER.wallet_key(CHANGE, index).key_hash)
     )

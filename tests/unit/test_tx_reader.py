@@ -37,9 +37,11 @@ def test_there_are_recorded_transactions() -> None:
 def test_recorded_transactions_read_as_embit_reads_them() -> None:
     """Txid, inputs with their witnesses, outputs explicit and blinded, lock time."""
     for raw in map(bytes.fromhex, RECORDED):
-        found, other = tx_reader.read(raw), LTransaction.parse(raw)
+        found, other = tx_reader.parse(raw), LTransaction.parse(raw)
         assert found.txid == other.txid().hex()
-        assert [(i.txid, i.vout, i.sequence, i.witness) for i in found.inputs] == [
+        assert [
+            (i.outpoint.txid, i.outpoint.vout, i.sequence, i.witness) for i in found.inputs
+        ] == [
             (i.txid.hex(), i.vout, i.sequence, [bytes(w) for w in i.witness.script_witness.items])
             for i in other.vin
         ]
@@ -59,7 +61,7 @@ def test_bytes_that_are_not_exactly_one_transaction_are_refused(change: Any) -> 
     """Cut off, with something behind, or nothing."""
     for raw in map(bytes.fromhex, RECORDED):
         with pytest.raises(ValueError, match="transaction"):
-            tx_reader.read(change(raw))
+            tx_reader.parse(change(raw))
 
 
 def test_a_size_has_one_form_only() -> None:
@@ -67,4 +69,4 @@ def test_a_size_has_one_form_only() -> None:
     raw = bytes.fromhex(RECORDED[0])
     assert raw[5] < 0xFD
     with pytest.raises(ValueError, match="shortest"):
-        tx_reader.read(raw[:5] + b"\xfd" + bytes([raw[5], 0]) + raw[6:])
+        tx_reader.parse(raw[:5] + b"\xfd" + bytes([raw[5], 0]) + raw[6:])

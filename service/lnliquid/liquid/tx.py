@@ -8,7 +8,6 @@ elementsd's.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from embit.liquid.transaction import (
     LSIGHASH,
@@ -19,8 +18,12 @@ from embit.liquid.transaction import (
 )
 from embit.script import Script, Witness
 
-from lnliquid.liquid import htlc, tx_reader
+from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import CHANGE, Key, Keychain
+from lnliquid.liquid.tx_reader import Transaction as Transaction
+from lnliquid.liquid.tx_reader import TxInput as TxInput
+from lnliquid.liquid.tx_reader import TxOutput as TxOutput
+from lnliquid.liquid.tx_reader import parse as parse
 from lnliquid.swap import Coin, Outpoint
 from lnliquid.terms import fee_sats
 
@@ -257,62 +260,3 @@ def claim(
 
 DUST_SATS = 30
 """Below this an L-BTC change output is left to the fee. elementsd's limit is 14 for P2WPKH."""
-
-
-@dataclass(frozen=True, slots=True)
-class TxInput:
-    """An input as read from raw bytes."""
-
-    outpoint: Outpoint
-    sequence: int
-    witness: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class TxOutput:
-    """An output as read from raw bytes; asset and value are None when they are blinded."""
-
-    script_pubkey: bytes
-    asset_id: str | None
-    value: int | None
-
-    @property
-    def is_fee(self) -> bool:
-        """Elements marks the fee by an empty script."""
-        return not self.script_pubkey
-
-
-@dataclass(frozen=True)
-class Transaction:
-    """A transaction as read from raw bytes."""
-
-    txid: str
-    inputs: tuple[TxInput, ...]
-    outputs: tuple[TxOutput, ...]
-    lock_time: int
-    vsize: int
-
-    @cached_property
-    def input_of(self) -> dict[Outpoint, TxInput]:
-        """Its inputs by what they spend."""
-        return {spent.outpoint: spent for spent in self.inputs}
-
-    @property
-    def fee_sats(self) -> int:
-        """Sum of the explicit fee outputs."""
-        return sum(o.value or 0 for o in self.outputs if o.is_fee)
-
-
-def parse(raw: bytes) -> Transaction:
-    """Read a transaction. `ValueError` when the bytes are not exactly one."""
-    try:
-        found = tx_reader.read(raw)
-    except ValueError as error:
-        raise ValueError(f"not an Elements transaction: {error}") from None
-    return Transaction(
-        found.txid,
-        tuple(TxInput(Outpoint(i.txid, i.vout), i.sequence, i.witness) for i in found.inputs),
-        tuple(TxOutput(o.script_pubkey, o.asset_id, o.value) for o in found.outputs),
-        found.lock_time,
-        (found.weight + 3) // 4,
-    )

@@ -1,4 +1,4 @@
-"""Reading raw Elements transactions: one pass over the bytes, no objects but what is asked for.
+"""Reading raw Elements transactions: one pass over the bytes.
 
 A funding of 600 swaps is 0.1 MB and stands in the histories of wallet addresses, so that a start
 reads many of them; embit takes some 60 ms for each. Layout: Elements `primitives/transaction.h`.
@@ -7,6 +7,9 @@ reads many of them; embit takes some 60 ms for each. Layout: Elements `primitive
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import cached_property
+
+from lnliquid.swap import Outpoint
 
 ISSUANCE_BIT, PEGIN_BIT = 1 << 31, 1 << 30
 """Flags in an input's output index (`COutPoint::OUTPOINT_ISSUANCE_FLAG`, `_PEGIN_FLAG`)."""
@@ -14,33 +17,47 @@ COINBASE_VOUT = 0xFFFFFFFF
 
 
 @dataclass(slots=True)
-class RawInput:
-    """An input; `txid` in display order, `vout` without the flags."""
+class TxInput:
+    """An input as read from raw bytes; its outpoint's index is without the flags."""
 
-    txid: str
-    vout: int
+    outpoint: Outpoint
     sequence: int
     witness: list[bytes]
 
 
-@dataclass(slots=True)
-class RawOutput:
-    """An output. Asset (display order) and value are None when they are blinded."""
+@dataclass(frozen=True, slots=True)
+class TxOutput:
+    """An output as read from raw bytes; asset and value are None when they are blinded."""
 
     script_pubkey: bytes
     asset_id: str | None
     value: int | None
 
+    @property
+    def is_fee(self) -> bool:
+        """Elements marks the fee by an empty script."""
+        return not self.script_pubkey
 
-@dataclass(slots=True)
-class RawTransaction:
-    """What the bytes say; `weight` as Elements counts it."""
+
+@dataclass(frozen=True)
+class Transaction:
+    """A transaction as read from raw bytes."""
 
     txid: str
-    inputs: list[RawInput]
-    outputs: list[RawOutput]
+    inputs: tuple[TxInput, ...]
+    outputs: tuple[TxOutput, ...]
     lock_time: int
-    weight: int
+    vsize: int
+
+    @cached_property
+    def input_of(self) -> dict[Outpoint, TxInput]:
+        """Its inputs by what they spend."""
+        return {spent.outpoint: spent for spent in self.inputs}
+
+    @property
+    def fee_sats(self) -> int:
+        """Sum of the explicit fee outputs."""
+        return sum(o.value or 0 for o in self.outputs if o.is_fee)
 
 
 class _Bytes:
@@ -50,11 +67,10 @@ class _Bytes:
         self.data, self.at = data, 0
 
     def take(self, count: int) -> bytes:
-        end = self.at + count
-        taken = self.data[self.at : end]
+        taken = self.data[self.at : self.at + count]
         if len(taken) != count:
             raise ValueError("the bytes end within the transaction")
-        self.at = end
+        self.at += count
         return taken
 
     def number(self, count: int) -> int:
@@ -73,41 +89,38 @@ class _Bytes:
     def blob(self) -> bytes:
         return self.take(self.size())
 
-    def skip_zeros(self, count: int) -> bool:
-        """Pass over so many zero bytes; False, and nothing is passed over, if they are others."""
-        if self.data[self.at : self.at + count] != bytes(count):
-            return False
-        self.at += count
-        return True
-
     def confidential(self, explicit_bytes: int) -> bytes | None:
         """An asset (32), value (8) or nonce (32): its bytes when explicit, None otherwise."""
         prefix = self.take(1)[0]
-        if prefix == 0:
-            return None
-        if prefix == 1:
-            return self.take(explicit_bytes)
-        self.take(32)
-        return None
+        if prefix > 1:
+            self.take(32)
+        return self.take(explicit_bytes) if prefix == 1 else None
 
 
 def txid_of(raw: bytes) -> str:
     """The txid. Raises `ValueError` when the bytes are not exactly one transaction."""
-    return read(raw).txid
+    return parse(raw).txid
 
 
-def read(raw: bytes) -> RawTransaction:
-    """Read it all. Raises `ValueError` when the bytes are not exactly one transaction."""
-    source = _Bytes(raw)
+def parse(raw: bytes) -> Transaction:
+    """Read a transaction. `ValueError` when the bytes are not exactly one."""
+    try:
+        return _transaction(_Bytes(raw))
+    except ValueError as error:
+        raise ValueError(f"not an Elements transaction: {error}") from None
+
+
+def _transaction(source: _Bytes) -> Transaction:
+    raw = source.data
     version = source.take(4)
     flag = source.take(1)[0]
     if flag > 1:
         raise ValueError(f"flag {flag} is not known")
     body_from = source.at
-    inputs = [_input(source) for _ in range(source.size())]
-    outputs = [_output(source) for _ in range(source.size())]
+    inputs = tuple([_input(source) for _ in range(source.size())])
+    outputs = tuple([_output(source) for _ in range(source.size())])
     lock_time = source.number(4)
-    body = raw[body_from : source.at]
+    plain = version + b"\x00" + raw[body_from : source.at]
     if flag:
         for found in inputs:
             source.blob()  # range proofs of an issuance: amount, inflation keys
@@ -115,18 +128,19 @@ def read(raw: bytes) -> RawTransaction:
             found.witness = [source.blob() for _ in range(source.size())]
             for _ in range(source.size()):  # of a peg-in
                 source.blob()
-        if not source.skip_zeros(2 * len(outputs)):  # so many empty proofs: nothing is blinded
-            for _ in outputs:
-                source.blob()  # surjection proof, range proof
+        proofs = bytes(2 * len(outputs))  # surjection and range proof; empty: nothing is blinded
+        if raw[source.at : source.at + len(proofs)] == proofs:
+            source.at += len(proofs)
+        else:
+            for _ in proofs:
                 source.blob()
     if source.at != len(raw):
         raise ValueError("bytes follow the transaction")
-    plain = version + b"\x00" + body
-    digest = hashlib.sha256(hashlib.sha256(plain).digest()).digest()
-    return RawTransaction(digest[::-1].hex(), inputs, outputs, lock_time, 3 * len(plain) + len(raw))
+    txid = hashlib.sha256(hashlib.sha256(plain).digest()).digest()[::-1].hex()
+    return Transaction(txid, inputs, outputs, lock_time, (3 * len(plain) + len(raw) + 3) // 4)
 
 
-def _input(source: _Bytes) -> RawInput:
+def _input(source: _Bytes) -> TxInput:
     txid = source.take(32)[::-1].hex()
     vout = source.number(4)
     source.blob()  # script_sig: empty for segwit
@@ -137,33 +151,26 @@ def _input(source: _Bytes) -> RawInput:
             source.confidential(8)
             source.confidential(8)
         vout &= ~(ISSUANCE_BIT | PEGIN_BIT)
-    return RawInput(txid, vout, sequence, [])
+    return TxInput(Outpoint(txid, vout), sequence, [])
 
 
 _EXPLICIT = struct.Struct(">B32sBQBB")
 """Asset, value and nonce of an output, each behind its prefix, and the size of its script."""
 
 
-def _explicit_output(source: _Bytes) -> RawOutput | None:
-    """What nearly every output is, in one step. None, and nothing is taken, when it is not so."""
-    if len(source.data) - source.at < _EXPLICIT.size:
-        return None
-    is_asset, asset, is_value, value, nonce, size = _EXPLICIT.unpack_from(source.data, source.at)
-    if (is_asset, is_value, nonce) != (1, 1, 0) or size >= 0xFD:
-        return None
-    source.at += _EXPLICIT.size
-    return RawOutput(source.take(size), asset[::-1].hex(), value)
-
-
-def _output(source: _Bytes) -> RawOutput:
-    explicit = _explicit_output(source)
-    if explicit is not None:
-        return explicit
-    asset = source.confidential(32)
-    value = source.confidential(8)
+def _output(source: _Bytes) -> TxOutput:
+    if len(source.data) - source.at >= _EXPLICIT.size:  # what nearly every output is, in one step
+        asset_prefix, asset, value_prefix, value, nonce, size = _EXPLICIT.unpack_from(
+            source.data, source.at
+        )
+        if (asset_prefix, value_prefix, nonce) == (1, 1, 0) and size < 0xFD:
+            source.at += _EXPLICIT.size
+            return TxOutput(source.take(size), asset[::-1].hex(), value)
+    asset_id = source.confidential(32)
+    amount = source.confidential(8)
     source.confidential(32)  # nonce
-    return RawOutput(
+    return TxOutput(
         source.blob(),
-        asset[::-1].hex() if asset is not None else None,
-        int.from_bytes(value, "big") if value is not None else None,
+        None if asset_id is None else asset_id[::-1].hex(),
+        None if amount is None else int.from_bytes(amount, "big"),
     )

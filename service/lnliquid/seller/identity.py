@@ -81,5 +81,5 @@ def _follows(tx: Transaction, keys: Keychain) -> bool:
     coin = store.own_coin(tx)
     if coin is None:
         return True
-    paid = tx_reader.read(coin.raw).outputs[coin.vout].script_pubkey
+    paid = tx_reader.parse(coin.raw).outputs[coin.vout].script_pubkey
     return paid == p2wpkh_script(keys.wallet_key(coin.branch, coin.key_index).key_hash)
