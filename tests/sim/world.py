@@ -166,11 +166,11 @@ class World:
     def _lose_a_file(self, luck: float, is_whole: bool) -> None:
         database, replica = self.settings.database, self.settings.replica_path
         if luck < 0.1:
-            self.counts["replica lost"] += 1
+            self.note("    the replica is lost")
             _delete(replica)
         # One that lacks commits is no help: those were told to nobody who needs the replica.
         elif luck < 0.3 and is_whole:
-            self.counts["database lost"] += 1
+            self.note("    the database is lost")
             _delete(database)
             restore(database, replica, None, self.clock.now())
             self.rules.store.close()
