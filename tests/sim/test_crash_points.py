@@ -58,6 +58,10 @@ async def _play(town: Town, first: str) -> dict[str, int]:
 async def _pair(town: Town, first: str, second: str) -> int:
     way, then = WAYS[first], SECOND_WAYS[second]
     town.note(f"{first}, then {second}")
+    if second in ("lanes.planned", "own_tx.abandoned"):
+        await town.pass_due(4 * TURNS)
+        town.mine(town.settings.final_confs)  # what there is can be merged or swept
+        await town.turn()
     # What the way to the first point would undo is made after that death.
     is_ready = then is ASK or (way not in (MERGE, DUE, OLDER) and then not in (FORGET, OLDER))
     later = await then.ready(town) if is_ready else None
