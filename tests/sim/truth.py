@@ -51,7 +51,8 @@ class Truth:
 
     def _nothing_hidden_is_payable(self, row: Row) -> None:
         """Of no swap, finished ones too, is there an invoice to be paid but one that is shown."""
-        is_shown = row["bolt11"] is not None and row["invoice_mark"] == InvoiceMark.ASKED
+        is_asked = row["invoice_mark"] == InvoiceMark.ASKED
+        is_shown = is_asked and row["invoice_expires_at"] is not None
         if self._node.accepts(row["payment_hash"]) is None:
             return
         if row["state"] != State.FUNDED or not is_shown:
