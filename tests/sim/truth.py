@@ -1,5 +1,6 @@
 """What the store must say when nothing is under way: the truth (rules 5, 7 and 10)."""
 
+import math
 import sqlite3
 from collections.abc import Iterable
 
@@ -112,6 +113,8 @@ class Truth:
                 raise Violation(10, f"{name} can be refunded and is not")
             return
         lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
+        if (row["invoice_expires_at"] or math.inf) <= self._node.clock():
+            return  # it was not paid in time, and another process may have removed it since
         record = self._node.book.with_label(row["swap_id"])
         missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
         if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:

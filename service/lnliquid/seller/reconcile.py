@@ -209,7 +209,10 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
         if is_shown and swap.bolt11 != invoice.bolt11 and swap.invoice_mark <= InvoiceMark.CLOSED:
             # The one that was shown is gone; a call that had hung made this in its place.
             return replace(swap, invoice_mark=InvoiceMark.LOST)
-        if swap.invoice_mark not in (InvoiceMark.NONE, InvoiceMark.ASKED):
+        is_over = state is State.CREATED and invoice.status is InvoiceStatus.EXPIRED
+        if swap.invoice_mark is not InvoiceMark.ASKED and (
+            swap.invoice_mark is not InvoiceMark.NONE or is_over
+        ):
             return swap
         # Made, but the answer did not reach the store, or the store is an older copy.
         return replace(
