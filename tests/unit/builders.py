@@ -28,7 +28,6 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import Policy
 from lnliquid.seller.refund_gate import RefundGate
 from lnliquid.seller.refunds import Refunds
@@ -265,7 +264,6 @@ class Spenders:
             chain,
             self.inventory,
             self.notices,
-            PutAside(),
             on_forget=lambda _swap_id: None,
         )
         self.gate = RefundGate(

@@ -12,9 +12,9 @@ from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import CHANGE
 from lnliquid.ports import HistoryItem
 from lnliquid.seller import observe
-from lnliquid.seller.inventory import RETRY_SECS
+from lnliquid.seller.backoff import FIRST_RETRY_SECS, LAST_RETRY_SECS
+from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.put_aside import FIRST_RETRY_SECS, LAST_RETRY_SECS
 from lnliquid.seller.watcher import Watcher
 from lnliquid.settings import Settings
 
@@ -67,7 +67,7 @@ class Rounds(Watcher):
             nothing,
             nothing,
             nothing,
-            nothing,
+            Inventory(nothing, nothing, nothing),
             nothing,
             nothing,
             nothing,
@@ -106,7 +106,7 @@ def test_the_watcher_looks_again_when_a_swap_s_while_is_over(tmp_path: Path) -> 
         async def round(self, reload_all: bool = True) -> None:
             """The first one fails for a swap."""
             if not self.reloads:
-                self._put_aside.add(make_swap(), "a reason")
+                self._following.put_aside(make_swap(), "a reason")
             await super().round(reload_all)
 
     async def story(loop: TimedLoop) -> None:
@@ -169,7 +169,7 @@ def test_a_script_that_is_refused_is_asked_for_at_one_pace(tmp_path: Path) -> No
                 for _ in range(600):
                     await loop.pass_secs(1)
                     await daemon.watcher.round()
-                assert 1 <= client.asked <= 2 * 600 / RETRY_SECS  # with others, then alone
+                assert 1 <= client.asked <= 2 * 600 / 30  # with others, then alone
                 client.refused.clear()
                 await loop.pass_secs(LAST_RETRY_SECS, each_secs=LAST_RETRY_SECS)
                 await daemon.watcher.round()

@@ -11,7 +11,6 @@ from lnliquid.ports import Chain, ExpectedHistories
 from lnliquid.seller import observe
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import ChainFacts
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
@@ -36,7 +35,6 @@ class Following:
         chain: Chain,
         inventory: Inventory,
         notices: Notices,
-        put_aside: PutAside,
         on_forget: Callable[[str], None],
     ) -> None:
         """`on_forget` is told the id of each swap that is not followed any more."""
@@ -44,7 +42,6 @@ class Following:
         self._chain = chain
         self._inventory = inventory
         self._notices = notices
-        self._put_aside = put_aside
         self._on_forget = on_forget
         self.swaps: dict[str, Swap] = {}
         """By id, as stored."""
@@ -139,14 +136,18 @@ class Following:
         for swap in swaps:
             if swap.swap_id in refused:
                 self.facts.pop(swap.swap_id, None)
-                self._put_aside.add(swap, refused[swap.swap_id])
+                self.put_aside(swap, refused[swap.swap_id])
+
+    def put_aside(self, swap: Swap, reason: str) -> None:
+        """Leave a swap's script and actions alone for a while (money rule 10)."""
+        self._inventory.backoff.add(swap.swap_id, "swap put aside", **swap.ids, reason=reason)
 
     def _refused_and_due(self) -> list[bytes]:
         """Scripts of swaps without facts, other than those that are put aside."""
         return [
             script
             for script, swap_id in self._by_script.items()
-            if swap_id not in self.facts and swap_id not in self._put_aside
+            if swap_id not in self.facts and swap_id not in self._inventory.backoff
         ]
 
     def take_vanished(self) -> set[str]:

@@ -9,23 +9,18 @@ payment to one of those by mistake is not found.
 import asyncio
 from collections.abc import Collection, Sequence
 
-import structlog
-
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, HistoryItem
+from lnliquid.seller.backoff import Backoff
 from lnliquid.seller.observe import REORG_BLOCKS, read_scripts
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
 from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Outpoint
 
-log = structlog.get_logger()
-
 GAP = 20
 """Unused addresses that are looked at behind the last used one (as in BIP44)."""
-
-RETRY_SECS = 30.0
 
 NEXT_INDEX = {RECEIVE: "next_receive_index", CHANGE: "next_change_index"}
 
@@ -41,8 +36,8 @@ class Inventory:
         """The watched ones by script."""
         self._scripts: dict[tuple[int, int], bytes] = {}
         """The same by address."""
-        self._refused: dict[bytes, float] = {}
-        """Scripts that the server refuses, each with when to try again, in the loop's time."""
+        self.backoff = Backoff()
+        """Of what the server refuses, and of all that the watcher tries again."""
         self.synced = False
         """True once the watcher has gone through all that is stored and all watched addresses.
 
@@ -80,7 +75,7 @@ class Inventory:
         self._chain.unwatch(scripts)
         for script in scripts:
             del self._scripts[self._addresses.pop(script)]
-            self._refused.pop(script, None)
+            self.backoff.forget(script)
 
     async def read(self, scripts: Sequence[bytes]) -> None:
         """Read the history of these watched addresses and store what it says.
@@ -89,8 +84,6 @@ class Inventory:
         read again later; the others are not held up.
         """
         found, refused = await read_scripts(self._chain, scripts)
-        if refused:
-            log.warning("addresses cannot be read", addresses=len(refused), retry_secs=RETRY_SECS)
 
         def store(session: Transaction) -> None:
             for script, (items, parsed) in found.items():
@@ -103,10 +96,10 @@ class Inventory:
                     coin_store.set_cursor(session, name, index + 1)
 
         await self._database.write(store)
-        again_at = asyncio.get_running_loop().time() + RETRY_SECS
-        self._refused.update(dict.fromkeys(refused, again_at))
+        for script, reason in refused.items():
+            self.backoff.add(script, "address put aside", script=script.hex(), reason=reason)
         for script in found:
-            self._refused.pop(script, None)
+            self.backoff.forget(script)
 
     def read_again(self, addresses: Collection[tuple[int, int]]) -> None:
         """Read these addresses (branch, index) though nothing may tell that they changed."""
@@ -119,8 +112,7 @@ class Inventory:
         `changed` counts as changed again.
         """
         others: set[bytes] = set()
-        now = asyncio.get_running_loop().time()
-        todo = changed | {script for script, at in self._refused.items() if at <= now}
+        todo = changed | (self._addresses.keys() & self.backoff.due())
         try:
             while True:
                 over = await self.extend()

@@ -25,7 +25,6 @@ from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
 from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.put_aside import PutAside
 from lnliquid.seller.reconcile import (
     ChainFacts,
     Decision,
@@ -84,13 +83,11 @@ class Watcher:
         self._outbox = outbox
         self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self._put_aside = PutAside()
         self._following = Following(
             database,
             chain,
             inventory,
             notices,
-            self._put_aside,
             on_forget=self._forgotten,
         )
         self._gate = RefundGate(chain, self._following, invoices, self._policy)
@@ -115,7 +112,7 @@ class Watcher:
                 await self.round(reload_all)
                 if reload_all:
                     reload_at = now() + self._settings.poll_interval_secs
-                look_at = min(reload_at, self._put_aside.next_due)
+                look_at = min(reload_at, self._inventory.backoff.next_due)
             except TipMoved:
                 look_at = now() + 0.05
             except (BackendError, StoreFailure) as error:
@@ -161,7 +158,7 @@ class Watcher:
 
     def _forgotten(self, swap_id: str) -> None:
         self._at_rest.pop(swap_id, None)
-        self._put_aside.forget(swap_id)
+        self._inventory.backoff.forget(swap_id)
         self._invoices.forget(swap_id)
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
@@ -242,12 +239,12 @@ class Watcher:
             decision = reconcile(*judged_on, self._policy)
         except Exception:  # a defect shown by one swap must not stop the others (rule 10)
             log.exception("swap cannot be judged", **swap.ids)
-            self._put_aside.add(swap, "a fault of the program, see the log line before")
+            self._following.put_aside(swap, "a fault of the program, see the log line before")
             return None
         if decision.action is None and decision.swap == swap:
             self._at_rest[swap.swap_id] = judged_on
             return None
-        if decision.action and swap.swap_id in self._put_aside:
+        if decision.action and swap.swap_id in self._inventory.backoff:
             # What was seen is stored all the same. The mark of the action is too: it only ever
             # makes the program more careful.
             decision = replace(decision, action=None)
@@ -310,9 +307,9 @@ class Watcher:
                     elif await self._invoices.drop(swap, action):
                         await self._note_deletion(swap)
                 except (BackendError, ReplicaFailure) as error:
-                    self._put_aside.add(swap, str(error))
+                    self._following.put_aside(swap, str(error))
                 else:
-                    self._put_aside.forget(swap.swap_id)
+                    self._inventory.backoff.forget(swap.swap_id)
                     again.add(swap.swap_id)
 
         calls = [
@@ -344,5 +341,5 @@ class Watcher:
                 await self._refunds.refund(batch)
             except (BackendRejected, wallet.NotEnoughCoins, CoinsGone) as error:
                 for item in batch:
-                    self._put_aside.add(item.swap, str(error))
+                    self._following.put_aside(item.swap, str(error))
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)
