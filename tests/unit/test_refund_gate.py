@@ -11,8 +11,7 @@ from lnliquid.errors import BackendTimeout
 from lnliquid.liquid import tx
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
-from lnliquid.seller.following import TipMoved
-from lnliquid.seller.observe import output_script
+from lnliquid.seller.observe import TipMoved, output_script
 from lnliquid.seller.reconcile import ChainFacts, Policy, Spend
 from lnliquid.seller.refund_gate import Passed, may_send, may_take_back
 from lnliquid.settings import Settings

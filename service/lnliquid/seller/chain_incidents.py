@@ -12,9 +12,9 @@ import structlog
 
 from lnliquid.ports import Chain
 from lnliquid.seller.family_store import revive
-from lnliquid.seller.following import TipMoved
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.observe import TipMoved
 from lnliquid.seller.transactions import CHECKED_HEIGHT
 from lnliquid.store import blocks as block_store
 from lnliquid.store import coins as coin_store

@@ -11,6 +11,7 @@ from lnliquid.ports import Chain, ExpectedHistories
 from lnliquid.seller import observe
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.observe import require_tip
 from lnliquid.seller.reconcile import ChainFacts
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
@@ -18,12 +19,6 @@ from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.swap import Swap, Tip
 
 log = structlog.get_logger()
-
-MAX_REREADS = 10
-
-
-class TipMoved(Exception):
-    """Blocks came while a round was read; the next round looks again."""
 
 
 class Following:
@@ -101,27 +96,22 @@ class Following:
             self.facts.pop(swap_id, None)
             self._on_forget(swap_id)
 
-    async def read_chain(self, last: Tip | None) -> Tip:
-        """Read all that changed, under one tip, which is returned.
+    async def read_chain(self, tip: Tip, last: Tip | None) -> None:
+        """Read all that changed, under this tip. `last` is the tip of the round before.
 
-        `last` is the tip of the round before. Raises `BackendError`, and `TipMoved` when blocks
-        come faster than they can be read.
+        Raises `BackendError`, and `TipMoved` when a block came meanwhile.
         """
         self._chain.mark_changed(self._refused_and_due())
-        for _ in range(MAX_REREADS):
-            tip = await self._chain.tip()
-            others = await self._inventory.sync(self._chain.take_changed())
-            swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
-            try:
-                await self.read_facts(swaps, tip)
-                if tip != last:
-                    await self._look_again(tip)
-            except BaseException:
-                self._chain.mark_changed(others)
-                raise
-            if await self._chain.tip() == tip:
-                return tip
-        raise TipMoved
+        others = await self._inventory.sync(self._chain.take_changed())
+        swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
+        try:
+            await self.read_facts(swaps, tip)
+            if tip != last:
+                await self._look_again(tip)
+        except BaseException:
+            self._chain.mark_changed(others)
+            raise
+        await require_tip(self._chain, tip)
 
     async def read_facts(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Read these swaps' scripts; one that is refused has no facts until it can be read."""

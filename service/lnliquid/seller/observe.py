@@ -20,6 +20,20 @@ LOOKS_A_BLOCK = 4
 NEVER = Tip(-1, "")
 """In place of the tip under which facts were read, when they were not read."""
 
+
+class TipMoved(Exception):
+    """Blocks came while the chain was read; the next round looks again."""
+
+    def __str__(self) -> str:
+        return "a block came meanwhile"
+
+
+async def require_tip(chain: Chain, tip: Tip) -> None:
+    """All that was read since the tip was this one is of this tip. Raises `TipMoved` if not."""
+    if await chain.tip() != tip:
+        raise TipMoved
+
+
 Parsed = dict[str, tx.Transaction]
 
 

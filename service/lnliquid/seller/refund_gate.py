@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice, InvoiceStatus
-from lnliquid.seller.following import Following, TipMoved
+from lnliquid.seller.following import Following
 from lnliquid.seller.invoicing import Invoices
+from lnliquid.seller.observe import require_tip
 from lnliquid.seller.reconcile import ChainFacts, Policy, confirmations
 from lnliquid.swap import InvoiceMark, Outpoint, Swap, Tip
 
@@ -115,8 +116,7 @@ class RefundGate:
         watched = [known[s.swap_id] for s in swaps if s.swap_id in known]
         await self.following.read_facts(watched, tip)
         await self.invoices.read([s.swap_id for s in watched], tip)
-        if await self.chain.tip() != tip:
-            raise TipMoved
+        await require_tip(self.chain, tip)
         passed = []
         for swap in watched:
             facts = self.following.facts.get(swap.swap_id)

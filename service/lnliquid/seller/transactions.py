@@ -25,7 +25,7 @@ from lnliquid.seller.family_store import (
     settle,
     swaps_of,
 )
-from lnliquid.seller.observe import REORG_BLOCKS, histories, read_scripts
+from lnliquid.seller.observe import REORG_BLOCKS, TipMoved, histories, read_scripts, require_tip
 from lnliquid.seller.outbox import Outbox
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store
@@ -261,10 +261,9 @@ class TransactionTracker:
             made = {txid: tx.parse(raw).outputs for txid, raw in parents.items()}
             scripts = {made[o.txid][o.vout].script_pubkey for o in spent if o.txid in made}
             found, _refused = await read_scripts(self.chain, sorted(scripts), own)
-            if await self.chain.tip() != tip:
-                return set()
-        except BackendError as error:
-            log.warning("cannot look for a rival", txids=sorted(own), reason=error.message)
+            await require_tip(self.chain, tip)
+        except (BackendError, TipMoved) as error:
+            log.warning("cannot look for a rival", txids=sorted(own), reason=str(error))
             return set()
         buried_at = tip.height - self.final_confs + 1
         return {

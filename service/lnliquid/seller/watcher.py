@@ -19,11 +19,12 @@ from lnliquid.liquid import wallet
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.chain_incidents import ChainIncidents
-from lnliquid.seller.following import MAX_REREADS, Following, TipMoved
+from lnliquid.seller.following import Following
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
+from lnliquid.seller.observe import TipMoved, require_tip
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.reconcile import (
     ChainFacts,
@@ -49,6 +50,8 @@ from lnliquid.swap import InvoiceMark, State, Swap, Tip
 log = structlog.get_logger()
 
 LIGHTNING_CALLS = 8
+MAX_DECISIONS = 10
+"""Times that acting may bring a swap to its next decision in one round."""
 MAX_REFUNDS = 300
 """Swaps refunded in one round: as many as one transaction takes."""
 ACT_AT_ONCE = 64
@@ -132,12 +135,10 @@ class Watcher:
         Raises `BackendError`, `StoreFailure` or `TipMoved` when it could not be finished.
         """
         await self._following.load(reload_all)
-        checked = await self._chain.tip()
-        await self._incidents.check(checked)
+        tip = await self._chain.tip()
+        await self._incidents.check(tip)
         # Last of all that is read: what is decided now is decided on nothing older.
-        tip = await self._following.read_chain(self._tip)
-        if tip != checked:
-            raise TipMoved
+        await self._following.read_chain(tip, self._tip)
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
@@ -166,7 +167,7 @@ class Watcher:
         if await self._invoices.refresh(self.swaps.values(), tip):
             self._notices.wake_watcher()
         try:
-            for _ in range(MAX_REREADS):
+            for _ in range(MAX_DECISIONS):
                 decisions = await self._decide(swaps, tip)
                 await self._save(decisions)
                 acting = [d for d in decisions if d.action and d.swap.swap_id in self.swaps]
@@ -210,8 +211,7 @@ class Watcher:
         ]
         if old:
             await self._following.read_facts(old, tip)
-            if await self._chain.tip() != tip:
-                raise TipMoved
+            await require_tip(self._chain, tip)
             decisions = await self._judged([self.swaps[d.swap.swap_id] for d in decisions], tip)
         return decisions
 
