@@ -10,7 +10,7 @@ from lnliquid.liquid.htlc import SpendKind
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.ports import HistoryItem
 from lnliquid.seller import observe
-from lnliquid.seller.observe import facts_of, read_facts
+from lnliquid.seller.observe import ScriptHistory, facts_of, read_facts
 from lnliquid.seller.reconcile import ChainFacts, Spend
 from lnliquid.swap import Outpoint, Swap
 
@@ -50,7 +50,8 @@ def spend_of(*outs: Outpoint, swap: Swap = SWAP, kind: SpendKind | None) -> byte
 def read(history: list[tuple[str, int | None]], *raws: bytes, swap: Swap = SWAP) -> ChainFacts:
     """Facts from this history, with these transactions at hand."""
     parsed = {t.txid: t for t in map(tx.parse, raws)}
-    return facts_of(swap, [HistoryItem(txid, height) for txid, height in history], parsed)
+    items = tuple(HistoryItem(txid, height) for txid, height in history)
+    return facts_of(swap, ScriptHistory(items, parsed))
 
 
 ASSET_OUT, SUBSIDY_OUT = outpoints(SWAP)

@@ -94,10 +94,9 @@ async def read_picture(chain: Chain, store: StoreFacts, keys: Keychain) -> Chain
             scripts.update(o.script_pubkey for o in tx.parse(own.raw).outputs if not o.is_fee)
     found, refused = await read_scripts(chain, sorted(scripts))
     transactions: dict[str, SeenTx] = {}
-    for items, parsed in found.values():
-        for item in items:
-            if item.txid not in transactions:
-                transactions[item.txid] = SeenTx(parsed[item.txid], item.height)
+    for seen in found.values():
+        for txid, height in seen.heights.items():
+            transactions.setdefault(txid, SeenTx(seen.transactions[txid], height))
     unread = tuple(
         f"the history of {script.hex()} cannot be read: {why}" for script, why in refused.items()
     )

@@ -79,7 +79,7 @@ class Following:
                 if fresh[script]:
                     # If that is so it was not read under any tip, so that whatever is decided on
                     # it is decided on a reading of its own.
-                    facts = observe.facts_of(swap, fresh[script], {})
+                    facts = observe.facts_of(swap, observe.ScriptHistory(fresh[script]))
                     self.facts[swap.swap_id] = (facts, observe.NEVER)
         if fresh:
             await self._chain.watch(fresh)

@@ -9,11 +9,11 @@ payment to one of those by mistake is not found.
 import asyncio
 from collections.abc import Collection, Sequence
 
-from lnliquid.liquid import htlc, tx
+from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
-from lnliquid.ports import Chain, HistoryItem
+from lnliquid.ports import Chain
 from lnliquid.seller.backoff import Backoff
-from lnliquid.seller.observe import REORG_BLOCKS, read_scripts
+from lnliquid.seller.observe import REORG_BLOCKS, ScriptHistory, read_scripts
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
 from lnliquid.store.sqlite import Database, Transaction
@@ -86,13 +86,13 @@ class Inventory:
         found, refused = await read_scripts(self._chain, scripts)
 
         def store(session: Transaction) -> None:
-            for script, (items, parsed) in found.items():
+            for script, seen in found.items():
                 branch, index = self._addresses[script]
                 coin_store.replace_script_coins(
-                    session, branch, index, coins_of_script(script, items, parsed)
+                    session, branch, index, coins_of_script(script, seen)
                 )
                 name = NEXT_INDEX[branch]
-                if items and index >= coin_store.cursor(session, name):
+                if seen.items and index >= coin_store.cursor(session, name):
                     coin_store.set_cursor(session, name, index + 1)
 
         await self._database.write(store)
@@ -131,33 +131,24 @@ class Inventory:
         return others
 
 
-def coins_of_script(
-    script: bytes, history: Sequence[HistoryItem], transactions: dict[str, tx.Transaction]
-) -> list[SeenCoin]:
+def coins_of_script(script: bytes, seen: ScriptHistory) -> list[SeenCoin]:
     """Explicit outputs to `script` in its history, each with the transaction that spends it."""
-    heights = {item.txid: item.height for item in history}
-    spenders: dict[Outpoint, str] = {}
-    for txid in heights:
-        if txid in transactions:
-            for spent in transactions[txid].inputs:
-                spenders[spent.outpoint] = txid
-    coins = []
-    for txid, height in heights.items():
-        if txid not in transactions:
-            continue
-        for vout, output in enumerate(transactions[txid].outputs):
-            if output.script_pubkey != script or output.asset_id is None or output.value is None:
-                continue
-            outpoint = Outpoint(txid, vout)
-            spender = spenders.get(outpoint)
-            coins.append(
-                SeenCoin(
-                    outpoint,
-                    output.asset_id,
-                    output.value,
-                    height,
-                    spender,
-                    heights[spender] if spender else None,
-                )
-            )
-    return coins
+    heights = seen.heights
+    made = {
+        Outpoint(txid, vout): output
+        for txid in heights
+        for vout, output in enumerate(seen.transactions[txid].outputs)
+        if output.script_pubkey == script
+    }
+    spends = {o: (item.txid, item.height) for o, (item, _) in seen.spends(made).items()}
+    return [
+        SeenCoin(
+            outpoint,
+            output.asset_id,
+            output.value,
+            heights[outpoint.txid],
+            *spends.get(outpoint, (None, None)),
+        )
+        for outpoint, output in made.items()
+        if output.asset_id is not None and output.value is not None
+    ]

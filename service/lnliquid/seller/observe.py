@@ -3,9 +3,12 @@
 import contextlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc, tx, wallet
+from lnliquid.liquid.htlc import SpendKind
+from lnliquid.liquid.tx import TxInput
 from lnliquid.ports import Chain, HistoryItem
 from lnliquid.seller.reconcile import ChainFacts, Spend
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
@@ -34,7 +37,27 @@ async def require_tip(chain: Chain, tip: Tip) -> None:
         raise TipMoved
 
 
-Parsed = dict[str, tx.Transaction]
+@dataclass(frozen=True)
+class ScriptHistory:
+    """The history of one script, and the transactions in it, but those the reader knew."""
+
+    items: tuple[HistoryItem, ...]
+    transactions: Mapping[str, tx.Transaction] = field(default_factory=dict)
+
+    @property
+    def heights(self) -> dict[str, int | None]:
+        """By txid; None in the mempool."""
+        return {item.txid: item.height for item in self.items}
+
+    def spends(self, outpoints: Iterable[Outpoint]) -> dict[Outpoint, tuple[HistoryItem, TxInput]]:
+        """Who spends these outputs, and how. The one answer for swaps, coins and rivals."""
+        wanted = dict.fromkeys(outpoints).keys()
+        return {
+            outpoint: (item, transaction.input_of[outpoint])
+            for item in self.items
+            if (transaction := self.transactions.get(item.txid)) is not None
+            for outpoint in transaction.input_of.keys() & wanted
+        }
 
 
 def witness_script(swap: Swap) -> bytes:
@@ -70,7 +93,7 @@ async def histories(
 
 async def read_scripts(
     chain: Chain, scripts: Sequence[bytes], known: Collection[str] = ()
-) -> tuple[dict[bytes, tuple[tuple[HistoryItem, ...], Parsed]], dict[bytes, str]]:
+) -> tuple[dict[bytes, ScriptHistory], dict[bytes, str]]:
     """History and transactions of each script, and the reason for each that is not whole.
 
     `known` are txids whose bytes the caller has. A script whose history names a transaction that
@@ -84,13 +107,13 @@ async def read_scripts(
         # One that cannot be read is as good as missing: its scripts are refused, no others.
         with contextlib.suppress(ValueError):
             parsed[txid] = tx.parse(raw)
-    whole: dict[bytes, tuple[tuple[HistoryItem, ...], Parsed]] = {}
+    whole: dict[bytes, ScriptHistory] = {}
     for script, items in found.items():
         missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]
         if missing:
             refused[script] = f"the server names transaction {missing[0]} and does not give it"
         else:
-            whole[script] = (items, parsed)
+            whole[script] = ScriptHistory(items, parsed)
     return whole, refused
 
 
@@ -104,34 +127,31 @@ async def read_facts(
     by_script = {output_script(s): s for s in swaps}
     fundings = {s.funding_txid for s in swaps if s.funding_txid}
     found, refused = await read_scripts(chain, list(by_script), fundings)
-    facts = {
-        by_script[script].swap_id: facts_of(by_script[script], items, parsed)
-        for script, (items, parsed) in found.items()
-    }
+    facts = {by_script[s].swap_id: facts_of(by_script[s], seen) for s, seen in found.items()}
     return facts, {by_script[script].swap_id: reason for script, reason in refused.items()}
 
 
-def facts_of(
-    swap: Swap, history: Sequence[HistoryItem], transactions: dict[str, tx.Transaction]
-) -> ChainFacts:
-    """Facts from the history of the swap's output script and the transactions in it."""
-    funding_seen, funding_height = False, None
-    spends: dict[Outpoint | None, Spend] = {}
-    asset, subsidy = swap.asset_outpoint, swap.subsidy_outpoint
-    script = witness_script(swap)
-    for item in history:
-        if item.txid == swap.funding_txid:
-            funding_seen, funding_height = True, item.height
-            continue
-        transaction = transactions.get(item.txid)
-        if transaction is None:
-            continue
-        for outpoint in (asset, subsidy):
-            spent = transaction.input_of.get(outpoint) if outpoint is not None else None
-            if spent is not None:
-                read = htlc.read_spend_witness(spent.witness, script, swap.payment_hash)
-                spends[outpoint] = Spend(item.txid, item.height, read.kind if read else None)
-    return ChainFacts(funding_seen, funding_height, spends.get(asset), spends.get(subsidy))
+def facts_of(swap: Swap, seen: ScriptHistory) -> ChainFacts:
+    """Facts from the history of the swap's output script."""
+    spends: dict[Outpoint | None, Spend] = {
+        outpoint: Spend(item.txid, item.height, spend_kind(swap, spent))
+        for outpoint, (item, spent) in seen.spends(
+            o for o in (swap.asset_outpoint, swap.subsidy_outpoint) if o is not None
+        ).items()
+    }
+    heights = seen.heights
+    return ChainFacts(
+        swap.funding_txid in heights,
+        heights.get(swap.funding_txid or ""),
+        spends.get(swap.asset_outpoint),
+        spends.get(swap.subsidy_outpoint),
+    )
+
+
+def spend_kind(swap: Swap, spent: TxInput) -> SpendKind | None:
+    """Which branch of the swap's HTLC this input takes, None when neither."""
+    read = htlc.read_spend_witness(spent.witness, witness_script(swap), swap.payment_hash)
+    return read.kind if read else None
 
 
 def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[HistoryItem, ...]:

@@ -268,10 +268,9 @@ class TransactionTracker:
         buried_at = tip.height - self.final_confs + 1
         return {
             outpoint
-            for items, parsed in found.values()
-            for item in items
+            for seen in found.values()
+            for outpoint, (item, _) in seen.spends(spent).items()
             if item.txid not in own and item.height is not None and item.height <= buried_at
-            for outpoint in spent & parsed[item.txid].input_of.keys()
         }
 
     async def _fail_held(self) -> set[str]:
