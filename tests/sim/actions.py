@@ -9,7 +9,7 @@ from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.api import convert
 from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
 from lnliquid.liquid.wallet import MustWait
-from lnliquid.seller.observe import TipMoved
+from lnliquid.seller.chain_view import TipMoved
 from lnliquid.store.coins import CoinsGone
 
 from . import faults, foreign

@@ -9,12 +9,12 @@ from typing import Any
 
 from lnliquid.liquid.keys import Keychain
 from lnliquid.seller.bump import Bumper
+from lnliquid.seller.chain_view import TipMoved
 from lnliquid.seller.create import Seller
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import TipMoved
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness

@@ -22,7 +22,7 @@ from lnliquid.liquid.keys import RECEIVE, Keychain
 from lnliquid.liquid.networks import REGTEST
 from lnliquid.ports import Chain as ChainPort
 from lnliquid.seller.bump import Bumper
-from lnliquid.seller.following import Following
+from lnliquid.seller.chain_view import ChainView
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
@@ -259,16 +259,11 @@ class Spenders:
         self.funder = Funder(*base, SELLER, settings, self.notices)
         self.bumper = Bumper(*base, SELLER, settings, self.notices)
         self.refunds = Refunds(*base, SELLER, settings)
-        self.following = Following(
-            database,
-            chain,
-            self.inventory,
-            self.notices,
-            on_forget=lambda _swap_id: None,
-        )
+        backoff = self.inventory.backoff
+        self.view = ChainView(database, chain, self.notices, backoff, lambda _swap_id: None)
         self.gate = RefundGate(
             chain,
-            self.following,
+            self.view,
             Invoices(database, lightning or FakeLightning(), SELLER, settings, StillClock()),
             Policy(settings.funding_confs, settings.final_confs, settings.timelocks),
         )

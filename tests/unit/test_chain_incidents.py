@@ -21,9 +21,9 @@ from lnliquid.seller.chain_incidents import (
     find_fork,
     pause_reason,
 )
+from lnliquid.seller.chain_view import TipMoved
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import TipMoved
 from lnliquid.store import blocks as block_store
 from lnliquid.store import coins as coin_store
 from lnliquid.store import schema, sqlite

@@ -1,4 +1,4 @@
-"""`seller.observe`: facts of a swap from histories and raw transactions."""
+"""`seller.observe`, `seller.chain_view`: facts of a swap from histories and raw transactions."""
 
 from itertools import permutations
 
@@ -10,7 +10,8 @@ from lnliquid.liquid.htlc import SpendKind
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.ports import HistoryItem
 from lnliquid.seller import observe
-from lnliquid.seller.observe import ScriptHistory, facts_of, read_facts
+from lnliquid.seller.chain_view import read_facts
+from lnliquid.seller.observe import ScriptHistory, facts_of
 from lnliquid.seller.reconcile import ChainFacts, Spend
 from lnliquid.swap import Outpoint, Swap
 

@@ -11,7 +11,8 @@ from lnliquid.errors import BackendTimeout
 from lnliquid.liquid import tx
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
-from lnliquid.seller.observe import TipMoved, output_script
+from lnliquid.seller.chain_view import TipMoved
+from lnliquid.seller.observe import output_script
 from lnliquid.seller.reconcile import ChainFacts, Policy, Spend
 from lnliquid.seller.refund_gate import Passed, may_send, may_take_back
 from lnliquid.settings import Settings
@@ -182,7 +183,7 @@ async def test_no_refund_is_sent_again_while_nothing_is_known_of_its_swap(tmp_pa
     database = Database(migrated(settings.database), StillClock())
     gate = Spenders(database, FakeChain(), settings).gate
     assert not gate.may_send([SWAP], BOTH)
-    gate.following.facts[SWAP.swap_id] = (FUNDED, Tip(TIP, "here"))
+    gate.view.facts[SWAP.swap_id] = (FUNDED, Tip(TIP, "here"))
     assert gate.may_send([SWAP], BOTH)
     database.close()
 
@@ -241,8 +242,8 @@ class World:
         await stock(self.database)
         await self.database.write(write)
         self.chain.height = LOCK_HEIGHT
-        await self.parts.following.load(everything=True)
-        [self.swap] = self.parts.following.swaps.values()
+        await self.parts.view.load(everything=True)
+        [self.swap] = self.parts.view.swaps.values()
         self.show()
 
     def show(self, *spends: HistoryItem) -> None:

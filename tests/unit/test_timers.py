@@ -106,7 +106,7 @@ def test_the_watcher_looks_again_when_a_swap_s_while_is_over(tmp_path: Path) -> 
         async def round(self, reload_all: bool = True) -> None:
             """The first one fails for a swap."""
             if not self.reloads:
-                self._following.put_aside(make_swap(), "a reason")
+                self._view.put_aside(make_swap(), "a reason")
             await super().round(reload_all)
 
     async def story(loop: TimedLoop) -> None:

@@ -15,9 +15,10 @@ from lnliquid.audit.statements import Difference
 from lnliquid.liquid import htlc, tx
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain, SellerLightning
+from lnliquid.seller.chain_view import read_scripts
 from lnliquid.seller.inventory import GAP, NEXT_INDEX
 from lnliquid.seller.invoice_reading import every_invoice
-from lnliquid.seller.observe import output_script, read_scripts
+from lnliquid.seller.observe import output_script
 from lnliquid.store.survey import StoreFacts
 from lnliquid.swap import Tip
 

@@ -17,12 +17,12 @@ from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError, ReplicaFailure
 from lnliquid.liquid.keys import Keychain
 from lnliquid.ports import Chain
+from lnliquid.seller.chain_view import TipMoved
 from lnliquid.seller.families import OwnTx
 from lnliquid.seller.family_store import family_with, swaps_of
 from lnliquid.seller.funder import fee_rate
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import TipMoved
 from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.seller.package import Graph
 from lnliquid.seller.refund_gate import RefundGate

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import structlog
 
 from lnliquid.ports import Chain
+from lnliquid.seller.chain_view import TipMoved
 from lnliquid.seller.family_store import revive
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import TipMoved
 from lnliquid.seller.transactions import CHECKED_HEIGHT
 from lnliquid.store import blocks as block_store
 from lnliquid.store import coins as coin_store

@@ -13,7 +13,8 @@ from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.ports import Chain
 from lnliquid.seller.backoff import Backoff
-from lnliquid.seller.observe import REORG_BLOCKS, ScriptHistory, read_scripts
+from lnliquid.seller.chain_view import read_scripts
+from lnliquid.seller.observe import REORG_BLOCKS, ScriptHistory
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
 from lnliquid.store.sqlite import Database, Transaction

@@ -1,15 +1,13 @@
-"""Reads what the chain holds of swaps: funding height, and who spent each HTLC output, how."""
+"""What histories tell of swaps: funding height, and who spent each HTLC output, how. Pure."""
 
-import contextlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lnliquid.errors import BackendRejected
 from lnliquid.liquid import htlc, tx, wallet
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.liquid.tx import TxInput
-from lnliquid.ports import Chain, HistoryItem
+from lnliquid.ports import HistoryItem
 from lnliquid.seller.reconcile import ChainFacts, Spend
 from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
 
@@ -22,19 +20,6 @@ LOOKS_A_BLOCK = 4
 """Scripts read at a new block for that reason alone; those read longest ago come first."""
 NEVER = Tip(-1, "")
 """In place of the tip under which facts were read, when they were not read."""
-
-
-class TipMoved(Exception):
-    """Blocks came while the chain was read; the next round looks again."""
-
-    def __str__(self) -> str:
-        return "a block came meanwhile"
-
-
-async def require_tip(chain: Chain, tip: Tip) -> None:
-    """All that was read since the tip was this one is of this tip. Raises `TipMoved` if not."""
-    if await chain.tip() != tip:
-        raise TipMoved
 
 
 @dataclass(frozen=True)
@@ -71,66 +56,6 @@ def output_script(swap: Swap) -> bytes:
     return htlc.output_script(witness_script(swap))
 
 
-async def histories(
-    chain: Chain, scripts: Sequence[bytes]
-) -> tuple[dict[bytes, tuple[HistoryItem, ...]], dict[bytes, str]]:
-    """Histories of all scripts in one go, and the reason for each script that has none.
-
-    A server can refuse one script (too long a history); that must not hide the others.
-    """
-    try:
-        return await chain.histories(scripts), {}
-    except BackendRejected:
-        found: dict[bytes, tuple[HistoryItem, ...]] = {}
-        refused: dict[bytes, str] = {}
-        for script in scripts:
-            try:
-                found.update(await chain.histories([script]))
-            except BackendRejected as error:
-                refused[script] = error.message
-        return found, refused
-
-
-async def read_scripts(
-    chain: Chain, scripts: Sequence[bytes], known: Collection[str] = ()
-) -> tuple[dict[bytes, ScriptHistory], dict[bytes, str]]:
-    """History and transactions of each script, and the reason for each that is not whole.
-
-    `known` are txids whose bytes the caller has. A script whose history names a transaction that
-    the server does not give is refused: a spend may hide in it.
-    """
-    found, refused = await histories(chain, scripts)
-    wanted = {i.txid for items in found.values() for i in items} - set(known)
-    raws = await chain.transactions(sorted(wanted)) if wanted else {}
-    parsed = {}
-    for txid, raw in raws.items():
-        # One that cannot be read is as good as missing: its scripts are refused, no others.
-        with contextlib.suppress(ValueError):
-            parsed[txid] = tx.parse(raw)
-    whole: dict[bytes, ScriptHistory] = {}
-    for script, items in found.items():
-        missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]
-        if missing:
-            refused[script] = f"the server names transaction {missing[0]} and does not give it"
-        else:
-            whole[script] = ScriptHistory(items, parsed)
-    return whole, refused
-
-
-async def read_facts(
-    chain: Chain, swaps: Sequence[Swap]
-) -> tuple[dict[str, ChainFacts], dict[str, str]]:
-    """Facts of each swap by id, and the reason for each swap that could not be read.
-
-    Raises `BackendUnavailable` or `BackendTimeout` when nothing can be read at all.
-    """
-    by_script = {output_script(s): s for s in swaps}
-    fundings = {s.funding_txid for s in swaps if s.funding_txid}
-    found, refused = await read_scripts(chain, list(by_script), fundings)
-    facts = {by_script[s].swap_id: facts_of(by_script[s], seen) for s, seen in found.items()}
-    return facts, {by_script[script].swap_id: reason for script, reason in refused.items()}
-
-
 def facts_of(swap: Swap, seen: ScriptHistory) -> ChainFacts:
     """Facts from the history of the swap's output script."""
     spends: dict[Outpoint | None, Spend] = {
@@ -165,27 +90,20 @@ def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[Hi
     return (HistoryItem(swap.funding_txid, height),)
 
 
+def heights_of(swap: Swap, facts: ChainFacts) -> dict[str, int | None]:
+    """Where the facts have the transactions of this swap, by txid; None in the mempool."""
+    spends = [s for s in (facts.asset_spend, facts.subsidy_spend) if s is not None]
+    funding = {swap.funding_txid or "": facts.funding_height} if facts.funding_seen else {}
+    return funding | {spend.txid: spend.height for spend in spends}
+
+
 def is_elsewhere(swap: Swap, facts: ChainFacts, heights: Mapping[str, int | None]) -> bool:
     """True when a transaction of this swap is, by these heights, not where the facts have it.
 
     `heights` by txid, None in the mempool; transactions that are not in it are as the facts say.
     """
-    known = {swap.funding_txid or "": facts.funding_height} | {
-        spend.txid: spend.height
-        for spend in (facts.asset_spend, facts.subsidy_spend)
-        if spend is not None
-    }
+    known = {swap.funding_txid or "": None} | heights_of(swap, facts)
     return any(txid in heights and heights[txid] != height for txid, height in known.items())
-
-
-def vanished(swap: Swap, before: ChainFacts, now: ChainFacts) -> set[str]:
-    """Transactions of this swap that were in chain or mempool before and are in neither now."""
-    return _shown(swap, before) - _shown(swap, now)
-
-
-def _shown(swap: Swap, facts: ChainFacts) -> set[str]:
-    spends = {s.txid for s in (facts.asset_spend, facts.subsidy_spend) if s is not None}
-    return spends | ({swap.funding_txid or ""} if facts.funding_seen else set())
 
 
 Read = Mapping[str, tuple[ChainFacts, Tip]]

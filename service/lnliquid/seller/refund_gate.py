@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from lnliquid.liquid.htlc import SpendKind
 from lnliquid.ports import Chain, Invoice, InvoiceStatus
-from lnliquid.seller.following import Following
+from lnliquid.seller.chain_view import ChainView, require_tip
 from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.observe import require_tip
 from lnliquid.seller.reconcile import ChainFacts, Policy, confirmations
 from lnliquid.swap import InvoiceMark, Outpoint, Swap, Tip
 
@@ -101,7 +100,7 @@ class RefundGate:
     """The gate with its eyes: the swaps under watch, and their invoices."""
 
     chain: Chain
-    following: Following
+    view: ChainView
     invoices: Invoices
     policy: Policy
 
@@ -112,14 +111,14 @@ class RefundGate:
 
         Raises `BackendError`, and `TipMoved` when a block came meanwhile.
         """
-        known = self.following.swaps
+        known = self.view.swaps
         watched = [known[s.swap_id] for s in swaps if s.swap_id in known]
-        await self.following.read_facts(watched, tip)
+        await self.view.read_facts(watched, tip)
         await self.invoices.read([s.swap_id for s in watched], tip)
         await require_tip(self.chain, tip)
         passed = []
         for swap in watched:
-            facts = self.following.facts.get(swap.swap_id)
+            facts = self.view.facts.get(swap.swap_id)
             if facts is None or facts[1] != tip:
                 continue
             invoice = self.invoices.view(swap)
@@ -133,7 +132,7 @@ class RefundGate:
 
         Or while nothing is known, as of a swap that was just reopened.
         """
-        known = [(swap, self.following.facts.get(swap.swap_id)) for swap in swaps]
+        known = [(swap, self.view.facts.get(swap.swap_id)) for swap in swaps]
         return all(
             facts is not None and may_send(swap, facts[0], outpoints) for swap, facts in known
         )

@@ -15,6 +15,7 @@ from lnliquid.crashpoints import reach
 from lnliquid.errors import BackendError
 from lnliquid.liquid import tx
 from lnliquid.ports import Chain, HistoryItem
+from lnliquid.seller.chain_view import TipMoved, histories, read_scripts, require_tip
 from lnliquid.seller.families import OwnTx, Standing, is_dead, settled, stand
 from lnliquid.seller.family_store import (
     Family,
@@ -25,7 +26,7 @@ from lnliquid.seller.family_store import (
     settle,
     swaps_of,
 )
-from lnliquid.seller.observe import REORG_BLOCKS, TipMoved, histories, read_scripts, require_tip
+from lnliquid.seller.observe import REORG_BLOCKS
 from lnliquid.seller.outbox import Outbox
 from lnliquid.store import coins as coin_store
 from lnliquid.store import own_txs as own_tx_store

@@ -19,12 +19,11 @@ from lnliquid.liquid import wallet
 from lnliquid.ports import Chain, Invoice
 from lnliquid.seller.bump import Bumper
 from lnliquid.seller.chain_incidents import ChainIncidents
-from lnliquid.seller.following import Following
+from lnliquid.seller.chain_view import ChainView, TipMoved, require_tip
 from lnliquid.seller.funder import Funder
 from lnliquid.seller.inventory import Inventory
 from lnliquid.seller.invoicing import Invoices
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import TipMoved, require_tip
 from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.reconcile import (
     ChainFacts,
@@ -86,19 +85,13 @@ class Watcher:
         self._outbox = outbox
         self._incidents = ChainIncidents(database, chain, inventory, notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self._following = Following(
-            database,
-            chain,
-            inventory,
-            notices,
-            on_forget=self._forgotten,
-        )
-        self._gate = RefundGate(chain, self._following, invoices, self._policy)
+        self._view = ChainView(database, chain, notices, inventory.backoff, self._forgotten)
+        self._gate = RefundGate(chain, self._view, invoices, self._policy)
         self._own_txs = TransactionTracker(
             database, chain, outbox, settings.final_confs, self._gate.may_send
         )
         self._refunds_at_once = MAX_REFUNDS
-        self.swaps = self._following.swaps
+        self.swaps = self._view.swaps
         """What is watched, as stored."""
         self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
         """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
@@ -134,22 +127,23 @@ class Watcher:
 
         Raises `BackendError`, `StoreFailure` or `TipMoved` when it could not be finished.
         """
-        await self._following.load(reload_all)
+        await self._view.load(reload_all)
         tip = await self._chain.tip()
         await self._incidents.check(tip)
         # Last of all that is read: what is decided now is decided on nothing older.
-        await self._following.read_chain(tip, self._tip)
+        others = await self._inventory.sync(self._chain.take_changed())
+        await self._view.read_changed(others, tip, self._tip)
         if self.swaps:
             reach("watch.read")
         await self._advance(list(self.swaps.values()), tip)
-        vanished = self._following.take_vanished()
+        vanished = self._view.take_vanished()
         self._own_txs.mark_stale(vanished)
         if reload_all or vanished or tip != self._tip or self._outbox.underpaid:
             changed = await self._own_txs.check(tip, mempool_too=reload_all)
             if changed:
-                self._following.forget(changed)
+                self._view.forget(changed)
                 self._notices.swaps_changed(changed)
-            self._following.read_what_moved(self._own_txs.take_moved())
+            self._view.read_what_moved(self._own_txs.take_moved())
             if tip != self._tip or self._outbox.underpaid:
                 await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip), self._gate)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
@@ -207,10 +201,10 @@ class Watcher:
         old = [
             self.swaps[d.swap.swap_id]
             for d in decisions
-            if self._following.facts[d.swap.swap_id][1] != tip
+            if self._view.facts[d.swap.swap_id][1] != tip
         ]
         if old:
-            await self._following.read_facts(old, tip)
+            await self._view.read_facts(old, tip)
             await require_tip(self._chain, tip)
             decisions = await self._judged([self.swaps[d.swap.swap_id] for d in decisions], tip)
         return decisions
@@ -229,9 +223,9 @@ class Watcher:
         return self._limited(decisions)
 
     def _judge(self, swap: Swap, tip: Tip) -> Decision | None:
-        if swap.swap_id not in self._following.facts:
+        if swap.swap_id not in self._view.facts:
             return None
-        facts, _ = self._following.facts[swap.swap_id]
+        facts, _ = self._view.facts[swap.swap_id]
         judged_on = (swap, facts, self._invoices.view(swap), tip)
         if self._at_rest.get(swap.swap_id) == judged_on:
             return None
@@ -239,7 +233,7 @@ class Watcher:
             decision = reconcile(*judged_on, self._policy)
         except Exception:  # a defect shown by one swap must not stop the others (rule 10)
             log.exception("swap cannot be judged", **swap.ids)
-            self._following.put_aside(swap, "a fault of the program, see the log line before")
+            self._view.put_aside(swap, "a fault of the program, see the log line before")
             return None
         if decision.action is None and decision.swap == swap:
             self._at_rest[swap.swap_id] = judged_on
@@ -267,7 +261,7 @@ class Watcher:
     def _saved(self, decision: Decision, saved: bool) -> None:
         swap = decision.swap
         if not saved:  # somebody else changed it: look again
-            self._following.forget([swap.swap_id])
+            self._view.forget([swap.swap_id])
             self._notices.news.add(swap.swap_id)
             return
         before = self.swaps[swap.swap_id]
@@ -290,7 +284,7 @@ class Watcher:
             log.error("paid and not claimed: this needs the operator", **swap.ids)
         if swap.finished:
             reach("finish.saved")
-            self._following.forget([swap.swap_id])
+            self._view.forget([swap.swap_id])
 
     async def _act(self, decisions: Sequence[Decision], tip: Tip) -> set[str]:
         """Carry out actions; returns the swaps to decide on again."""
@@ -307,7 +301,7 @@ class Watcher:
                     elif await self._invoices.drop(swap, action):
                         await self._note_deletion(swap)
                 except (BackendError, ReplicaFailure) as error:
-                    self._following.put_aside(swap, str(error))
+                    self._view.put_aside(swap, str(error))
                 else:
                     self._inventory.backoff.forget(swap.swap_id)
                     again.add(swap.swap_id)
@@ -341,5 +335,5 @@ class Watcher:
                 await self._refunds.refund(batch)
             except (BackendRejected, wallet.NotEnoughCoins, CoinsGone) as error:
                 for item in batch:
-                    self._following.put_aside(item.swap, str(error))
+                    self._view.put_aside(item.swap, str(error))
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)

@@ -1,17 +1,22 @@
-"""The swaps under watch, and what the chain was last seen to hold of each.
+"""The one place that reads the chain for the daemon: histories, heights, spenders, under one tip.
 
-It only reads. What follows from that is decided by `reconcile` and carried out by the watcher.
+`ChainView` holds the swaps under watch and what the chain was last seen to hold of each. It only
+reads. What follows from that is decided by `reconcile` and carried out by the watcher.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
-from lnliquid.ports import Chain, ExpectedHistories
+from lnliquid.errors import BackendRejected
+from lnliquid.liquid import tx
+from lnliquid.ports import Chain, ExpectedHistories, HistoryItem
 from lnliquid.seller import observe
-from lnliquid.seller.inventory import Inventory
+from lnliquid.seller.backoff import Backoff
 from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import require_tip
+from lnliquid.seller.observe import ScriptHistory
 from lnliquid.seller.reconcile import ChainFacts
 from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
@@ -21,29 +26,97 @@ from lnliquid.swap import Swap, Tip
 log = structlog.get_logger()
 
 
-class Following:
-    """Every swap that has a funding transaction and is not final."""
+class TipMoved(Exception):
+    """Blocks came while the chain was read; the next round looks again."""
 
-    def __init__(
-        self,
-        database: Database,
-        chain: Chain,
-        inventory: Inventory,
-        notices: Notices,
-        on_forget: Callable[[str], None],
-    ) -> None:
-        """`on_forget` is told the id of each swap that is not followed any more."""
-        self._database = database
-        self._chain = chain
-        self._inventory = inventory
-        self._notices = notices
-        self._on_forget = on_forget
-        self.swaps: dict[str, Swap] = {}
-        """By id, as stored."""
-        self.facts: dict[str, tuple[ChainFacts, Tip]] = {}
-        """What the chain held of each swap, and the tip under which that was read."""
-        self._by_script: dict[bytes, str] = {}
-        self._vanished: set[str] = set()
+    def __str__(self) -> str:
+        return "a block came meanwhile"
+
+
+async def require_tip(chain: Chain, tip: Tip) -> None:
+    """All that was read since the tip was this one is of this tip. Raises `TipMoved` if not."""
+    if await chain.tip() != tip:
+        raise TipMoved
+
+
+async def histories(
+    chain: Chain, scripts: Sequence[bytes]
+) -> tuple[dict[bytes, tuple[HistoryItem, ...]], dict[bytes, str]]:
+    """Histories of all scripts in one go, and the reason for each script that has none.
+
+    A server can refuse one script (too long a history); that must not hide the others.
+    """
+    try:
+        return await chain.histories(scripts), {}
+    except BackendRejected:
+        found: dict[bytes, tuple[HistoryItem, ...]] = {}
+        refused: dict[bytes, str] = {}
+        for script in scripts:
+            try:
+                found.update(await chain.histories([script]))
+            except BackendRejected as error:
+                refused[script] = error.message
+        return found, refused
+
+
+async def read_scripts(
+    chain: Chain, scripts: Sequence[bytes], known: Collection[str] = ()
+) -> tuple[dict[bytes, ScriptHistory], dict[bytes, str]]:
+    """History and transactions of each script, and the reason for each that is not whole.
+
+    `known` are txids whose bytes the caller has. A script whose history names a transaction that
+    the server does not give is refused: a spend may hide in it.
+    """
+    found, refused = await histories(chain, scripts)
+    wanted = {i.txid for items in found.values() for i in items} - set(known)
+    raws = await chain.transactions(sorted(wanted)) if wanted else {}
+    parsed = {}
+    for txid, raw in raws.items():
+        # One that cannot be read is as good as missing: its scripts are refused, no others.
+        with contextlib.suppress(ValueError):
+            parsed[txid] = tx.parse(raw)
+    whole: dict[bytes, ScriptHistory] = {}
+    for script, items in found.items():
+        missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]
+        if missing:
+            refused[script] = f"the server names transaction {missing[0]} and does not give it"
+        else:
+            whole[script] = ScriptHistory(items, parsed)
+    return whole, refused
+
+
+async def read_facts(
+    chain: Chain, swaps: Sequence[Swap]
+) -> tuple[dict[str, ChainFacts], dict[str, str]]:
+    """Facts of each swap by id, and the reason for each swap that could not be read.
+
+    Raises `BackendUnavailable` or `BackendTimeout` when nothing can be read at all.
+    """
+    swap_of = {observe.output_script(s): s for s in swaps}
+    fundings = {s.funding_txid for s in swaps if s.funding_txid}
+    found, refused = await read_scripts(chain, list(swap_of), fundings)
+    facts = {swap_of[s].swap_id: observe.facts_of(swap_of[s], seen) for s, seen in found.items()}
+    return facts, {swap_of[script].swap_id: reason for script, reason in refused.items()}
+
+
+@dataclass(eq=False)
+class ChainView:
+    """Every swap that has a funding transaction and is not final.
+
+    `on_forget` is told the id of each swap that is not watched any more.
+    """
+
+    _database: Database
+    _chain: Chain
+    _notices: Notices
+    _backoff: Backoff
+    _on_forget: Callable[[str], None]
+    swaps: dict[str, Swap] = field(default_factory=dict, init=False)
+    """By id, as stored."""
+    facts: dict[str, tuple[ChainFacts, Tip]] = field(default_factory=dict, init=False)
+    """What the chain held of each swap, and the tip under which that was read."""
+    _by_script: dict[bytes, str] = field(default_factory=dict, init=False)
+    _vanished: set[str] = field(default_factory=set, init=False)
 
     async def load(self, everything: bool) -> None:
         """Take in what is stored, all of it or what changed.
@@ -79,7 +152,7 @@ class Following:
                 if fresh[script]:
                     # If that is so it was not read under any tip, so that whatever is decided on
                     # it is decided on a reading of its own.
-                    facts = observe.facts_of(swap, observe.ScriptHistory(fresh[script]))
+                    facts = observe.facts_of(swap, ScriptHistory(fresh[script]))
                     self.facts[swap.swap_id] = (facts, observe.NEVER)
         if fresh:
             await self._chain.watch(fresh)
@@ -96,13 +169,13 @@ class Following:
             self.facts.pop(swap_id, None)
             self._on_forget(swap_id)
 
-    async def read_chain(self, tip: Tip, last: Tip | None) -> None:
-        """Read all that changed, under this tip. `last` is the tip of the round before.
+    async def read_changed(self, changed: Iterable[bytes], tip: Tip, last: Tip | None) -> None:
+        """Read these swaps' scripts, and what else is due, all under this tip.
 
-        Raises `BackendError`, and `TipMoved` when a block came meanwhile.
+        `last` is the tip of the round before. Raises `BackendError`, after which all of these count
+        as changed again, and `TipMoved` when a block came meanwhile.
         """
-        self._chain.mark_changed(self._refused_and_due())
-        others = await self._inventory.sync(self._chain.take_changed())
+        others = {*changed, *self._refused_and_due()}
         swaps = [self.swaps[self._by_script[s]] for s in others if s in self._by_script]
         try:
             await self.read_facts(swaps, tip)
@@ -117,11 +190,12 @@ class Following:
         """Read these swaps' scripts; one that is refused has no facts until it can be read."""
         if not swaps:
             return
-        facts, refused = await observe.read_facts(self._chain, swaps)
+        facts, refused = await read_facts(self._chain, swaps)
         for swap in swaps:
             if swap.swap_id in self.facts and swap.swap_id in facts:
-                before, _ = self.facts[swap.swap_id]
-                self._vanished |= observe.vanished(swap, before, facts[swap.swap_id])
+                before = observe.heights_of(swap, self.facts[swap.swap_id][0])
+                now = observe.heights_of(swap, facts[swap.swap_id])
+                self._vanished |= before.keys() - now.keys()
         self.facts.update({swap_id: (found, tip) for swap_id, found in facts.items()})
         for swap in swaps:
             if swap.swap_id in refused:
@@ -130,14 +204,14 @@ class Following:
 
     def put_aside(self, swap: Swap, reason: str) -> None:
         """Leave a swap's script and actions alone for a while (money rule 10)."""
-        self._inventory.backoff.add(swap.swap_id, "swap put aside", **swap.ids, reason=reason)
+        self._backoff.add(swap.swap_id, "swap put aside", **swap.ids, reason=reason)
 
     def _refused_and_due(self) -> list[bytes]:
         """Scripts of swaps without facts, other than those that are put aside."""
         return [
             script
             for script, swap_id in self._by_script.items()
-            if swap_id not in self.facts and swap_id not in self._inventory.backoff
+            if swap_id not in self.facts and swap_id not in self._backoff
         ]
 
     def take_vanished(self) -> set[str]:
