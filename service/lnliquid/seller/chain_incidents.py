@@ -7,6 +7,7 @@ until the operator resumes them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -92,17 +93,15 @@ async def find_fork(
     return heights[standing] + 1 if standing >= 0 else 0
 
 
+@dataclass(eq=False)
 class ChainIncidents:
     """Compares the chain with the remembered blocks whenever the tip is another one."""
 
-    def __init__(
-        self, database: Database, chain: Chain, inventory: Inventory, notices: Notices
-    ) -> None:
-        self._database = database
-        self._chain = chain
-        self._inventory = inventory
-        self._notices = notices
-        self._checked: Tip | None = None
+    _database: Database
+    _chain: Chain
+    _inventory: Inventory
+    _notices: Notices
+    _checked: Tip | None = field(default=None, init=False)
 
     async def check(self, tip: Tip) -> None:
         """Remember the blocks up to this tip, and undo what rests on blocks that were replaced.
@@ -141,7 +140,14 @@ class ChainIncidents:
                 cause = f"reopened: {_replaced(fork_height)}"
                 swaps, addresses = block_store.undo(session, fork_height, cause)
                 revive(session, fork_height)
-                _look_again_from(session, fork_height)
+                # Our own transactions from there on are looked at, however deep they were.
+                checked = coin_store.cursor(session, CHECKED_HEIGHT)
+                coin_store.set_cursor(session, CHECKED_HEIGHT, min(checked, fork_height))
+                # Until then nothing from there on is buried: the tip may be lower than it was.
+                buried = coin_store.cursor(session, coin_store.BURIED_HEIGHT)
+                coin_store.set_cursor(
+                    session, coin_store.BURIED_HEIGHT, min(buried, fork_height - 1)
+                )
                 if swaps:
                     pause(session, fork_height, len(swaps))
             if blocks:
@@ -166,14 +172,3 @@ def _missing(known: Mapping[int, str], tip_height: int) -> list[int]:
     lowest = max(0, tip_height - block_store.KEPT + 1)
     missing = [h for h in range(tip_height - 1, lowest - 1, -1) if h not in known]
     return missing[:FILLED_A_BLOCK]
-
-
-def _look_again_from(session: Transaction, fork_height: int) -> None:
-    """Have our own transactions from this height on looked at, however deep they were.
-
-    Until that is done nothing from there on counts as buried: the tip may be lower than it was.
-    """
-    checked = coin_store.cursor(session, CHECKED_HEIGHT)
-    coin_store.set_cursor(session, CHECKED_HEIGHT, min(checked, fork_height))
-    buried = coin_store.cursor(session, coin_store.BURIED_HEIGHT)
-    coin_store.set_cursor(session, coin_store.BURIED_HEIGHT, min(buried, fork_height - 1))

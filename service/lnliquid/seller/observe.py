@@ -92,9 +92,8 @@ def expected_history(swap: Swap, funding_heights: Mapping[str, int]) -> tuple[Hi
 
 def heights_of(swap: Swap, facts: ChainFacts) -> dict[str, int | None]:
     """Where the facts have the transactions of this swap, by txid; None in the mempool."""
-    spends = [s for s in (facts.asset_spend, facts.subsidy_spend) if s is not None]
     funding = {swap.funding_txid or "": facts.funding_height} if facts.funding_seen else {}
-    return funding | {spend.txid: spend.height for spend in spends}
+    return funding | {spend.txid: spend.height for spend in facts.spends}
 
 
 def is_elsewhere(swap: Swap, facts: ChainFacts, heights: Mapping[str, int | None]) -> bool:
@@ -121,11 +120,7 @@ def waiting_for(swaps: Iterable[Swap], read: Read) -> dict[str, list[Swap]]:
         if swap.swap_id not in read:
             continue
         facts, _ = read[swap.swap_id]
-        unconfirmed = [
-            spend.txid
-            for spend in (facts.asset_spend, facts.subsidy_spend)
-            if spend is not None and spend.height is None
-        ]
+        unconfirmed = [spend.txid for spend in facts.spends if spend.height is None]
         if unconfirmed:
             waiting[unconfirmed[0]].append(swap)
         elif swap.state is State.CREATED:

@@ -38,6 +38,17 @@ class ChainFacts:
     asset_spend: Spend | None = None
     subsidy_spend: Spend | None = None
 
+    @property
+    def spends(self) -> list[Spend]:
+        """Of either output, as far as they are known."""
+        return [s for s in (self.asset_spend, self.subsidy_spend) if s is not None]
+
+    def outputs_of(self, swap: Swap) -> list[tuple[Outpoint, Spend | None]]:
+        """The HTLC outputs of the swap whose facts these are, each with its spend."""
+        asset, subsidy = swap.asset_outpoint, swap.subsidy_outpoint
+        both = ((asset, self.asset_spend), (subsidy, self.subsidy_spend))
+        return [(outpoint, spend) for outpoint, spend in both if outpoint is not None]
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -113,7 +124,7 @@ def reconcile(
     finished = all(_is_buried(spend, tip, policy) for spend in spends) and (
         state is State.CLAIMED or _is_settled(invoice)
     )
-    heights = [spend.height for spend in spends if spend and spend.height is not None]
+    heights = [spend.height for spend in facts.spends if spend.height is not None]
     after = replace(
         after,
         state=state,
@@ -187,8 +198,7 @@ def _is_settled(invoice: Invoice | None) -> bool:
 
 def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state: State) -> Swap:
     """What Lightning tells, taken into the record: paid for ever, adopted, or gone by our doing."""
-    spends = (facts.asset_spend, facts.subsidy_spend)
-    if any(s is not None and s.kind is SpendKind.CLAIM for s in spends):
+    if any(spend.kind is SpendKind.CLAIM for spend in facts.spends):
         # A claim of either output shows the preimage, and only a payment gives that away.
         return replace(swap, invoice_mark=InvoiceMark.PAID)
     if invoice is None:
@@ -247,16 +257,7 @@ def _while_funded(
 ) -> Action | None:
     lock_height = swap.refund_lock_height or 0
     is_open = tip.height >= lock_height
-    refund = Refund(
-        tuple(
-            outpoint
-            for outpoint, spend in (
-                (swap.asset_outpoint, facts.asset_spend),
-                (swap.subsidy_outpoint, facts.subsidy_spend),
-            )
-            if outpoint is not None and spend is None
-        )
-    )
+    refund = Refund(tuple(o for o, spend in facts.outputs_of(swap) if spend is None))
     may_be_paid = swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
     if (
         invoice is not None

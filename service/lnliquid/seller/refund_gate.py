@@ -74,8 +74,8 @@ def may_take_back(
             return ()
     return tuple(
         outpoint
-        for outpoint, spend in ((swap.asset_outpoint, asset), (swap.subsidy_outpoint, subsidy))
-        if outpoint is not None and (spend is None or spend.txid in ours)
+        for outpoint, spend in facts.outputs_of(swap)
+        if spend is None or spend.txid in ours
     )
 
 
@@ -88,10 +88,7 @@ def may_send(swap: Swap, facts: ChainFacts, wanted: Collection[Outpoint]) -> boo
         return False
     return not any(
         outpoint in wanted and spend is not None and spend.kind is not SpendKind.REFUND
-        for outpoint, spend in (
-            (swap.asset_outpoint, facts.asset_spend),
-            (swap.subsidy_outpoint, facts.subsidy_spend),
-        )
+        for outpoint, spend in facts.outputs_of(swap)
     )
 
 

@@ -9,7 +9,7 @@ advanced is put aside for a while and stops no other (money rule 10).
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
@@ -57,45 +57,41 @@ ACT_AT_ONCE = 64
 """Actions between two looks at the chain, so that a slow Lightning node delays no other work."""
 
 
+@dataclass(eq=False)
 class Watcher:
     """Follows every swap that has a funding transaction and is not final."""
 
-    def __init__(
-        self,
-        database: Database,
-        chain: Chain,
-        invoices: Invoices,
-        inventory: Inventory,
-        outbox: Outbox,
-        refunds: Refunds,
-        funder: Funder,
-        bumper: Bumper,
-        settings: Settings,
-        notices: Notices,
-    ) -> None:
-        self._database = database
-        self._chain = chain
-        self._invoices = invoices
-        self._inventory = inventory
-        self._refunds = refunds
-        self._funder = funder
-        self._bumper = bumper
-        self._settings = settings
-        self._notices = notices
-        self._outbox = outbox
-        self._incidents = ChainIncidents(database, chain, inventory, notices)
+    _database: Database
+    _chain: Chain
+    _invoices: Invoices
+    _inventory: Inventory
+    _outbox: Outbox
+    _refunds: Refunds
+    _funder: Funder
+    _bumper: Bumper
+    _settings: Settings
+    _notices: Notices
+    _refunds_at_once: int = field(default=MAX_REFUNDS, init=False)
+    _at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = field(
+        default_factory=dict, init=False
+    )
+    """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
+    _tip: Tip | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        """Put together what it works with."""
+        database, chain, settings = self._database, self._chain, self._settings
+        self._incidents = ChainIncidents(database, chain, self._inventory, self._notices)
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
-        self._view = ChainView(database, chain, notices, inventory.backoff, self._forgotten)
-        self._gate = RefundGate(chain, self._view, invoices, self._policy)
-        self._own_txs = TransactionTracker(
-            database, chain, outbox, settings.final_confs, self._gate.may_send
+        self._view = ChainView(
+            database, chain, self._notices, self._inventory.backoff, self._forgotten
         )
-        self._refunds_at_once = MAX_REFUNDS
+        self._gate = RefundGate(chain, self._view, self._invoices, self._policy)
+        self._own_txs = TransactionTracker(
+            database, chain, self._outbox, settings.final_confs, self._gate.may_send
+        )
         self.swaps = self._view.swaps
         """What is watched, as stored."""
-        self._at_rest: dict[str, tuple[Swap, ChainFacts, Invoice | None, Tip]] = {}
-        """What a swap was judged on when nothing was to be done; judged alike, it is skipped."""
-        self._tip: Tip | None = None
 
     async def run(self) -> None:
         """Watch until cancelled. Dead backends cost time only: the next round starts over."""
