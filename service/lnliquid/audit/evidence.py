@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from lnliquid.liquid import htlc, tx
-from lnliquid.seller.observe import output_script, witness_script
+from lnliquid.seller.observe import output_script, spend_kind
 from lnliquid.store.survey import StoreFacts
 from lnliquid.swap import Outpoint, Swap, Tip
 
@@ -118,10 +118,9 @@ class Evidence:
         spender = self.spender(outpoint)
         fate, is_odd = Fate.LOCKED, False
         if spender is not None:
-            witness = self.transactions[spender].input_of[outpoint].witness
-            read = htlc.read_spend_witness(witness, witness_script(swap), swap.payment_hash)
-            is_refund = read is not None and read.kind is htlc.SpendKind.REFUND
-            fate, is_odd = Fate.REFUNDED if is_refund else Fate.CLAIMED, read is None
+            kind = spend_kind(swap, self.transactions[spender].input_of[outpoint])
+            fate = Fate.REFUNDED if kind is htlc.SpendKind.REFUND else Fate.CLAIMED
+            is_odd = kind is None
         return HtlcOutput(swap, *self.explicit[outpoint], fate, spender, is_odd)
 
     def spender(self, outpoint: Outpoint) -> str | None:
