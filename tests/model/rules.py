@@ -59,12 +59,12 @@ class Rules:
 
         @cache
         def facts(swap: Swap, history: tuple[HistoryItem, ...]) -> ChainFacts:
-            return facts_of(swap, history, read_transactions())
+            return facts_of(swap, observe.ScriptHistory(history, read_transactions()))
 
         return replace(
             self,
             reconcile=cache(self.reconcile),
-            facts_of=lambda swap, history, _: facts(swap, history),
+            facts_of=lambda swap, seen: facts(swap, seen.items),
             without_funding=cache(self.without_funding),
             policy=replace(self.policy, final_confs=final_confs),
         )
@@ -73,7 +73,7 @@ class Rules:
 def facts(rules: Rules, view: View, swap: Swap) -> ChainFacts:
     """What a view holds of a swap."""
     history = tuple(HistoryItem(txid, height) for txid, height in view.heights().items())
-    return rules.facts_of(swap, history, read_transactions())
+    return rules.facts_of(swap, observe.ScriptHistory(history, read_transactions()))
 
 
 @cache
