@@ -225,6 +225,43 @@ async def test_a_replica_that_was_deleted_is_missed_without_a_write(pair: Pair) 
     assert main == copy
 
 
+async def test_a_replica_that_was_cut_is_noticed_while_nothing_happens(pair: Pair) -> None:
+    """What is left of it is no copy, though the connection still reads it from memory."""
+    await pair.put("a", 1)
+    for path in (pair.replica, pair.replica.with_name(pair.replica.name + "-wal")):
+        with path.open("r+b") as file:
+            file.truncate(0)
+    await wait_for(
+        lambda: pair.database.replica_problem is not None or dump(pair.replica) == dump(pair.path),
+        timeout_secs=20,
+        message="it is noticed",
+    )
+    await pair.recovered()
+    await pair.put("b", 2)
+    main, copy = pair.dumps()
+    assert main == copy
+
+
+async def test_a_fault_of_the_replica_is_no_fault_of_the_database(tmp_path: Path) -> None:
+    """Whatever it raises, the commit is reported, and the replica said to have failed."""
+    path = migrated(tmp_path / "seller.sqlite")
+
+    class Faulty(Replica):
+        def _carry_out(self, group: object) -> None:
+            raise KeyError("a fault")
+
+    database = Database(path, StillClock())
+    replica = Faulty(path, tmp_path / "replica")
+    replica.start()
+    database._replica = replica  # where `Database` keeps its own
+    try:
+        await database.write(lambda tx: coins.set_cursor(tx, "a", 1))
+        assert "a fault" in (database.replica_problem or "")
+        assert not database.failed
+    finally:
+        database.close()
+
+
 async def test_a_replica_that_hangs_costs_one_deadline(tmp_path: Path) -> None:
     """The writer goes on without it, and it catches up when it answers again."""
     path = migrated(tmp_path / "seller.sqlite")

@@ -50,7 +50,7 @@ Group = tuple[int, Sequence[Statement]]
 MAX_MISSED = 10_000
 """Commits that are kept while the file is brought up to date."""
 
-CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE")
+CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 
 class ReplicaFailed(Exception):
@@ -82,7 +82,7 @@ def recorded(engine: Engine) -> list[Statement]:
     @event.listens_for(engine, "after_cursor_execute")
     def _done(_c: Any, cursor: Any, sql: str, parameters: Any, _context: Any, _many: bool) -> None:
         # With RETURNING the rows are counted only when they have been fetched.
-        if sql.lstrip().startswith(CHANGES) and (cursor.rowcount or cursor.description):
+        if sql.lstrip().upper().startswith(CHANGES) and (cursor.rowcount or cursor.description):
             statements.append((sql, parameters, cursor.rowcount))
 
     @event.listens_for(engine, "savepoint")
@@ -242,8 +242,8 @@ class Replica:
                 return False
         try:
             self._do(lambda: self._carry_out(group), self._deadline_secs)
-        except ReplicaFailed as error:
-            self._fail(str(error))
+        except Exception as error:  # the database has committed, whatever is wrong here
+            self._fail(_reason(error))
         return self.failed is None
 
     def close(self) -> None:
@@ -278,10 +278,10 @@ class Replica:
             try:
                 work()
                 done.set_result(None)
-            except (sqlite3.Error, OSError) as error:
-                done.set_exception(ReplicaFailed(str(error)))
-            except BaseException as error:
+            except SettingsError as error:
                 done.set_exception(error)
+            except BaseException as error:
+                done.set_exception(ReplicaFailed(_reason(error)))
         self._release()
 
     def look(self) -> None:
@@ -294,13 +294,20 @@ class Replica:
                 self._fail("the file was deleted or replaced")
             elif self._looks % LOOKS_PER_PROBE == 0:
                 self._require_space()
+                self._require_sound()
             self._looks += 1
-        except (sqlite3.Error, OSError, ReplicaFailed, SettingsError) as error:
-            self._fail(str(error))
+        except Exception as error:  # for an unknown reason too it is tried again
+            self._fail(_reason(error))
 
     def _require_space(self) -> None:
         if (reason := directory_refusal(self.path.parent, fill=True)) is not None:
             raise ReplicaFailed(reason)
+
+    def _require_sound(self) -> None:
+        """What others would read must be what was written: the file may have been cut."""
+        stamp = read_stamp(self.path)
+        if stamp is None or stamp.commits != self._commits:
+            raise ReplicaFailed("the file was damaged")
 
     def _open(self) -> None:
         """Open the file of that name and make it a copy of the database, if it is none."""
@@ -362,6 +369,10 @@ class Replica:
         if self._file >= 0:
             os.close(self._file)  # after SQLite's own: closing it ends SQLite's locks
             self._file = -1
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _connect(path: Path) -> sqlite3.Connection:
