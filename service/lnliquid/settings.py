@@ -48,6 +48,12 @@ UNITS = (
 
 Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
 
+REPLACED = {
+    "rescue_journal": ": `replica` has taken its place, a second copy of the database; the old "
+    "journal is not read any more"
+}
+"""What became of settings of older programs."""
+
 
 class Settings(BaseModel):
     """Settings of one seller daemon. See each field for unit and meaning."""
@@ -352,7 +358,11 @@ def load_settings(config: Path | None) -> Settings:
     )
     if unknown:
         raise SettingsError(
-            tuple(f"{name} in the environment names no setting" for name in unknown)
+            tuple(
+                f"{name} in the environment names no setting"
+                f"{REPLACED.get(name.removeprefix(ENV_PREFIX).lower(), '')}"
+                for name in unknown
+            )
         )
     try:
         return Settings(**{**in_file, **in_environment})
@@ -365,6 +375,6 @@ def _problem(error: dict[str, Any]) -> str:
     if error["type"] == "missing":
         return f"{name} is not set; put it into the settings file or set {ENV_PREFIX}{name.upper()}"
     if error["type"] == "extra_forbidden":
-        return f"{name} is not a setting"
+        return f"{name} is not a setting{REPLACED.get(name, '')}"
     message = str(error["msg"]).removeprefix("Value error, ")
     return f"{name}: {message}" if name else message

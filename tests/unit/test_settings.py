@@ -104,6 +104,7 @@ def test_an_unknown_variable_is_refused(tmp_path: Path, environment: dict[str, s
 def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     """A misspelt knob of the file is an error, not a default."""
     assert problems(tmp_path, refund_delta_block=5_000) == "refund_delta_block is not a setting"
+    assert "`replica` has taken its place" in problems(tmp_path, rescue_journal="x")
 
 
 def test_missing_values_are_all_named_with_both_ways_to_set_them(tmp_path: Path) -> None:

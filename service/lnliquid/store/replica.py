@@ -324,6 +324,7 @@ class Replica:
         self._connection = _connect(self.path)
         copied = _stamp(self._connection)
         if copied is None or copied != read_stamp(self._database):
+            log.info("replica copied", path=str(self.path), had=copied and copied.commits)
             with closing(sqlite3.connect(_uri(self._database), uri=True)) as source:
                 source.backup(self._connection)  # one transaction of the replica
             _configure(self._connection)
