@@ -54,19 +54,17 @@ class InvoiceMark(IntEnum):
     """
 
     NONE = 0
-    """Not asked for since the funding, or since Lightning answered that it deleted the last one;
-    or deleted when it had expired, after which no payment of it is taken."""
+    """Never asked for, at this funding."""
     ASKED = 1
     """Asked for: it may exist, or come into being when a hung node wakes."""
     CLOSED = 2
-    """Being deleted while it can be paid; the answer is not stored yet."""
+    """Being deleted, or never to be made: from here on its absence is our doing."""
     PAID = 3
     """Seen paid. Stays, whatever Lightning says later."""
     REFUNDING = 4
     """A refund may be signed. Stays: an invoice is never made again."""
     LOST = 5
-    """Shown, and gone without an answer that we deleted it: it may have been paid first. Stays,
-    unless it is seen paid. For the operator."""
+    """Shown, and gone by somebody else's doing: it may have been paid first. For the operator."""
 
 
 class IllegalTransition(Exception):
@@ -164,10 +162,7 @@ class Swap:
     asset_vout: int | None = None
     subsidy_vout: int | None = None
     bolt11: str | None = None
-    """The last invoice that was shown. It stays when that is deleted: its payment secret follows
-    from the preimage, so the buyer could pay one that a hung call makes later."""
     invoice_expires_at: int | None = None
-    """Of the invoice that is shown now, None while there is none."""
     invoice_mark: InvoiceMark = InvoiceMark.NONE
     spend_txid: str | None = None
     """Transaction that spends the asset output, as last seen."""

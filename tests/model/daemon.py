@@ -53,7 +53,7 @@ def read(rules: Rules, world: World, nth: int, *, lightning: bool = True) -> Wor
     if swap.funding_txid is None or swap.finished:
         return world.with_sale(nth, pending=None)
     seen = facts(rules, view, swap)
-    invoice = rules.as_known(swap, told_of(sale) if lightning else None)
+    invoice = rules.as_known(swap, told_of(swap, sale.invoice) if lightning else None)
     decision = rules.reconcile(swap, seen, invoice, tip_of(view.tip), rules.policy)
     action = decision.action
     if isinstance(action, Refund) and set(action.outpoints) <= set(world.bound()):
@@ -83,7 +83,7 @@ def act(rules: Rules, world: World, nths: Sequence[int], *, send: bool = True) -
         match sale.pending.action:
             case MakeInvoice():
                 if sale.invoice is InvoiceStatus.ABSENT:
-                    world = make(world, nth)
+                    world = world.with_sale(nth, invoice=InvoiceStatus.UNPAID)
             case DropInvoice(status):
                 world = _drop(rules, world, nth, status)
             case _:
@@ -91,19 +91,14 @@ def act(rules: Rules, world: World, nths: Sequence[int], *, send: bool = True) -
     return _refund(rules, world, refunds, send=send) if refunds else world
 
 
-def make(world: World, nth: int) -> World:
-    """Lightning makes the invoice."""
-    made = world.sales[nth].made + 1
-    return world.with_sale(nth, invoice=InvoiceStatus.UNPAID, made=made)
-
-
 def _drop(rules: Rules, world: World, nth: int, status: InvoiceStatus) -> World:
     sale = world.sales[nth]
     if sale.invoice is status:
-        # A call that hung is carried out before a later deletion is answered, or never (ADR 4).
-        world = world.with_sale(nth, invoice=InvoiceStatus.ABSENT, hung="")
-        return save(rules, world, nth, sale.swap, rules.after_deletion(sale.swap)) or world
-    return world
+        return world.with_sale(nth, invoice=InvoiceStatus.ABSENT)
+    if sale.invoice is not InvoiceStatus.ABSENT:
+        return world
+    lost = replace(sale.swap, invoice_mark=InvoiceMark.LOST)
+    return save(rules, world, nth, sale.swap, lost) or world
 
 
 def watch(rules: Rules, world: World) -> World:
@@ -131,7 +126,7 @@ def _passed(
     if sale.swap.funding_txid is None or sale.swap.finished:
         return ()
     seen, tip = facts(rules, world.seen, sale.swap), tip_of(world.seen.tip)
-    invoice: Invoice | None = rules.as_known(sale.swap, told_of(sale))
+    invoice: Invoice | None = rules.as_known(sale.swap, told_of(sale.swap, sale.invoice))
     return rules.may_take_back(sale.swap, seen, invoice, tip, rules.policy, ours)
 
 

@@ -10,11 +10,11 @@ from itertools import permutations
 from lnliquid.ports import InvoiceStatus
 from lnliquid.seller.reconcile import DropInvoice, MakeInvoice, Refund
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import Outpoint
+from lnliquid.swap import InvoiceMark, Outpoint
 
 from . import daemon
 from .rules import Rules
-from .world import Tx, World, accept, mine, note_spend, reorg
+from .world import Sale, Tx, World, accept, mine, note_spend, reorg
 
 Move = tuple[str, World]
 RIVAL = "X(another wallet of the same words)"
@@ -123,20 +123,34 @@ def _lightning(world: World, nth: int) -> Iterator[Move]:
     if late != world:
         yield f"the hung call for swap {nth} is carried out", late
     failing = _failing(world)
-    if failing is not None and sale.invoice is not ABSENT:
+    if (
+        failing is not None
+        and sale.invoice is not ABSENT
+        and (world.are_deleted or may_be_deleted(sale))
+    ):
         gone = failing.with_sale(nth, invoice=ABSENT)
         yield f"another deletes the invoice of swap {nth}", gone
+
+
+def may_be_deleted(sale: Sale) -> bool:
+    """The operator's part of ADR 4: a paid invoice is deleted by no one before that was seen.
+
+    Where the daemon expects the invoice to be there, and does nothing about it, it notices all the
+    same: that is played.
+    """
+    is_expected = sale.swap.invoice_mark in (InvoiceMark.ASKED, InvoiceMark.PAID)
+    is_noticed = is_expected and not sale.hung and sale.pending is None
+    return sale.invoice is not PAID or is_noticed
 
 
 def resolved(world: World, nth: int) -> World:
     """Lightning carries out the call that hung, if it still can."""
     sale = world.sales[nth]
-    done = world.with_sale(nth, hung="")
-    if sale.hung == "make" and sale.invoice is ABSENT:
-        return daemon.make(done, nth)
-    if sale.hung == "drop" and sale.invoice is UNPAID:
-        return done.with_sale(nth, invoice=ABSENT)
-    return done
+    after = {"make": (ABSENT, UNPAID), "drop": (UNPAID, ABSENT)}.get(sale.hung)
+    if after is None:
+        return world
+    invoice = after[1] if sale.invoice is after[0] else sale.invoice
+    return world.with_sale(nth, invoice=invoice, hung="")
 
 
 def _chain(world: World) -> Iterator[Move]:

@@ -15,7 +15,7 @@ from lnliquid.swap import Outpoint, Swap, Tip, path
 from lnliquid.terms import Timelocks, blocks_to_pay_and_claim
 
 from ..unit.builders import NOW
-from .world import Sale, View, read_transactions
+from .world import View, read_transactions
 
 TIMELOCKS = Timelocks(
     refund_delta_blocks=4,
@@ -39,7 +39,6 @@ class Rules:
     reconcile: Callable[[Swap, ChainFacts, Invoice | None, Tip, Policy], Decision] = (
         reconciling.reconcile
     )
-    after_deletion: Callable[[Swap], Swap] = reconciling.after_deletion
     facts_of: Callable[..., ChainFacts] = observe.facts_of
     may_take_back: Callable[..., tuple[Outpoint, ...]] = refund_gate.may_take_back
     may_send: Callable[[Swap, ChainFacts, Collection[Outpoint]], bool] = refund_gate.may_send
@@ -83,18 +82,16 @@ def tip_of(height: int) -> Tip:
 
 
 @cache
-def _invoice(
-    swap_id: str, payment_hash: bytes, msat: int, status: InvoiceStatus, made: int
-) -> Invoice:
+def invoice_of(swap_id: str, payment_hash: bytes, msat: int, status: InvoiceStatus) -> Invoice:
+    """The invoice of a swap in this status, as Lightning tells it."""
     if status is InvoiceStatus.ABSENT:
         return Invoice(swap_id, status)
-    return Invoice(swap_id, status, f"lnert1{swap_id}{made}", payment_hash, msat, NOW + 60)
+    return Invoice(swap_id, status, f"lnert1{swap_id}", payment_hash, msat, NOW + 60)
 
 
-def told_of(sale: Sale) -> Invoice:
-    """The invoice of a swap as Lightning tells it; its time differs from that of any other."""
-    swap = sale.swap
-    return _invoice(swap.swap_id, swap.payment_hash, swap.total_price_msat, sale.invoice, sale.made)
+def told_of(swap: Swap, status: InvoiceStatus) -> Invoice:
+    """The same, of this swap."""
+    return invoice_of(swap.swap_id, swap.payment_hash, swap.total_price_msat, status)
 
 
 @cache

@@ -18,8 +18,6 @@ from .world import Sale, View, World, new_swap
 
 DEPTHS = {1: 6, 2: 4}
 """How deep the tests search, by the number of swaps."""
-FAULTS = {1: 3, 2: 2}
-"""How many things go wrong on one way, by the number of swaps."""
 MUTANT_DEPTH = 6
 QUIET_BLOCKS = 40
 ROUND, CHECK = "the watcher makes its round", "own transactions are looked at"
@@ -40,13 +38,6 @@ BEGINNINGS = {
         *["a block with nothing"] * 4,
         "a block with F1(K1:0)@4",
         CHECK,
-        ROUND,
-    ),
-    "an earlier call hangs": (
-        *LOCKED[:-1],
-        "swap 0 is read and decided",
-        "the decision on swap 0 is stored",
-        "the call to make the invoice of swap 0 hangs",
         ROUND,
     ),
     "paid and not claimed": (*PAID, ROUND, BLOCK, BLOCK, BLOCK, ROUND),

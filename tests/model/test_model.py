@@ -9,7 +9,7 @@ import pytest
 
 from .mutants import MUTANTS
 from .rules import Rules
-from .search import DEPTHS, FAULTS, MUTANT_DEPTH, Search
+from .search import DEPTHS, MUTANT_DEPTH, Search
 
 REACHED = {
     *("CREATED NONE", "CREATED CLOSED", "CREATED LOST", "CREATED PAID", "CREATED REFUNDING"),
@@ -28,8 +28,8 @@ REACHED = {
 def test_no_interleaving_breaks_a_money_rule(
     swaps: int, record_property: Callable[[str, object], None]
 ) -> None:
-    """Swaps, families, claims, refunds, invoices that others delete, deaths, reorgs and faults."""
-    found = Search(Rules(), swaps=swaps, faults=FAULTS[swaps]).run(DEPTHS[swaps])
+    """Swaps, families, claims, refunds, invoices, deaths, reorgs, two things going wrong."""
+    found = Search(Rules(), swaps=swaps).run(DEPTHS[swaps])
     record_property("model", f"{swaps} swaps: {str(found).splitlines()[0]}")
     assert found.counter_example is None, f"\n{found}"
     assert swaps > 1 or found.reached.keys() >= REACHED
@@ -41,7 +41,7 @@ def test_each_broken_rule_is_found(
     name: str, record_property: Callable[[str, object], None]
 ) -> None:
     """The model sees what it is there for: a rule of the service with one thing wrong is found."""
-    found = Search(MUTANTS[name], faults=FAULTS[1]).run(MUTANT_DEPTH)
+    found = Search(MUTANTS[name]).run(MUTANT_DEPTH)
     assert found.counter_example is not None, f"\n{found}"
     problem = found.counter_example.problem
     record_property("model", f"{name}: found in {found.states} states ({problem})")

@@ -57,8 +57,6 @@ class Sale(NamedTuple):
 
     swap: Swap
     invoice: InvoiceStatus = InvoiceStatus.ABSENT
-    made: int = 0
-    """How many times one was made."""
     is_shown: bool = False
     """The buyer has had an invoice of it; its secret follows from the preimage, and stays."""
     is_paid: bool = False
@@ -92,6 +90,8 @@ class World(NamedTuple):
     faults: int = 0
     final_confs: int = 2
     """No reorg is as deep as this."""
+    are_deleted: bool = False
+    """Others delete invoices that are paid, which the operator is told to prevent (ADR 4)."""
     limit: int = 0
     """The chain grows to this height, and then only while everything comes to rest."""
 

@@ -295,19 +295,6 @@ async def foreign_refund(world: World) -> str:
     return foreign.refund(world)
 
 
-async def invoices_cleaned(world: World) -> str:
-    """Another process deletes an invoice that is paid or expired, as `autoclean` does."""
-    rows = [r for r in world.rules.rows.values() if not r["finished"]]
-    found = [world.node.book.with_label(r["swap_id"]) for r in rows]
-    over = [r for r in found if r is not None and r.status != "unpaid"]
-    if not over:
-        return "none"
-    record = world.rng.choice(over)
-    world.coverage.swap("invoice cleaned", record.label)
-    world.node.delete(record.label, record.status)
-    return f"{record.status}, of swap {world.rules.rows[record.label]['key_index']}"
-
-
 async def wait(world: World) -> str:
     """Some time goes by without a block."""
     secs = world.rng.randrange(5, 200)
@@ -353,7 +340,6 @@ WEIGHTS: dict[Action, int] = {
     version_mined: 25,
     deposit_undone: 8,
     faults.fees_rise: 12,
-    invoices_cleaned: 8,
     wait: 15,
     faults.clock_jumps: 6,
     faults.server_fault: 25,

@@ -85,9 +85,6 @@ def sweep(world: "World", outpoint: tuple[str, int]) -> bool:
     return world.ground.send(signed.raw) is not None
 
 
-UNPAID_MARKS = (InvoiceMark.NONE, InvoiceMark.CLOSED, InvoiceMark.REFUNDING)
-
-
 def refund(world: "World") -> str:
     """Somebody with the seed refunds a swap that nobody has paid or can pay, past the daemon."""
     height = world.ground.chain.tip_height
@@ -98,7 +95,7 @@ def refund(world: "World") -> str:
             or deal.paid
             or deal.holding_until is not None
             or row["finished"]
-            or row["invoice_mark"] not in UNPAID_MARKS
+            or row["invoice_mark"] not in (InvoiceMark.CLOSED, InvoiceMark.REFUNDING)
             or world.node.book.with_label(row["swap_id"]) is not None
             or not row["funding_txid"]
             or row["refund_lock_height"] > height

@@ -91,29 +91,3 @@ def test_no_refunded_swap_is_final_while_its_invoice_can_be_paid(dies: bool, han
         assert row_of(world, deal)["finished"]
 
     play(story)
-
-
-@pytest.mark.parametrize("paid", [False, True], ids=["unpaid", "paid and cleaned"])
-@pytest.mark.parametrize("dies", [False, True], ids=["lives on", "restarts"])
-def test_a_deletion_without_an_answer_is_no_knowledge(dies: bool, paid: bool) -> None:
-    """It hung, and the invoice is gone: it may have been paid before another deleted it."""
-
-    async def story(world: World, deal: Deal) -> None:
-        await until_funded(world, deal)
-        world.node.hung = True
-        to_lock_height(world, deal, early=1)
-        await look(world)  # too late to be paid in time: deleted, without an answer
-        world.node.restart()
-        if paid:
-            deal.preimage = world.node.settle(row_of(world, deal)["payment_hash"])
-            assert deal.paid
-        world.node.delete(deal.swap_id or "", "paid" if paid else "unpaid")
-        assert row_of(world, deal)["invoice_mark"] == InvoiceMark.CLOSED
-        if dies:
-            await world.crash()
-        await new_blocks(world, 2)
-        row = row_of(world, deal)
-        assert (row["state"], row["invoice_mark"]) == (State.FUNDED, InvoiceMark.LOST)
-        assert row["paid_unclaimed"], "the operator is told"
-
-    play(story)

@@ -13,7 +13,7 @@ from lnliquid.errors import SwapError
 from lnliquid.liquid import htlc
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.store.tables import TxState
-from lnliquid.swap import InvoiceMark, State
+from lnliquid.swap import State
 
 from . import buyers, foreign
 from .actions import fund, watch
@@ -64,8 +64,6 @@ class Town(World):
         self.chance = EvenChance(SEED)
         self.quiet = True
         self.dies_at: str | None = None
-        self.unanswered = 0
-        """Deaths between a deletion of an invoice and the storing of Lightning's answer."""
 
     # ---- the daemon
 
@@ -128,7 +126,6 @@ class Town(World):
                 try:
                     await self.turn()
                 except Crash:
-                    self.unanswered += point == "invoice.dropped"
                     await self.daemon.bury()
                     self._daemon = None
                     return turn
@@ -217,14 +214,6 @@ class Town(World):
 
     # ---- the end
 
-    async def _order_refunds(self) -> None:
-        """The operator looks at Lightning where the daemon cannot know what came of a deletion."""
-        lost = [r for r in self.rules.rows.values() if r["invoice_mark"] == InvoiceMark.LOST]
-        assert len(lost) <= self.unanswered, "only one that died before it stored the answer"
-        for row in lost:
-            assert row["paid_unclaimed"], "the operator is told"
-            await self.daemon.operator.refund(row["swap_id"], "it was not paid")
-
     async def finish(self) -> None:
         """Everything comes to its end: claimed if paid, failed without a lock, else refunded."""
         for _ in range(3):
@@ -232,8 +221,6 @@ class Town(World):
             self.mine()
         heights = [row["refund_lock_height"] or 0 for row in self.rules.rows.values()]
         self.mine(max(0, max(heights, default=0) - self.ground.chain.tip_height))
-        await self.turn()
-        await self._order_refunds()
         for _ in range(4):
             await self.turn()
             await self.turn()

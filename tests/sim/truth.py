@@ -1,6 +1,5 @@
 """What the store must say when nothing is under way: the truth (rules 5, 7 and 10)."""
 
-import math
 import sqlite3
 from collections.abc import Iterable
 
@@ -52,8 +51,7 @@ class Truth:
 
     def _nothing_hidden_is_payable(self, row: Row) -> None:
         """Of no swap, finished ones too, is there an invoice to be paid but one that is shown."""
-        is_asked = row["invoice_mark"] == InvoiceMark.ASKED
-        is_shown = is_asked and row["invoice_expires_at"] is not None
+        is_shown = row["bolt11"] is not None and row["invoice_mark"] == InvoiceMark.ASKED
         if self._node.accepts(row["payment_hash"]) is None:
             return
         if row["state"] != State.FUNDED or not is_shown:
@@ -113,8 +111,6 @@ class Truth:
                 raise Violation(10, f"{name} can be refunded and is not")
             return
         lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
-        if (row["invoice_expires_at"] or math.inf) <= self._node.clock():
-            return  # it was not paid in time, and another process may have removed it since
         record = self._node.book.with_label(row["swap_id"])
         missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
         if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:

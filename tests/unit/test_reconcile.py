@@ -20,7 +20,6 @@ from lnliquid.seller.reconcile import (
     Policy,
     Refund,
     Spend,
-    after_deletion,
     confirmations,
     reconcile,
 )
@@ -95,9 +94,9 @@ def decide(
     mark: InvoiceMark = NONE,
     **changes: object,
 ) -> Decision:
-    """The decision on a swap with this mark; with ASKED and CLOSED its invoice was shown."""
+    """The decision on a swap whose record has this mark; with ASKED it also has the invoice."""
     swap = replace(SWAP, invoice_mark=mark, **changes)  # type: ignore[arg-type]
-    if mark in (ASKED, CLOSED) and "bolt11" not in changes:
+    if mark is ASKED and "bolt11" not in changes:
         swap = replace(swap, bolt11="lnert1", invoice_expires_at=NOW + 60)
     return reconcile(swap, facts() if seen is None else seen, invoice(status), tip(height), POLICY)
 
@@ -145,19 +144,19 @@ TABLE: list[tuple[str, int, InvoiceStatus | None, InvoiceMark, Action | None, In
     ("paid and then unknown", AT_LOCK, None, SEEN_PAID, None, SEEN_PAID),
     ("expired", EARLY, EXPIRED, ASKED, None, ASKED),
     ("expired, late", BEFORE, EXPIRED, ASKED, None, ASKED),
-    ("expired at the height", AT_LOCK, EXPIRED, ASKED, DropInvoice(EXPIRED), NONE),
+    ("expired at the height", AT_LOCK, EXPIRED, ASKED, DropInvoice(EXPIRED), CLOSED),
     ("unknown at the height", AT_LOCK, None, ASKED, None, ASKED),
     ("unknown, closed", AT_LOCK, None, CLOSED, None, CLOSED),
     ("gone, not by us", AT_LOCK, ABSENT, ASKED, None, LOST),
     ("still gone", AT_LOCK, ABSENT, LOST, None, LOST),
     ("gone, unknown", AT_LOCK, None, LOST, None, LOST),
-    ("there again", EARLY, UNPAID, LOST, DropInvoice(UNPAID), LOST),
-    ("there again, too late", TOO_LATE, UNPAID, LOST, DropInvoice(UNPAID), LOST),
-    ("there again, expired", AT_LOCK, EXPIRED, LOST, DropInvoice(EXPIRED), LOST),
-    ("there again, paid before", EARLY, UNPAID, SEEN_PAID, DropInvoice(UNPAID), SEEN_PAID),
+    ("there again", EARLY, UNPAID, LOST, None, ASKED),
+    ("there again, too late", TOO_LATE, UNPAID, LOST, DropInvoice(UNPAID), CLOSED),
+    ("there again, expired", AT_LOCK, EXPIRED, LOST, DropInvoice(EXPIRED), CLOSED),
     ("found paid", AT_LOCK, PAID, LOST, None, SEEN_PAID),
-    ("gone, no answer that it was by us", AT_LOCK, ABSENT, CLOSED, None, LOST),
-    ("gone, no answer, early", EARLY, ABSENT, CLOSED, None, LOST),
+    ("gone, by us", AT_LOCK, ABSENT, CLOSED, BOTH, REFUNDING),
+    ("gone, by us, too late for another", BEFORE, ABSENT, CLOSED, None, CLOSED),
+    ("gone, by us, in time for another", EARLY, ABSENT, CLOSED, MakeInvoice(3_600), ASKED),
     ("never made", AT_LOCK, ABSENT, NONE, BOTH, REFUNDING),
     ("refund again", AT_LOCK + 5, ABSENT, REFUNDING, BOTH, REFUNDING),
     ("refund after a reorg", BEFORE, ABSENT, REFUNDING, None, REFUNDING),
@@ -190,15 +189,14 @@ def test_an_invoice_that_was_asked_for_and_never_seen(state: State) -> None:
 CREATED_TABLE: list[tuple[InvoiceStatus | None, InvoiceMark, int, Action | None, InvoiceMark]] = [
     (ABSENT, NONE, EARLY, None, NONE),
     (ABSENT, ASKED, EARLY, None, LOST),
-    (ABSENT, CLOSED, EARLY, None, LOST),
-    (ABSENT, CLOSED, TOO_LATE, None, LOST),
+    (ABSENT, CLOSED, EARLY, None, NONE),
+    (ABSENT, CLOSED, TOO_LATE, None, NONE),
     (ABSENT, NONE, AT_LOCK, None, NONE),
     (ABSENT, REFUNDING, AT_LOCK, None, REFUNDING),
     (UNPAID, NONE, EARLY, DropInvoice(UNPAID), CLOSED),
     (UNPAID, ASKED, EARLY, DropInvoice(UNPAID), CLOSED),
     (UNPAID, CLOSED, EARLY, DropInvoice(UNPAID), CLOSED),
-    (EXPIRED, ASKED, EARLY, DropInvoice(EXPIRED), NONE),
-    (UNPAID, LOST, EARLY, DropInvoice(UNPAID), LOST),
+    (EXPIRED, ASKED, EARLY, DropInvoice(EXPIRED), CLOSED),
     (PAID, ASKED, EARLY, None, SEEN_PAID),
     (None, ASKED, AT_LOCK, None, ASKED),
 ]  # fmt: skip
@@ -220,37 +218,20 @@ def test_not_or_no_longer_funded(
 
 
 def test_after_a_reorg_the_invoice_is_made_again() -> None:
-    """FUNDED, back to CREATED: deleted, by Lightning's answer; FUNDED again: asked anew."""
+    """FUNDED, back to CREATED: deleted; seen gone; FUNDED again: asked anew, with no trace left."""
     back = decide(EARLY, UNPAID, facts(EARLY), mark=ASKED, state=F)
     assert (back.swap.state, back.action) == (C, DropInvoice(UNPAID))
-    gone = after_deletion(back.swap)
-    assert (gone.invoice_mark, gone.invoice_expires_at) == (NONE, None)
-    again = reconcile(gone, facts(EARLY), invoice(ABSENT), tip(EARLY + 1), POLICY)
+    gone = reconcile(back.swap, facts(EARLY), invoice(ABSENT), tip(EARLY), POLICY)
+    assert (gone.swap.bolt11, gone.swap.invoice_expires_at, gone.action) == (None, None, None)
+    again = reconcile(gone.swap, facts(EARLY), invoice(ABSENT), tip(EARLY + 1), POLICY)
     assert (again.swap.state, again.action) == (F, MakeInvoice(3_600))
-    # The call hangs. If it is carried out, the buyer can pay: it knows the secret from before.
-    absent = reconcile(again.swap, facts(EARLY), invoice(ABSENT), tip(EARLY + 1), POLICY)
-    assert (absent.action, absent.swap.invoice_mark) == (None, LOST)
 
 
-@pytest.mark.parametrize("mark", list(InvoiceMark))
-def test_what_an_answered_deletion_tells(mark: InvoiceMark) -> None:
-    """Only what was being deleted is as if never asked for; what may have been paid stays so."""
-    swap = replace(SWAP, invoice_mark=mark, bolt11="lnert1", invoice_expires_at=NOW + 60)
-    after = after_deletion(swap)
-    assert after.invoice_mark is (NONE if mark is CLOSED else mark)
-    assert (after.bolt11, after.invoice_expires_at) == ("lnert1", None)
-
-
-@pytest.mark.parametrize("status", [UNPAID, EXPIRED])
-@pytest.mark.parametrize("mark", [ASKED, CLOSED])
-@pytest.mark.parametrize("funded_at", [FUNDED_AT, None], ids=["funded", "not funded"])
-def test_another_invoice_in_the_place_of_the_one_shown(
-    status: InvoiceStatus, mark: InvoiceMark, funded_at: int | None
-) -> None:
-    """A call that hung made it after the one shown was deleted, perhaps paid: LOST."""
-    shown = {"bolt11": "lnert1before", "invoice_expires_at": NOW + 50}
-    decision = decide(EARLY, status, facts(funded_at), mark=mark, **shown)
-    assert (decision.action, decision.swap.invoice_mark) == (DropInvoice(status), LOST)
+def test_after_a_reorg_the_invoice_is_made_again_also_when_blocks_are_fast() -> None:
+    """The same, with the next block seen before the invoice was seen gone."""
+    back = decide(EARLY, UNPAID, facts(EARLY), mark=ASKED, state=F)
+    again = reconcile(back.swap, facts(EARLY), invoice(ABSENT), tip(EARLY + 1), POLICY)
+    assert (again.swap.state, again.action) == (F, MakeInvoice(3_600))
 
 
 @pytest.mark.parametrize("status", [None, *InvoiceStatus])
@@ -358,7 +339,7 @@ FOREIGN_TABLE: list[
     # what, tip, foreign invoice, mark and invoice before → action, mark that is stored first
     ("made by another wallet", EARLY, UNPAID, NONE, None, DropInvoice(UNPAID), CLOSED),
     ("in the way of ours", EARLY, UNPAID, ASKED, None, DropInvoice(UNPAID), CLOSED),
-    ("in the way, expired", EARLY, EXPIRED, ASKED, None, DropInvoice(EXPIRED), NONE),
+    ("in the way, expired", EARLY, EXPIRED, ASKED, None, DropInvoice(EXPIRED), CLOSED),
     ("shown by an older program", EARLY, UNPAID, ASKED, "lnert1other", DropInvoice(UNPAID), CLOSED),
     ("in the place of ours", EARLY, UNPAID, ASKED, "lnert1", DropInvoice(UNPAID), LOST),
     ("in the place of ours, late", AT_LOCK, EXPIRED, ASKED, "lnert1", DropInvoice(EXPIRED), LOST),

@@ -72,9 +72,9 @@ def swap_to(swap: Swap) -> pb.Swap:
         message.subsidy_vout = swap.subsidy_vout or 0
         message.witness_script = witness_script(swap)
     payable = swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED, InvoiceMark.PAID)
-    if swap.invoice_expires_at is not None and swap.state is not State.CREATED and payable:
-        message.bolt11 = swap.bolt11 or ""
-        message.invoice_expires_at = swap.invoice_expires_at
+    if swap.bolt11 is not None and swap.state is not State.CREATED and payable:
+        message.bolt11 = swap.bolt11
+        message.invoice_expires_at = swap.invoice_expires_at or 0
     return message
 
 

@@ -18,10 +18,9 @@ def invoice_problems(swap: Swap, invoice: Invoice) -> Iterator[str]:
         yield (
             f"{name} asks for {invoice.amount_msat} msat, the price is {swap.total_price_msat} msat"
         )
-    is_shown = swap.invoice_expires_at is not None
-    if is_shown and swap.bolt11 != invoice.bolt11:
+    if swap.bolt11 is not None and swap.bolt11 != invoice.bolt11:
         yield f"{name} that was shown to the buyer is not the one that Lightning has"
-    elif is_shown and swap.invoice_expires_at != invoice.expires_at:
+    elif swap.bolt11 is not None and swap.invoice_expires_at != invoice.expires_at:
         yield (
             f"{name} expires at {invoice.expires_at}, stored is {swap.invoice_expires_at} "
             "(unix seconds)"
@@ -37,7 +36,7 @@ def _absent(swap: Swap) -> Iterator[str]:
         return
     if swap.invoice_mark is InvoiceMark.PAID:
         yield f"the invoice of swap {swap.swap_id} was paid, and Lightning has it no more"
-    elif swap.invoice_mark is InvoiceMark.ASKED and swap.invoice_expires_at is not None:
+    elif swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is not None:
         yield (
             f"the invoice of swap {swap.swap_id} was shown, and is deleted in Lightning by another "
             "process"

@@ -252,5 +252,5 @@ class Seller:
 
 def _is_answer(swap: Swap) -> bool:
     """True when there is nothing to wait for: it can be paid, or it is over."""
-    payable = swap.state is State.FUNDED and swap.invoice_expires_at is not None
+    payable = swap.state is State.FUNDED and swap.bolt11 is not None
     return payable or swap.state > State.FUNDED

@@ -33,7 +33,7 @@ TAKEN_AT_ONCE = 100
 READ_SECS = 10.0
 """For how long one reading goes on asking. What it did not get to is asked first by the next."""
 
-_NEEDS_NO_READING = (InvoiceMark.NONE, InvoiceMark.PAID)
+_NEEDS_NO_READING = (InvoiceMark.NONE, InvoiceMark.PAID, InvoiceMark.LOST)
 
 
 class Invoices:
@@ -94,7 +94,7 @@ class Invoices:
     def _is_due(self, swap: Swap, tip: Tip, now: int, last_blocks: int) -> bool:
         if swap.swap_id in self._stale:
             return True
-        if swap.state is State.REFUNDED or swap.invoice_mark is InvoiceMark.LOST:
+        if swap.state is State.REFUNDED:
             # A call that hung may have made it anew: looked at until the swap is final.
             return self._asked.get(swap.swap_id, (0, None))[1] != tip
         known = self._known.get(swap.swap_id)
@@ -103,7 +103,7 @@ class Invoices:
             return known.status is InvoiceStatus.UNPAID and ran_out
         if swap.invoice_mark in _NEEDS_NO_READING:
             return False
-        is_shown = swap.invoice_mark is InvoiceMark.ASKED and swap.invoice_expires_at is not None
+        is_shown = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is not None
         is_short = (swap.refund_lock_height or 0) - tip.height < last_blocks
         return ran_out or is_short or not is_shown or swap.state is not State.FUNDED
 
@@ -154,19 +154,18 @@ class Invoices:
         self._known[swap.swap_id] = invoice
 
     async def drop(self, swap: Swap, action: DropInvoice) -> bool:
-        """Delete it if it is still as it was seen. True when Lightning says that it did so now.
+        """Delete it if it is still as it was seen; read it again, whatever came of that.
 
-        If not, it is read again. Raises `BackendError`: then it is unknown whether it was deleted.
+        False when it is gone and it was not we who deleted it: it may have been paid first.
         """
         self._known.pop(swap.swap_id, None)
         deleted = await self._lightning.delete_invoice(swap.swap_id, action.status)
         reach("invoice.dropped")
-        self._known[swap.swap_id] = (
-            Invoice(swap.swap_id, InvoiceStatus.ABSENT)
-            if deleted
-            else await self._lightning.invoice(swap.swap_id)
-        )
-        return deleted
+        found = await self._lightning.invoice(swap.swap_id)
+        if not deleted and found.status is InvoiceStatus.ABSENT:
+            return False
+        self._known[swap.swap_id] = found
+        return True
 
     async def run_paid(self, wake: "asyncio.Event") -> None:
         """Wake the watcher at each paid invoice, from the stored index on, until cancelled."""

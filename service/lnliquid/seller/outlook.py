@@ -75,10 +75,10 @@ def _while_funded(
         )
     if swap.invoice_mark is InvoiceMark.LOST:
         return Outlook(
-            "a look at Lightning (listhtlcs): the invoice is gone and may have been paid",
+            "a look at Lightning: another program deleted the invoice, which may have been paid",
             Actor.OPERATOR,
             lock_height,
-            "it is shown as paid and not claimed; refund it by order if it was not paid",
+            "the daemon does not refund it by itself",
         )
     if swap.invoice_mark is InvoiceMark.PAID:
         if swap.paid_unclaimed or is_open:
@@ -96,12 +96,12 @@ def _while_funded(
         return Outlook("the refund is signed and seen on the chain", Actor.DAEMON)
     last_payment = lock_height - blocks_to_pay_and_claim(policy.timelocks)
     too_late = tip_height is not None and tip_height > last_payment
-    is_over = swap.invoice_expires_at is not None and swap.invoice_expires_at <= now
+    is_over = swap.bolt11 is not None and (swap.invoice_expires_at or 0) <= now
     if swap.invoice_mark is InvoiceMark.CLOSED or too_late or is_over:
         return Outlook(
             "the lock height: the invoice was not paid", Actor.CHAIN, lock_height, "it is refunded"
         )
-    if swap.invoice_expires_at is None:
+    if swap.bolt11 is None:
         return Outlook(
             "the invoice is made in Lightning",
             Actor.DAEMON,

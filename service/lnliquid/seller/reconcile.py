@@ -214,38 +214,29 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
         return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
     if invoice.status is InvoiceStatus.PAID:
         return replace(swap, invoice_mark=InvoiceMark.PAID)
-    if invoice.status is not InvoiceStatus.ABSENT:
-        is_shown = swap.invoice_expires_at is not None
-        if is_shown and swap.bolt11 != invoice.bolt11 and swap.invoice_mark <= InvoiceMark.CLOSED:
-            # The one that was shown is gone; a call that had hung made this in its place.
-            return replace(swap, invoice_mark=InvoiceMark.LOST)
-        is_over = state is State.CREATED and invoice.status is InvoiceStatus.EXPIRED
-        if swap.invoice_mark is not InvoiceMark.ASKED and (
-            swap.invoice_mark is not InvoiceMark.NONE or is_over
-        ):
-            return swap
-        # Made, but the answer did not reach the store, or the store is an older copy.
+    found = invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
+    if found and swap.invoice_mark in (InvoiceMark.NONE, InvoiceMark.ASKED, InvoiceMark.LOST):
+        # Made, but the answer did not reach the store, or the store is an older copy, or it was
+        # not lost after all.
         return replace(
             swap,
             bolt11=invoice.bolt11,
             invoice_expires_at=invoice.expires_at,
             invoice_mark=InvoiceMark.ASKED,
         )
-    if swap.invoice_mark in (InvoiceMark.ASKED, InvoiceMark.CLOSED):
-        if swap.bolt11 is not None:
-            # Deleted by another process, or by a call of ours whose answer was never read.
-            return replace(swap, invoice_mark=InvoiceMark.LOST)
-        if state is State.CREATED:
-            # Never shown: a payment is impossible, even if a call that hung makes it later.
-            return replace(swap, invoice_mark=InvoiceMark.NONE)
+    # Asked for and never shown: nobody can have paid it, should it ever come into being.
+    unseen = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is None
+    closed = swap.invoice_mark is InvoiceMark.CLOSED or (unseen and state is State.CREATED)
+    if (
+        invoice.status is InvoiceStatus.ABSENT
+        and swap.invoice_mark is InvoiceMark.ASKED
+        and swap.bolt11 is not None
+    ):
+        return replace(swap, invoice_mark=InvoiceMark.LOST)
+    if invoice.status is InvoiceStatus.ABSENT and closed:
+        mark = InvoiceMark.NONE if state is State.CREATED else InvoiceMark.CLOSED
+        return replace(swap, bolt11=None, invoice_expires_at=None, invoice_mark=mark)
     return swap
-
-
-def after_deletion(swap: Swap) -> Swap:
-    """The swap once Lightning answered that it deleted the invoice, which was not paid."""
-    is_closed = swap.invoice_mark is InvoiceMark.CLOSED
-    mark = InvoiceMark.NONE if is_closed else swap.invoice_mark
-    return replace(swap, invoice_expires_at=None, invoice_mark=mark)
 
 
 def _lifetime_secs(swap: Swap, tip: Tip, policy: Policy) -> int:
@@ -258,15 +249,13 @@ def _while_funded(
     lock_height = swap.refund_lock_height or 0
     is_open = tip.height >= lock_height
     refund = Refund(tuple(o for o, spend in facts.outputs_of(swap) if spend is None))
-    may_be_paid = swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST)
     if (
         invoice is not None
         and invoice.status in (InvoiceStatus.UNPAID, InvoiceStatus.EXPIRED)
-        and (may_be_paid or is_foreign(swap, invoice))
+        and is_foreign(swap, invoice)
     ):
-        # It must not be paid (again); and beside a foreign one, ours cannot be made.
-        return DropInvoice(invoice.status)
-    if may_be_paid:
+        return DropInvoice(invoice.status)  # it must not be paid, and ours cannot be made beside it
+    if swap.invoice_mark in (InvoiceMark.PAID, InvoiceMark.LOST):
         return refund if is_open and swap.forced_refund_reason is not None else None
     if invoice is None:
         return None  # unknown is not unpaid
@@ -292,12 +281,8 @@ def _mark_before(action: Action | None, mark: InvoiceMark) -> InvoiceMark:
     match action:
         case MakeInvoice():
             return InvoiceMark.ASKED
-        case DropInvoice(status):
-            if mark is InvoiceMark.REFUNDING:
-                return mark
-            # Core Lightning never takes a payment of an expired one: no answer needs to be read.
-            expired = status is InvoiceStatus.EXPIRED
-            return InvoiceMark.NONE if expired else InvoiceMark.CLOSED
+        case DropInvoice():
+            return mark if mark is InvoiceMark.REFUNDING else InvoiceMark.CLOSED
         case Refund():
             return InvoiceMark.REFUNDING
         case None:

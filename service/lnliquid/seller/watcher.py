@@ -32,7 +32,6 @@ from lnliquid.seller.reconcile import (
     MakeInvoice,
     Policy,
     Refund,
-    after_deletion,
     reconcile,
 )
 from lnliquid.seller.refund_gate import RefundGate
@@ -271,11 +270,9 @@ class Watcher:
                 cause=decision.cause,
                 txid=decision.txid,
             )
-        if swap.invoice_expires_at is not None and before.invoice_expires_at is None:
+        if swap.bolt11 is not None and before.bolt11 is None:
             reach("invoice.stored")
             log.info("invoice made", **swap.ids, expires_at=swap.invoice_expires_at)
-        if swap.invoice_mark is InvoiceMark.LOST and before.invoice_mark is not InvoiceMark.LOST:
-            log.error("invoice gone, it may have been paid: this needs the operator", **swap.ids)
         if swap.paid_unclaimed and not before.paid_unclaimed:
             log.error("paid and not claimed: this needs the operator", **swap.ids)
         if swap.finished:
@@ -294,8 +291,8 @@ class Watcher:
                         # Were the database lost, its absence would pass for never asked for.
                         self._database.require_replica()
                         await self._invoices.make(swap, action)
-                    elif await self._invoices.drop(swap, action):
-                        await self._note_deletion(swap)
+                    elif not await self._invoices.drop(swap, action):
+                        await self._lose_invoice(swap)
                 except (BackendError, ReplicaFailure) as error:
                     self._view.put_aside(swap, str(error))
                 else:
@@ -316,11 +313,12 @@ class Watcher:
             await self._refund(refunds, tip)
         return again
 
-    async def _note_deletion(self, swap: Swap) -> None:
-        """Store at once that Lightning said so: from its absence alone it could not be known."""
-        after = after_deletion(swap)
+    async def _lose_invoice(self, swap: Swap) -> None:
+        """Somebody else removed the invoice, perhaps after it was paid: no refund by ourselves."""
+        after = replace(swap, invoice_mark=InvoiceMark.LOST)
         if await self._database.write(lambda tx: swap_store.save(tx, swap, after)):
             self.swaps[swap.swap_id] = after
+        log.error("invoice gone, not by our doing: this needs the operator", **swap.ids)
 
     async def _refund(self, swaps: Sequence[Swap], tip: Tip) -> None:
         """Refund what passes the gate: most in one transaction, what a buyer may spend apart."""
