@@ -122,7 +122,7 @@ def test_the_lab(reader: Reader) -> None:
 
 @pytest.mark.timeout(400)
 def test_the_operators_runbook(reader: Reader) -> None:
-    """The operator's page on a lab: every command, a daemon of one's own, a backup, a rescue."""
+    """The operator's page on a lab: every command, a daemon of one's own, a backup, both losses."""
     succeeds(reader.type(f"lnlab up --dir {reader.lab} --block-every 1"))
     reader.kept.append(f"source {reader.lab}/env")
     for _ in range(2):
@@ -135,14 +135,19 @@ def test_the_operators_runbook(reader: Reader) -> None:
         r"/var/lib/lnliquid/operator\.sock": lambda r: f"{r.lab}/daemon/operator.sock",
         r"/var/lib/lnliquid/mnemonic": lambda r: f"{r.directory}/mnemonic",
         r"/mnt/other-disk": lambda r: f"{r.directory}/disk",
+        r"swaps-\d{8}T\d{6}Z\.sqlite": lambda r: next((r.directory / "disk").iterdir()).name,
         r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": lambda _: swap_id,
     }
     with Served(reader) as served:
         for line in typed("docs/operator.md"):
             if line.startswith("lnliquid serve"):
                 served.start(line)
-            elif line.startswith("lnliquid rescue"):
+            elif line.startswith("lnliquid restore"):
                 served.stop()
+                for lost in ("swaps.sqlite", *["swaps.sqlite.replica"] * ("--accept" in line)):
+                    for path in (reader.lab / "daemon").glob(f"{lost}*"):
+                        if lost.endswith("replica") or "replica" not in path.name:
+                            path.unlink()
                 succeeds(reader.type(line))
             elif line.startswith("lnliquid refund"):  # nothing is paid and unclaimed here
                 succeeds(reader.type(line), 1)
