@@ -169,7 +169,9 @@ class Rules:
                 buried = self.ground.chain.tip_height - self.settings.final_confs + 1
                 self._burials[row["swap_id"]] = {self.ground.chain.block_hash(buried)}
                 return
-            self._burials[row["swap_id"]] = self.buried(row)
+            # A server that lies may have told another height; a reorg of that block opens it too.
+            told = min(row["final_height"], self.ground.chain.tip_height)
+            self._burials[row["swap_id"]] = self.buried(row) | {self.ground.chain.block_hash(told)}
         elif old and old["finished"] and not row["finished"]:
             blocks = self._burials[row["swap_id"]]
             if all(self.ground.chain.block_height(block) is not None for block in blocks):
