@@ -4,6 +4,8 @@ The chain backend of these tests looks into the database and its replica each ti
 transaction.
 """
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,10 +14,15 @@ from sqlite3 import connect
 
 import pytest
 
+from lnlab.wait import wait_for
 from lnliquid.liquid import tx
+from lnliquid.ports import HistoryItem
 from lnliquid.seller.refund_gate import Passed
+from lnliquid.seller.transactions import TransactionTracker
 from lnliquid.settings import Settings
+from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.replica import Replica
 from lnliquid.store.sqlite import Database
 from lnliquid.store.tables import Purpose
 from lnliquid.swap import State, Swap
@@ -32,7 +39,7 @@ from .builders import (
     settings_values,
     wallet_coin,
 )
-from .fakes import FakeChain
+from .fakes import DEPOSITS, FakeChain
 
 
 class WatchfulChain(FakeChain):
@@ -127,3 +134,47 @@ async def test_a_refund_is_committed_before_it_is_sent(world: World) -> None:
     assert await world.database.write(lambda s: swap_store.save(s, before, funded))
     await world.refunds.refund([Passed(funded, outpoints(funded), await world.chain.tip())])
     assert world.chain.sent == [Purpose.FUNDING, Purpose.REFUND]
+
+
+async def test_what_is_only_in_the_database_yet_is_not_sent_by_the_tracker(
+    world: World, tmp_path: Path
+) -> None:
+    """It reads a funding between the two commits, while the replica takes its time."""
+    go_on = threading.Event()
+
+    class Slow(Replica):
+        def _carry_out(self, group: object) -> None:
+            go_on.wait(30)
+            super()._carry_out(group)  # type: ignore[arg-type]
+
+    settings = Settings(**settings_values(tmp_path, lanes=2))
+    await world.create(0)
+    world.database.close()
+    database = world.database = Database(settings.database, StillClock())
+    replica = Slow(settings.database, settings.replica_path)
+    replica.start()
+    database._replica = replica  # where `Database` keeps its own
+    spenders = Spenders(database, world.chain, settings)
+    tracker = TransactionTracker(database, world.chain, spenders.outbox, 2, lambda *_: True)
+
+    for txid, raw in DEPOSITS.items():
+        scripts = {o.script_pubkey for o in tx.parse(raw).outputs}
+        world.chain.found |= dict.fromkeys(scripts, (HistoryItem(txid, 1),))
+
+    async def is_seen() -> bool:
+        return bool(await database.read(own_tx_store.pending))
+
+    go_on.set()
+    await tracker.check(await world.chain.tip())  # from here on it has nothing to store
+    go_on.clear()
+    funding = asyncio.create_task(spenders.funder.fund_waiting())
+    try:
+        await wait_for(is_seen, timeout_secs=3, message="the funding is in the database")
+        await tracker.check(await world.chain.tip())
+        assert world.chain.sent == []
+        go_on.set()
+        await funding
+        assert world.chain.sent == [Purpose.FUNDING]
+    finally:
+        go_on.set()
+        await asyncio.wait([funding])

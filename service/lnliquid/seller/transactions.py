@@ -212,20 +212,21 @@ class TransactionTracker:
         current = by_txid[standing.current]
         spent = set[Outpoint]().union(*(v.inputs for v in versions))
 
-        def look(session: Transaction) -> tuple[bool, bool, list[Swap]]:
+        def look(session: Transaction) -> tuple[bool, bool, list[Swap], bool]:
             now = family_with(session, current.txid)
             is_abandoned = any(v.state is TxState.ABANDONED for v in now)
             rivals = coin_store.bound_outpoints(session, spent, but_by=current.txid)
-            return is_abandoned, bool(rivals), swaps_of(session, current)
+            is_copied = self.database.is_on_replica(session)
+            return is_abandoned, bool(rivals), swaps_of(session, current), is_copied
 
-        is_abandoned, has_rival, swaps = await self.database.read(look)
+        is_abandoned, has_rival, swaps, is_copied = await self.database.read(look)
         if is_abandoned:
             return set()  # with its parent, since it was looked at
         may_send = True
         if current.purpose is Purpose.REFUND:
             may_send = self.may_send(swaps, current.inputs)
         elif current.purpose is not Purpose.DEPOSIT:
-            may_send = self.database.replica_problem is None
+            may_send = is_copied
         # Another of ours took what a revived one spends: that one is not to be driven out.
         if may_send and not has_rival:
             for txid in standing.send:

@@ -246,6 +246,10 @@ class Replica:
             self._fail(_reason(error))
         return self.failed is None
 
+    def holds(self, number: int) -> bool:
+        """True when this commit of the database is on the replica's disk."""
+        return self.failed is None and number <= self._commits
+
     def close(self) -> None:
         """End the thread and close the file; one that hangs is left behind."""
         self._jobs.put(None)

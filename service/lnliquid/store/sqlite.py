@@ -106,6 +106,16 @@ class Database:
         """Why the replica lacks commits, None when it has all of them or there is to be none."""
         return None if self._replica is None else self._replica.failed
 
+    def is_on_replica(self, tx: Transaction) -> bool:
+        """True when all that `tx` can read is on the replica, or there is to be none.
+
+        A reader sees a commit before the replica has it.
+        """
+        if self._replica is None:
+            return True
+        row = tx.get(CursorRow, COMMITS)
+        return self._replica.holds(0 if row is None else row.value)
+
     def require_replica(self) -> None:
         """Raise `ReplicaFailure` while the replica lacks commits."""
         if (problem := self.replica_problem) is not None:
