@@ -1,20 +1,23 @@
 """`store.restore`: what is put in place, what is refused, and a death between two names."""
 
 import contextlib
+import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lnliquid.errors import SettingsError
 from lnliquid.store import coins
+from lnliquid.store import swaps as swap_store
 from lnliquid.store.backup import take_backup
 from lnliquid.store.restore import restore
 from lnliquid.store.sqlite import Database
 
-from .builders import NOW, StillClock, migrated
+from .builders import NOW, StillClock, make_request, migrated, new_swap, stock
 
 
 class Files:
@@ -42,6 +45,23 @@ class Files:
     def lose(self, path: Path) -> None:
         """Delete a database."""
         path.unlink()
+
+    def leave_in_its_log(self) -> None:
+        """Have all that the database holds but its first page in its log, as a kill leaves it."""
+        whole = {}
+        with closing(sqlite3.connect(self.database, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("UPDATE cursor SET value = 1 WHERE name = 'n'")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            connection.execute("UPDATE cursor SET value = 2 WHERE name = 'n'")
+            for path in (self.database, Path(f"{self.database}-wal")):
+                whole[path] = path.read_bytes()
+        for path, content in whole.items():
+            path.write_bytes(content)
+
+    def kept(self) -> list[Path]:
+        """What was there before a restore, under its other names."""
+        return [path for path in self.database.parent.iterdir() if ".before-" in path.name]
 
     def value(self) -> int:
         """What the last commit wrote."""
@@ -98,49 +118,116 @@ async def test_a_backup_with_nobody_to_tell_how_old_it_is(files: Files, lost: st
     assert wanted in str(told.value)
 
 
-@pytest.mark.parametrize("renames", range(3))
-@pytest.mark.parametrize("source", ["replica", "backup"])
+@pytest.mark.parametrize("changes", range(7))
+@pytest.mark.parametrize("source", ["replica", "backup", "backup alone"])
 async def test_a_death_between_two_names_is_no_silent_start(
-    files: Files, source: str, renames: int
+    files: Files, source: str, changes: int
 ) -> None:
-    """The start is refused, or nothing was changed yet; a repetition ends well."""
-    chosen = None
+    """The start is refused, or nothing was changed yet; a repetition ends well.
+
+    The daemon was killed: what it wrote last is in the log beside the database.
+    """
+    chosen = None if source == "replica" else files.backup
+    wanted = 2 if source == "replica" else 1
     if source == "replica":
         files.lose(files.database)
     else:
-        chosen = files.backup
-    with DyingPath.after(renames), contextlib.suppress(Dies):
-        restore(files.database, files.replica, chosen, NOW, accept_older=True)
+        files.leave_in_its_log()
+    if source == "backup alone":
+        files.lose(files.replica)
+    has_died = False
+    with DyingFiles.after(changes):
+        try:
+            restore(files.database, files.replica, chosen, NOW, accept_older=True)
+        except Dies:
+            has_died = True
     try:
         files.open().close()
     except SettingsError:
+        assert has_died
         restore(files.database, files.replica, chosen, NOW + 1, accept_older=True)
         files.open().close()
-        assert files.value() == (2 if source == "replica" else 1)
+        assert files.value() == wanted
     else:
-        assert files.value() == 2 or renames == 2
+        assert files.value() == wanted or (has_died and files.value() == 2)
+        assert files.value() == 2 or files.kept()
+
+
+async def test_a_damaged_database_that_is_not_older_is_replaced(files: Files) -> None:
+    """Its first pages can be read, and tell that it has counted as many commits."""
+    filler = "x" * 3000
+    with closing(sqlite3.connect(files.database, isolation_level=None)) as connection:
+        for number in range(60):
+            connection.execute("INSERT INTO identity VALUES (?, ?)", (f"n{number}", filler))
+    files.open().close()
+    with pytest.raises(SettingsError, match="holds all"):
+        restore(files.database, files.replica, None, NOW)
+    size = files.database.stat().st_size
+    with files.database.open("r+b") as file:
+        file.seek(size - 40_000)
+        file.write(b"damaged" * 5000)
+    restore(files.database, files.replica, None, NOW)
+    files.open().close()
+    assert files.value() == 2
+
+
+@pytest.mark.parametrize("swaps", [2, 3, 5])
+async def test_an_old_replica_that_comes_back_is_not_taken_for_a_copy(
+    tmp_path: Path, swaps: int
+) -> None:
+    """An older backup was restored without it: both counted on from there, each by itself."""
+    files = Files(tmp_path)
+
+    async def sell(numbers: range) -> None:
+        database = files.open()
+        for number in numbers:
+            new = new_swap(make_request(number))
+            await database.write(lambda tx, new=new: swap_store.create(tx, new))  # type: ignore[misc]
+        database.close()
+
+    database = files.open()
+    await stock(database)
+    database.close()
+    backup = take_backup(files.database, files.disk, NOW).path
+    await sell(range(3))
+    old = files.replica.rename(tmp_path / "not mounted")
+    files.lose(files.database)
+    restore(files.database, files.replica, backup, NOW, accept_older=True)
+    await sell(range(10, 10 + swaps))
+    files.lose(files.replica)
+    old.rename(files.replica)
+    before = files.replica.read_bytes(), files.database.read_bytes()
+    with pytest.raises(SettingsError):
+        files.open()
+    with pytest.raises(SettingsError):
+        restore(files.database, files.replica, None, NOW)
+    assert (files.replica.read_bytes(), files.database.read_bytes()) == before
 
 
 class Dies(Exception):
     """The power is cut."""
 
 
-class DyingPath:
-    """Lets so many files get another name."""
+class DyingFiles:
+    """Lets so many names be made, changed or removed."""
 
     @staticmethod
     @contextlib.contextmanager
-    def after(renames: int) -> Iterator[None]:
-        """The next one is not renamed."""
-        original, left = Path.rename, renames
+    def after(changes: int) -> Iterator[None]:
+        """The next one, and all that would follow, are not done."""
+        left = changes
 
-        def rename(self: Path, target: Path | str) -> Path:
-            nonlocal left
-            if left == 0:
-                raise Dies
-            left -= 1
-            return original(self, target)
+        def dying(original: Callable[..., Any]) -> Callable[..., Any]:
+            def change(*arguments: Any, **named: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise Dies
+                return original(*arguments, **named)
+
+            return change
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Path, "rename", rename)
+            for place, name in ((Path, "rename"), (Path, "unlink"), (os, "link")):
+                patch.setattr(place, name, dying(getattr(place, name)))
             yield

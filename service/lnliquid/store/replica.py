@@ -64,7 +64,8 @@ class Stamp:
     database_id: str | None
     revision: str | None
     commits: int
-    has_swaps: bool = False
+    last_event: tuple[int, str, int] | None = None
+    """Number, swap and time of the newest event."""
     backup_taken_at: int | None = None
 
 
@@ -130,9 +131,26 @@ def _stamp(connection: sqlite3.Connection) -> Stamp | None:
         value("identity", "SELECT value FROM identity WHERE name = 'database_id'"),
         value("alembic_version", "SELECT version_num FROM alembic_version"),
         value("cursor", "SELECT value FROM cursor WHERE name = 'commits'") or 0,
-        bool(value("swap", "SELECT EXISTS (SELECT 1 FROM swap)")),
+        _last_event(connection),
         value("cursor", "SELECT value FROM cursor WHERE name = 'backup_taken_at'"),
     )
+
+
+def _last_event(connection: sqlite3.Connection) -> tuple[int, str, int] | None:
+    newest = "SELECT seq, swap_id, at FROM event ORDER BY seq DESC LIMIT 1"
+    return next(iter(connection.execute(newest)), None)
+
+
+def lacks(path: Path, other: Stamp) -> bool:
+    """True when the database has not got the newest event of the other one.
+
+    Two that went on from one copy, each by itself, may have counted the same number of commits.
+    """
+    if other.last_event is None:
+        return False
+    this = "SELECT 1 FROM event WHERE (seq, swap_id, at) = (?, ?, ?)"
+    with closing(sqlite3.connect(_uri(path), uri=True)) as connection:
+        return connection.execute(this, other.last_event).fetchone() is None
 
 
 def check_pair(database: Path, replica: Path) -> None:
@@ -152,7 +170,7 @@ def check_pair(database: Path, replica: Path) -> None:
             hint="move it elsewhere, then `lnliquid restore FILE`, which says what is missing",
         )
     # One that an older program filled has counted nothing yet.
-    if copied is None or (there is None and not copied.commits and not copied.has_swaps):
+    if copied is None or (there is None and not copied.commits and not copied.last_event):
         return
     hint = f"`lnliquid restore` puts the replica {replica} in its place"
     if there is None:
@@ -174,6 +192,12 @@ def check_pair(database: Path, replica: Path) -> None:
                 f"{there.commits} commits, the replica {copied.commits}",
             ),
             hint,
+        )
+    if lacks(database, copied):
+        raise SettingsError(
+            (f"{replica} holds swaps that the database {database} does not: one was restored",),
+            hint="move the replica elsewhere and keep it, or `lnliquid restore --accept-older` "
+            "puts it in the place of the database",
         )
 
 

@@ -1,14 +1,16 @@
 """Putting a replica or a backup in the place of a lost, damaged or older database."""
 
 import os
+import shutil
 import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from lnliquid.errors import SettingsError, StoreFailure
 from lnliquid.store.backup import set_mark, sync
-from lnliquid.store.replica import Stamp, read_stamp
+from lnliquid.store.replica import Stamp, lacks, read_stamp
 from lnliquid.store.sqlite import copy_file
 
 DANGER = (
@@ -38,7 +40,8 @@ def restore(
     tell, unless `accept_older`: nothing is changed. `StoreFailure` when it cannot be written: a
     repetition goes on from there.
     """
-    source = source or replica
+    source = (source or replica).resolve()
+    database, replica = database.resolve(), replica.resolve()
     stamp = _readable(source)
     if stamp is None:
         raise SettingsError((f"{source} is no database of this program, or is damaged",), hint="")
@@ -48,15 +51,22 @@ def restore(
             other.database_id != stamp.database_id
         ):
             raise SettingsError((f"{source} is not of the same database as {path}",), hint="")
-        if other.commits > stamp.commits and not accept_older:
+        if accept_older:
+            continue
+        hint = f"keep or restore {path}, or add --accept-older"
+        if other.commits > stamp.commits:
             raise SettingsError(
                 (
                     f"{source} is older than {path}: it has {stamp.commits} commits and the other "
                     f"{other.commits}; {DANGER}",
                 ),
-                hint=f"keep or restore {path}, or add --accept-older",
+                hint,
             )
-    if others.get(database) == stamp:
+        if lacks(source, other):
+            raise SettingsError(
+                (f"{source} lacks swaps that {path} holds, one was restored; {DANGER}",), hint
+            )
+    if others.get(database) == stamp and _is_sound(database):
         raise SettingsError((f"{database} holds all that {source} does",), hint="")
     if source != replica and not others and not accept_older:
         raise SettingsError(
@@ -84,12 +94,13 @@ def _put(database: Path, replica: Path, source: Path, now: int) -> tuple[Path, .
         copy_file(source, partial)
         set_mark(partial, None)
         sync(partial)
-        # A death in between leaves a database that is missing, or older than the replica: refused.
-        kept += _moved(database, ending)
+        # At each moment the database is what it was, or the new one.
+        kept += _keep(database, ending)
         partial.rename(database)
         sync(database.parent)
         if source != replica:
-            kept += _moved(replica, ending)
+            kept += _keep(replica, ending)
+            replica.unlink(missing_ok=True)
     except OSError as error:
         raise StoreFailure(f"{database} cannot be written: {error.strerror}") from None
     finally:
@@ -97,11 +108,35 @@ def _put(database: Path, replica: Path, source: Path, now: int) -> tuple[Path, .
     return tuple(kept)
 
 
-def _moved(path: Path, ending: str) -> list[Path]:
-    """Give a database another name, and what SQLite keeps beside it. Returns the new name."""
+def _keep(path: Path, ending: str) -> list[Path]:
+    """Give a database a second name, with all that was committed. Returns that name."""
     kept = Path(f"{path}{ending}")
-    # The logs first: without its database SQLite does not look at one.
-    for end in ("-wal", "-shm", ""):
-        if (old := Path(f"{path}{end}")).exists():
-            old.rename(f"{kept}{end}")
-    return [kept] if kept.exists() else []
+    try:
+        # Its log goes into it, or it would be older without; closing it then removes the log.
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as old:
+            (is_busy, _, _) = old.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise StoreFailure(f"another process uses {path}")
+    except sqlite3.Error:
+        pass  # missing or damaged: no daemon starts on it either
+    found = path.exists()
+    if found:
+        try:
+            os.link(path, kept)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            shutil.copy2(path, kept)
+            sync(kept)
+    for end in ("-wal", "-shm"):
+        if (log := Path(f"{path}{end}")).exists():
+            log.rename(f"{kept}{end}")
+    return [kept] if found else []
+
+
+def _is_sound(database: Path) -> bool:
+    try:
+        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as file:
+            return file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    except sqlite3.Error:
+        return False
