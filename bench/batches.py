@@ -9,11 +9,11 @@ from bench.figures import Figure
 from bench.world import World, swaps_funded_by, world
 from lnlab.nodes.embedded.chain import Rejected
 from lnlab.nodes.embedded.txmodel import parse_tx
-from lnliquid.liquid import wallet
-from lnliquid.liquid.chains import Chains
+from lnliquid.domain.terms import MAX_SWAPS_PER_FUNDING
+from lnliquid.liquid import coin_selection
+from lnliquid.liquid.mempool_limits import Chains
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.terms import MAX_SWAPS_PER_FUNDING
 
 BURST = 1_000
 LANES = 4
@@ -70,7 +70,7 @@ async def fund_one_by_one(seller: World) -> list[tuple[int, int]]:
         lambda tx: (swap_store.waiting(tx, BURST), coin_store.available_coins(tx))
     )
     for number, swap in enumerate(waiting):
-        plan = wallet.FundingPlanner(
+        plan = coin_selection.FundingPlanner(
             coins,
             Chains(),
             keys=seller.keys,

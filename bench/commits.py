@@ -7,8 +7,8 @@ from sqlalchemy import text
 
 from bench.figures import Figure
 from bench.world import World, world
-from lnliquid.store.sqlite import Transaction
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
+from lnliquid.store.database import Transaction
 
 SWAPS = 256
 WAIT_SECS = 60.0

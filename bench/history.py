@@ -17,9 +17,9 @@ from sqlmodel import SQLModel
 from bench.figures import Figure
 from bench.sales import Shop
 from bench.world import ASSET, BUYER_ADDRESS, World, world
+from lnliquid.domain.swap import InvoiceMark, State
 from lnliquid.liquid.keys import CHANGE
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.seller.inventory import NEXT_INDEX
 from lnliquid.store.creation import NEXT_SWAP
 from lnliquid.store.tables import (
     CoinRow,
@@ -30,7 +30,7 @@ from lnliquid.store.tables import (
     SwapRow,
     TxState,
 )
-from lnliquid.swap import InvoiceMark, State
+from lnliquid.watchers.wallet import NEXT_INDEX
 
 FEW, MANY = 300, 300_000
 BURIED = 100

@@ -13,12 +13,13 @@ from pathlib import Path
 
 from bench.world import ASSET, BUYER_KEY, World, world
 from lnlab.nodes.embedded import chain as embedded
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Outpoint, State, Swap
+from lnliquid.domain.terms import FEE_FLOOR_SATS_PER_KVB
+from lnliquid.liquid import tx_builder
+from lnliquid.liquid.coin_selection import MustWait, htlc_script
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.liquid.wallet import MustWait, htlc_script
-from lnliquid.seller.observe import REORG_BLOCKS
-from lnliquid.swap import Outpoint, State, Swap
-from lnliquid.terms import FEE_FLOOR_SATS_PER_KVB
+from lnliquid.watchers.observe import REORG_BLOCKS
 
 LANES = 4
 REFUND_DELTA_BLOCKS = 400
@@ -72,12 +73,14 @@ class Crowd:
         assert swap.refund_lock_height is not None
         script = htlc_script(swap, swap.refund_lock_height)
         preimage = self.seller.keys.preimage(swap.key_index, swap.swap_id)
-        asset = tx.claim_spend(swap.asset_outpoint, swap.asset_amount, BUYER_KEY, script, preimage)
+        asset = tx_builder.claim_spend(
+            swap.asset_outpoint, swap.asset_amount, BUYER_KEY, script, preimage
+        )
         if whole:
             spends, lbtc_sats = (
                 [
                     asset,
-                    tx.claim_spend(
+                    tx_builder.claim_spend(
                         swap.subsidy_outpoint, swap.subsidy_sats, BUYER_KEY, script, preimage
                     ),
                 ],
@@ -86,10 +89,10 @@ class Crowd:
         else:
             coin = fee_coin(self.seller, swap.key_index)
             spends, lbtc_sats = (
-                [asset, tx.wallet_spend(coin, FEE_COIN_SATS, BUYER_KEY)],
+                [asset, tx_builder.wallet_spend(coin, FEE_COIN_SATS, BUYER_KEY)],
                 FEE_COIN_SATS,
             )
-        signed = tx.claim(
+        signed = tx_builder.claim(
             spends=spends,
             asset_id=ASSET,
             asset_amount=swap.asset_amount,

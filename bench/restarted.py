@@ -21,15 +21,15 @@ from typing import Any
 import structlog
 
 from bench.world import WORDS, SystemClock, YesLightning, put_together
+from lnliquid.config import Settings
+from lnliquid.domain.ports import Invoice, InvoiceStatus
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller import observe
-from lnliquid.seller.notices import Notices
-from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.database import Database
+from lnliquid.watchers import observe
+from lnliquid.watchers.wakeups import Notices
 
 CONNECT_SECS = 10
 CATCH_UP_SECS = 120

@@ -10,7 +10,7 @@ from typing import Any
 from bench.figures import Figure
 from bench.open_swaps import Crowd, rounds
 from bench.world import ChainClient, World, world
-from lnliquid.seller.observe import REORG_BLOCKS
+from lnliquid.watchers.observe import REORG_BLOCKS
 
 SALES, EARLY = 5_000, 500
 A_FUNDING = 10

@@ -21,9 +21,9 @@ from lnlab.nodes.embedded.chain import Chain
 from lnlab.nodes.embedded.electrum import ElectrumServer
 from lnlab.nodes.embedded.rpc_methods import NodeMethods
 from lnlab.wait import wait_for
+from lnliquid.domain.swap import State
 from lnliquid.liquid.electrum import ElectrumChain
-from lnliquid.seller.notices import Notices
-from lnliquid.swap import State
+from lnliquid.watchers.wakeups import Notices
 
 SWAPS = 10_000
 CHANGING = 10

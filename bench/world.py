@@ -17,25 +17,25 @@ from lnlab.nodes.embedded import chain as embedded
 from lnlab.nodes.embedded.chain import Rejected
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnlab.nodes.embedded.txmodel import Tx, electrum_scripthash
-from lnliquid.errors import BackendRejected
-from lnliquid.liquid import htlc
+from lnliquid.config import Settings
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.ports import Chain, HistoryItem, Invoice, InvoiceStatus, NodeInfo
+from lnliquid.domain.swap import Request, Tip
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Key, Keychain
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.ports import Chain, HistoryItem, Invoice, InvoiceStatus, NodeInfo
-from lnliquid.seller.bump import Bumper
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness
-from lnliquid.seller.refunds import Refunds
-from lnliquid.seller.watcher import Watcher
-from lnliquid.settings import Settings
-from lnliquid.store.sqlite import Database
-from lnliquid.swap import Request, Tip
+from lnliquid.store.database import Database
+from lnliquid.watchers.fee_bump import Bumper
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.invoices import Invoices
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.refunds import Refunds
+from lnliquid.watchers.swaps import Watcher
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 ASSET = "a5" * 32
 WORDS = "abandon " * 11 + "about"
@@ -191,7 +191,7 @@ class YesLightning:
 
 @dataclass
 class Daemon:
-    """The parts of a seller, put together as `lnliquid.app` does."""
+    """The parts of a seller, put together as `lnliquid.daemon` does."""
 
     inventory: Inventory
     funder: Funder

@@ -19,9 +19,9 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from lnliquid.buyer.verify import CHECKS
-from lnliquid.settings import Settings, unit_of
-from lnliquid.swap import ROLLBACKS, TRANSITIONS, State
-from lnliquid.terms import Timelocks, blocks_to_pay_and_claim, timelock_budget
+from lnliquid.config import Settings, unit_of
+from lnliquid.domain.swap import ROLLBACKS, TRANSITIONS, State
+from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim, timelock_budget
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -32,7 +32,7 @@ BAR = r"\|"
 
 
 def state_diagram() -> str:
-    """The two tables of `lnliquid.swap` as a mermaid state diagram."""
+    """The two tables of `lnliquid.domain.swap` as a mermaid state diagram."""
     lines = ["```mermaid", "stateDiagram-v2", f"    [*] --> {START.name}"]
     for state in State:
         lines += [f"    {state.name} --> {after.name}" for after in sorted(TRANSITIONS[state])]

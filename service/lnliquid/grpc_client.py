@@ -9,7 +9,7 @@ from typing import Generic, Self, TypeVar
 
 import grpc
 
-from lnliquid.errors import EXIT_FAILED, EXIT_UNAVAILABLE, KnownError
+from lnliquid.domain.errors import EXIT_FAILED, EXIT_UNAVAILABLE, KnownError
 
 Stub = TypeVar("Stub")
 Answer = TypeVar("Answer")

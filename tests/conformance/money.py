@@ -14,10 +14,11 @@ from lnlab.actors.faucet import Payment
 from lnlab.lab import Lab
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnlab.nodes.record import POLICY_ASSET
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Outpoint
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Key, Keychain
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.swap import Outpoint
 
 OP_2 = b"\x52"
 OPEN_SCRIPT = b"\x00\x20" + hashlib.sha256(OP_2).digest()
@@ -81,7 +82,7 @@ class Locked:
     ) -> bytes:
         """The buyer's spend of both outputs."""
         spends = [
-            tx.claim_spend(coin.outpoint, coin.value, key, self.script, preimage)
+            tx_builder.claim_spend(coin.outpoint, coin.value, key, self.script, preimage)
             for coin in (self.asset, self.subsidy)
         ]
         return self._sign(spends, sequence, fee_sats, 0)
@@ -96,25 +97,27 @@ class Locked:
     ) -> bytes:
         """The seller's spend of both outputs."""
         spends = [
-            tx.refund_spend(coin.outpoint, coin.value, key, self.script)
+            tx_builder.refund_spend(coin.outpoint, coin.value, key, self.script)
             for coin in (self.asset, self.subsidy)
         ]
         height = self.lock_height if lock_time is None else lock_time
         return self._sign(spends, sequence, fee_sats, height)
 
-    def _sign(self, spends: list[tx.Spend], sequence: int, fee_sats: int, lock_time: int) -> bytes:
+    def _sign(
+        self, spends: list[tx_builder.Spend], sequence: int, fee_sats: int, lock_time: int
+    ) -> bytes:
         """Sign to the first address with signatures of the usual length: sizes are compared."""
         spends = [replace(spend, sequence=sequence) for spend in spends]
         for index in range(100):
             script = htlc.p2wpkh_script(_KEYS.wallet_key(CHANGE, index).key_hash)
             outputs = [
-                tx.Output(script, self.asset.asset, self.asset.value),
-                tx.Output(script, POLICY_ASSET, self.subsidy.value - fee_sats),
+                tx_builder.Output(script, self.asset.asset, self.asset.value),
+                tx_builder.Output(script, POLICY_ASSET, self.subsidy.value - fee_sats),
             ]
-            raw = tx.sign(
+            raw = tx_builder.sign(
                 spends, outputs, policy_asset=POLICY_ASSET, fee=fee_sats, lock_time=lock_time
             ).raw
-            signatures = {len(one.witness[0]) for one in tx.parse(raw).inputs}
+            signatures = {len(one.witness[0]) for one in tx_builder.parse(raw).inputs}
             if signatures == {SIGNATURE_BYTES}:
                 break
         return raw

@@ -147,7 +147,7 @@ async def test_every_module_is_compiled(client: Any, image: Any) -> None:
     """On a read-only disk nothing else would be cached: a start would compile it all again."""
     del image
     script = (
-        "import importlib.util, sys, lnliquid.cli, lnliquid.app\n"
+        "import importlib.util, sys, lnliquid.cli, lnliquid.daemon\n"
         "lnliquid.cli.command_line()\n"
         "files = [m.__spec__ for m in list(sys.modules.values()) if getattr(m, '__spec__', None)]\n"
         "import pathlib\n"

@@ -6,11 +6,11 @@ What it decides is decided by the service's own functions, which come in `Rules`
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields, replace
 
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.families import Standing, Version
-from lnliquid.seller.reconcile import DropInvoice, MakeInvoice, Refund
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import DropInvoice, MakeInvoice, Refund
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap
 from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State, Swap
+from lnliquid.watchers.families import Standing, Version
 
 from . import laws
 from .rules import Rules, facts, shows_invoice, tip_of, told_of

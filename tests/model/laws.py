@@ -7,10 +7,10 @@ is the specification, so it says what must be true and never what to do.
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from lnliquid.ports import InvoiceStatus
-from lnliquid.seller.reconcile import Action, MakeInvoice
+from lnliquid.domain.ports import InvoiceStatus
+from lnliquid.domain.reconcile import Action, MakeInvoice
+from lnliquid.domain.swap import Outpoint, State, Swap
 from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
-from lnliquid.swap import Outpoint, State, Swap
 
 from .rules import Rules
 from .world import COINS, Sale, Tx, View, World, confirmations, is_buried, spender

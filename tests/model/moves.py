@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import permutations
 
-from lnliquid.ports import InvoiceStatus
-from lnliquid.seller.reconcile import DropInvoice, MakeInvoice, Refund
+from lnliquid.domain.ports import InvoiceStatus
+from lnliquid.domain.reconcile import DropInvoice, MakeInvoice, Refund
+from lnliquid.domain.swap import InvoiceMark, Outpoint
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import InvoiceMark, Outpoint
 
 from . import daemon
 from .rules import Rules

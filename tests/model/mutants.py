@@ -8,10 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.families import Standing, Version
-from lnliquid.seller.reconcile import ChainFacts, Decision, DropInvoice, Policy
-from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import ChainFacts, Decision, DropInvoice, Policy
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap, Tip
+from lnliquid.watchers.families import Standing, Version
 
 from .rules import Rules
 

@@ -6,13 +6,13 @@ from functools import cache
 from typing import Any
 
 from lnliquid.api import convert
-from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
-from lnliquid.seller import bump, families, invoicing, observe, refund_gate
-from lnliquid.seller import reconcile as reconciling
-from lnliquid.seller.reconcile import ChainFacts, Decision, Policy
+from lnliquid.domain import reconcile as reconciling
+from lnliquid.domain.ports import HistoryItem, Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import ChainFacts, Decision, Policy
+from lnliquid.domain.swap import Outpoint, Swap, Tip, path
+from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim
 from lnliquid.store import swaps as swap_store
-from lnliquid.swap import Outpoint, Swap, Tip, path
-from lnliquid.terms import Timelocks, blocks_to_pay_and_claim
+from lnliquid.watchers import families, fee_bump, invoices, observe, refund_gate
 
 from ..unit.builders import NOW
 from .world import View, read_transactions
@@ -46,9 +46,9 @@ class Rules:
     settled: Callable[..., list[families.Version]] = families.settled
     is_lost: Callable[..., bool] = families.is_lost
     is_dead: Callable[..., bool] = families.is_dead
-    was_shown: Callable[[Swap], bool] = bump.was_shown
+    was_shown: Callable[[Swap], bool] = fee_bump.was_shown
     without_funding: Callable[[Swap, int | None], Swap] = swap_store.without_funding
-    as_known: Callable[[Swap, Invoice | None], Invoice | None] = invoicing.as_known
+    as_known: Callable[[Swap, Invoice | None], Invoice | None] = invoices.as_known
     path: Callable[..., tuple[Any, ...]] = path
     policy: Policy = POLICY
 

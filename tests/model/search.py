@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+from lnliquid.domain.swap import IllegalTransition
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import IllegalTransition
 
 from . import laws
 from .moves import at_peace, moves, quiet

@@ -7,10 +7,10 @@ from typing import Any
 
 from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.api import convert
-from lnliquid.errors import BackendError, RequestConflict, StoreFailure, SwapError
-from lnliquid.liquid.wallet import MustWait
-from lnliquid.seller.chain_view import TipMoved
+from lnliquid.domain.errors import BackendError, RequestConflict, StoreFailure, SwapError
+from lnliquid.liquid.coin_selection import MustWait
 from lnliquid.store.coins import CoinsGone
+from lnliquid.watchers.chain_view import TipMoved
 
 from . import faults, foreign
 from .buyers import Deal, new_deal

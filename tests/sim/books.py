@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lnlab.nodes.embedded.txmodel import Tx, electrum_scripthash
-from lnliquid.liquid import htlc
+from lnliquid.domain import htlc
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 
 from .clockwork import Violation

@@ -4,12 +4,13 @@ from dataclasses import dataclass, field, replace
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.nodes.embedded.lightning.bolt11 import decode
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Outpoint, Request
+from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.swap import Outpoint, Request
-from lnliquid.terms import Timelocks, blocks_to_pay_and_claim
 
 from .ground import ASSET, LBTC, OP_TRUE, Ground
 from .lightning_side import Node
@@ -137,15 +138,15 @@ def claim(
     script = htlc.p2wpkh_script(key.key_hash)
     asset_at, subsidy_at = (Outpoint(*outpoint) for outpoint in deal.outpoints)
 
-    def spend(outpoint: Outpoint, value: int) -> tx.Spend:
+    def spend(outpoint: Outpoint, value: int) -> tx_builder.Spend:
         assert deal.preimage is not None
-        made = tx.claim_spend(outpoint, value, key, message.witness_script, deal.preimage)
-        return made if final else replace(made, sequence=tx.SEQUENCE_REPLACEABLE)
+        made = tx_builder.claim_spend(outpoint, value, key, message.witness_script, deal.preimage)
+        return made if final else replace(made, sequence=tx_builder.SEQUENCE_REPLACEABLE)
 
     asset_spend = spend(asset_at, message.asset_amount)
     subsidy_spend = spend(subsidy_at, message.fee_subsidy_sats)
     if outputs == "both":
-        return tx.claim(
+        return tx_builder.claim(
             spends=[asset_spend, subsidy_spend],
             asset_id=ASSET,
             asset_amount=message.asset_amount,
@@ -156,16 +157,16 @@ def claim(
         ).raw
     fee = 400
     if outputs == "subsidy":
-        rest = tx.Output(script, LBTC, message.fee_subsidy_sats - fee)
-        return tx.sign([subsidy_spend], [rest], policy_asset=LBTC, fee=fee).raw
+        rest = tx_builder.Output(script, LBTC, message.fee_subsidy_sats - fee)
+        return tx_builder.sign([subsidy_spend], [rest], policy_asset=LBTC, fee=fee).raw
     coin = ground.mint(LBTC, fee)
-    bank = tx.Spend(
+    bank = tx_builder.Spend(
         Outpoint(coin.txid, coin.vout),
         fee,
-        tx.SEQUENCE_FINAL if final else tx.SEQUENCE_REPLACEABLE,
+        tx_builder.SEQUENCE_FINAL if final else tx_builder.SEQUENCE_REPLACEABLE,
         key,
         OP_TRUE,
         lambda _signature: [OP_TRUE],
     )
-    pays = [tx.Output(script, ASSET, message.asset_amount)]
-    return tx.sign([asset_spend, bank], pays, policy_asset=LBTC, fee=fee).raw
+    pays = [tx_builder.Output(script, ASSET, message.asset_amount)]
+    return tx_builder.sign([asset_spend, bank], pays, policy_asset=LBTC, fee=fee).raw

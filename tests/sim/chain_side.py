@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from lnlab.nodes.embedded.chain import ChainEvent, Rejected
 from lnlab.nodes.embedded.txmodel import electrum_scripthash
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.ports import HistoryItem
-from lnliquid.swap import Tip
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.swap import Tip
 
 from .clockwork import Chance, Life
 from .coverage import Coverage

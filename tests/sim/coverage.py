@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from itertools import product
 from typing import TYPE_CHECKING
 
+from lnliquid.domain.swap import InvoiceMark, State
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import InvoiceMark, State
 
 if TYPE_CHECKING:
     from .rules import Row, Rules

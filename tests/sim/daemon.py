@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lnliquid.config import Settings
+from lnliquid.domain.swap import Outpoint
 from lnliquid.liquid.keys import Keychain
-from lnliquid.seller.bump import Bumper
-from lnliquid.seller.chain_view import TipMoved
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
-from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.readiness import Readiness
-from lnliquid.seller.refunds import Refunds
-from lnliquid.seller.watcher import Watcher
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.swap import Outpoint
+from lnliquid.watchers.chain_view import TipMoved
+from lnliquid.watchers.fee_bump import Bumper
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.invoices import Invoices
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.refunds import Refunds
+from lnliquid.watchers.swaps import Watcher
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .chain_side import WATCHER, Server, SimChain
 from .clockwork import Chance, Life, SimClock

@@ -1,6 +1,6 @@
 """What goes wrong in the world, and gets well again: actions of a step like any other."""
 
-from lnliquid.swap import Tip
+from lnliquid.domain.swap import Tip
 
 from .chain_side import UNCONFIRMED
 from .world import World

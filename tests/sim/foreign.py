@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING
 
 from lnlab.nodes.embedded.txmodel import Tx
-from lnliquid.liquid import htlc, tx
-from lnliquid.swap import InvoiceMark, Outpoint
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import InvoiceMark, Outpoint
+from lnliquid.liquid import tx_builder
 
 from . import buyers
 from .ground import LBTC, OP_TRUE, Deposit
@@ -69,18 +70,18 @@ def sweep(world: "World", outpoint: tuple[str, int]) -> bool:
     bank = world.ground.mint(LBTC, FEE_SATS)
     key = world.keys.wallet_key(*path)
     spends = [
-        tx.wallet_spend(Outpoint(*outpoint), coin.value, key),
-        tx.Spend(
+        tx_builder.wallet_spend(Outpoint(*outpoint), coin.value, key),
+        tx_builder.Spend(
             Outpoint(bank.txid, 0),
             FEE_SATS,
-            tx.SEQUENCE_REPLACEABLE,
+            tx_builder.SEQUENCE_REPLACEABLE,
             key,
             OP_TRUE,
             lambda _signature: [OP_TRUE],
         ),
     ]
-    outputs = [tx.Output(ELSEWHERE, coin.asset, coin.value)]
-    signed = tx.sign(spends, outputs, policy_asset=LBTC, fee=FEE_SATS)
+    outputs = [tx_builder.Output(ELSEWHERE, coin.asset, coin.value)]
+    signed = tx_builder.sign(spends, outputs, policy_asset=LBTC, fee=FEE_SATS)
     world.rules.books.gone_out[signed.txid] = {coin.asset: coin.value}
     return world.ground.send(signed.raw) is not None
 
@@ -123,7 +124,7 @@ def _send_refund(world: "World", row: Row) -> bool:
             lock_height,
         )
         spends.append(
-            tx.refund_spend(
+            tx_builder.refund_spend(
                 Outpoint(funding_txid, vout),
                 lock.value,
                 world.keys.refund_key(row["key_index"]),
@@ -133,10 +134,10 @@ def _send_refund(world: "World", row: Row) -> bool:
         if lock.asset == LBTC:
             total_lbtc += lock.value
         else:
-            outputs.append(tx.Output(ELSEWHERE, lock.asset, lock.value))
+            outputs.append(tx_builder.Output(ELSEWHERE, lock.asset, lock.value))
     fee = 300
-    outputs.append(tx.Output(ELSEWHERE, LBTC, total_lbtc - fee))
-    signed = tx.sign(spends, outputs, policy_asset=LBTC, fee=fee, lock_time=lock_height)
+    outputs.append(tx_builder.Output(ELSEWHERE, LBTC, total_lbtc - fee))
+    signed = tx_builder.sign(spends, outputs, policy_asset=LBTC, fee=fee, lock_time=lock_height)
     taken = {LBTC: total_lbtc, **{o.asset_id: o.value for o in outputs if o.asset_id != LBTC}}
     books.gone_out[signed.txid] = taken
     return world.ground.send(signed.raw) is not None

@@ -19,8 +19,8 @@ from lnlab.nodes.embedded.lightning.invoices import (
     payment_secret,
 )
 from lnlab.nodes.embedded.lightning.network import LightningNetwork
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.ports import Invoice, InvoiceStatus, NodeInfo
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import Invoice, InvoiceStatus, NodeInfo
 
 from .clockwork import Chance, Life
 from .coverage import Coverage

@@ -9,10 +9,10 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lnliquid.liquid import htlc
-from lnliquid.settings import Settings
+from lnliquid.config import Settings
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import State
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import State
 
 from .books import Books, Locked, Wallet
 from .buyers import Deal

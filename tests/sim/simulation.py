@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 from . import buyers
 from .actions import WEIGHTS, Action, fund, watch

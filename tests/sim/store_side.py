@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Engine, event
 
-from lnliquid.errors import StoreFailure
+from lnliquid.domain.errors import StoreFailure
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.replica import Replica, ReplicaFailed, Statement
-from lnliquid.store.sqlite import Database, Transaction
 
 from .clockwork import Chance, Crash, Life, SimClock
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lnliquid.api import convert
-from lnliquid.seller import observe
+from lnliquid.domain.swap import State
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import State
+from lnliquid.watchers import observe
 
 from . import buyers, foreign
 from .actions import fund, watch

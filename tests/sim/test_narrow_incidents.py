@@ -8,8 +8,8 @@ import pytest
 
 from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.api import convert
+from lnliquid.domain.swap import InvoiceMark, State
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import InvoiceMark, State
 
 from . import buyers
 from .buyers import Deal

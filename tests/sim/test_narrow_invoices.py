@@ -2,7 +2,7 @@
 
 import pytest
 
-from lnliquid.swap import InvoiceMark, State
+from lnliquid.domain.swap import InvoiceMark, State
 
 from .buyers import Deal
 from .test_narrow import look, play, row_of, to_lock_height, until_funded

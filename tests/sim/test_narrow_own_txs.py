@@ -2,9 +2,9 @@
 
 import pytest
 
-from lnliquid.liquid import tx
+from lnliquid.domain.swap import State
+from lnliquid.liquid import tx_builder
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import State
 
 from .actions import fund
 from .buyers import Deal, new_deal
@@ -31,7 +31,7 @@ def output_scripts(world: World, deal: Deal) -> list[bytes]:
     """The scripts that the funding of a swap pays to, but the fee."""
     found = world.ground.find(row_of(world, deal)["funding_txid"])
     assert found is not None
-    return [o.script_pubkey for o in tx.parse(found[0].raw).outputs if not o.is_fee]
+    return [o.script_pubkey for o in tx_builder.parse(found[0].raw).outputs if not o.is_fee]
 
 
 async def order(world: World, number: int) -> Deal:

@@ -8,9 +8,9 @@ import contextlib
 import pytest
 
 from lnliquid.api import convert
-from lnliquid.errors import SwapError
+from lnliquid.domain.errors import SwapError
+from lnliquid.domain.swap import State
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import State
 
 from . import buyers, foreign
 from .actions import fund

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lnliquid.api import convert
-from lnliquid.errors import SwapError
-from lnliquid.liquid import htlc
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import SwapError
+from lnliquid.domain.swap import State
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.store.tables import TxState
-from lnliquid.swap import State
 
 from . import buyers, foreign
 from .actions import fund, watch

@@ -3,10 +3,10 @@
 import sqlite3
 from collections.abc import Iterable
 
-from lnliquid.seller.reconcile import MIN_INVOICE_SECS
+from lnliquid.domain.reconcile import MIN_INVOICE_SECS
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State
+from lnliquid.domain.terms import invoice_lifetime_secs
 from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State
-from lnliquid.terms import invoice_lifetime_secs
 
 from .books import read_branch
 from .clockwork import Violation

@@ -16,28 +16,29 @@ from sqlalchemy import text
 from lnlab.nodes.embedded.chain import Chain, Verdict
 from lnlab.nodes.embedded.chain import Coin as ChainCoin
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
-from lnliquid.liquid import htlc, tx, wallet
-from lnliquid.liquid.chains import Chains
+from lnliquid.config import Settings
+from lnliquid.domain import htlc
+from lnliquid.domain.ports import Chain as ChainPort
+from lnliquid.domain.reconcile import Policy
+from lnliquid.domain.swap import Coin, Outpoint, Request, State, Swap
+from lnliquid.domain.terms import Timelocks
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Keychain
+from lnliquid.liquid.mempool_limits import Chains
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.ports import Chain as ChainPort
-from lnliquid.seller.bump import Bumper
-from lnliquid.seller.chain_view import ChainView
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.reconcile import Policy
-from lnliquid.seller.refund_gate import RefundGate
-from lnliquid.seller.refunds import Refunds
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store.coins import SeenCoin
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.swaps import NewSwap
-from lnliquid.swap import Coin, Outpoint, Request, State, Swap
-from lnliquid.terms import Timelocks
+from lnliquid.watchers.chain_view import ChainView
+from lnliquid.watchers.fee_bump import Bumper
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.invoices import Invoices
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.refund_gate import RefundGate
+from lnliquid.watchers.refunds import Refunds
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .fakes import DEPOSITS, FakeLightning
 
@@ -222,7 +223,7 @@ def _deposit(number: int, value: int, asset_id: str) -> str:
         [encode_output(asset_id, value, script)],
         witnesses=[()],
     )
-    txid = tx.parse(raw).txid
+    txid = tx_builder.parse(raw).txid
     DEPOSITS[txid] = raw
     return txid
 
@@ -242,7 +243,7 @@ async def stock(database: Database, asset: int = 10_000, lbtc: int = 100_000) ->
 
 
 class Spenders:
-    """What spends the wallet's coins, put together as `lnliquid.app` does."""
+    """What spends the wallet's coins, put together as `lnliquid.daemon` does."""
 
     def __init__(
         self,
@@ -269,14 +270,16 @@ class Spenders:
         )
 
 
-def claim_of(swap: Swap, *, asset: bool = True, subsidy: bool = True) -> tx.Signed:
+def claim_of(swap: Swap, *, asset: bool = True, subsidy: bool = True) -> tx_builder.Signed:
     """The buyer's claim of these HTLC outputs; the subsidy alone pays its own fee."""
     key = BUYER.wallet_key(RECEIVE, 0)
-    script = wallet.htlc_script(swap, swap.refund_lock_height or 0)
+    script = coin_selection.htlc_script(swap, swap.refund_lock_height or 0)
     asset_out, subsidy_out = outpoints(swap)
     wanted = [(asset_out, swap.asset_amount)] * asset + [(subsidy_out, swap.subsidy_sats)] * subsidy
-    return tx.claim(
-        spends=[tx.claim_spend(o, value, key, script, preimage_of(swap)) for o, value in wanted],
+    return tx_builder.claim(
+        spends=[
+            tx_builder.claim_spend(o, value, key, script, preimage_of(swap)) for o, value in wanted
+        ],
         asset_id=swap.asset_id,
         asset_amount=swap.asset_amount * asset,
         subsidy_sats=swap.subsidy_sats * subsidy,
@@ -343,9 +346,9 @@ class Judge:
 
 def plan_funding(
     swaps: Sequence[Swap], coins: Sequence[Coin], lock_height: int = LOCK_HEIGHT, rate: int = 100
-) -> wallet.FundingPlan:
+) -> coin_selection.FundingPlan:
     """A funding by the seller's keys with change indexes 0 and 1, nothing being unconfirmed."""
-    planner = wallet.FundingPlanner(
+    planner = coin_selection.FundingPlanner(
         coins,
         Chains([]),
         keys=SELLER,

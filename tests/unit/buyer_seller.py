@@ -21,7 +21,8 @@ from lnlab.actors.faucet import FAUCET_SCRIPT, OP_TRUE, asset_id_of
 from lnlab.nodes.embedded.chain import Chain as EmbeddedChain
 from lnlab.nodes.embedded.lightning import bolt11
 from lnliquid.buyer.answers import swap_of
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.liquid.networks import REGTEST
@@ -113,14 +114,15 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
         key = self.keys.refund_key(self.created)
         reply = swap_of(swap)
         parts = [(reply.subsidy_outpoint, SUBSIDY_SATS)]
-        outputs = [tx.Output(FAUCET_SCRIPT, POLICY_ASSET, SUBSIDY_SATS - REFUND_FEE_SATS)]
+        outputs = [tx_builder.Output(FAUCET_SCRIPT, POLICY_ASSET, SUBSIDY_SATS - REFUND_FEE_SATS)]
         if with_asset:
             parts.append((reply.asset_outpoint, AMOUNT))
-            outputs.append(tx.Output(FAUCET_SCRIPT, self.asset_id, AMOUNT))
+            outputs.append(tx_builder.Output(FAUCET_SCRIPT, self.asset_id, AMOUNT))
         spends = [
-            tx.refund_spend(outpoint, value, key, reply.witness_script) for outpoint, value in parts
+            tx_builder.refund_spend(outpoint, value, key, reply.witness_script)
+            for outpoint, value in parts
         ]
-        signed = tx.sign(
+        signed = tx_builder.sign(
             spends,
             outputs,
             policy_asset=POLICY_ASSET,

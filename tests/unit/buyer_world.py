@@ -22,10 +22,11 @@ from lnliquid.buyer.client import open_keychain
 from lnliquid.buyer.errors import Unfinished
 from lnliquid.buyer.purchase import Parts
 from lnliquid.buyer.seller import SellerClient
-from lnliquid.errors import BackendError, BackendRejected, BackendUnavailable
-from lnliquid.liquid import htlc, tx
-from lnliquid.ports import HistoryItem, NodeInfo, Payment, PaymentStatus
-from lnliquid.swap import Tip
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendUnavailable
+from lnliquid.domain.ports import HistoryItem, NodeInfo, Payment, PaymentStatus
+from lnliquid.domain.swap import Tip
+from lnliquid.liquid import tx_builder
 
 from .buyer_seller import AMOUNT, NODE_ID, PRICE_MSAT, START_TIME, ScriptedSeller, read_invoice
 from .fakes import FakeChain
@@ -106,7 +107,7 @@ class ChainView(FakeChain):
         """Send."""
         self.fuse.tick("before broadcast")
         self._called("broadcast")
-        parsed = tx.parse(raw)
+        parsed = tx_builder.parse(raw)
         if parsed.fee_sats * 1000 < self.least_rate * parsed.vsize:
             raise BackendRejected("electrum", "mempool min fee not met")
         try:
@@ -311,11 +312,11 @@ class BuyerWorld:
 
         self.on_progress = watch
 
-    def spends(self) -> list[tx.Transaction]:
+    def spends(self) -> list[tx_builder.Transaction]:
         """Transactions that spend the asset's HTLC output."""
         [swap] = self.seller.swaps.values()
         spender = self.chain.spender(swap.funding_txid, swap.asset_vout)
-        return [] if spender is None else [tx.parse(self.chain.raw_tx(spender)[0])]
+        return [] if spender is None else [tx_builder.parse(self.chain.raw_tx(spender)[0])]
 
     async def pay_only(self) -> None:
         """Kill the buyer right after its preimage is stored."""

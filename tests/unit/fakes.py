@@ -4,10 +4,10 @@ import asyncio
 import threading
 from collections.abc import Iterable, Sequence
 
-from lnliquid.errors import BackendError, BackendRejected, BackendUnavailable
-from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus, NodeInfo
-from lnliquid.store.sqlite import Transaction
-from lnliquid.swap import Tip
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendUnavailable
+from lnliquid.domain.ports import HistoryItem, Invoice, InvoiceStatus, NodeInfo
+from lnliquid.domain.swap import Tip
+from lnliquid.store.database import Transaction
 
 DEADLINE_SECS = 10
 DEPOSITS: dict[str, bytes] = {}

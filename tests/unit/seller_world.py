@@ -6,24 +6,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from lnliquid.api.server import Listener, listen_operator
-from lnliquid.errors import BackendUnavailable
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendUnavailable
+from lnliquid.domain.ports import Chain, SellerLightning
+from lnliquid.domain.swap import InvoiceMark, State, Swap
 from lnliquid.metrics.backends import Backend, observed
 from lnliquid.metrics.gauges import Gauges
 from lnliquid.metrics.instruments import Instruments
-from lnliquid.ports import Chain, SellerLightning
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.operator import Operator
-from lnliquid.seller.outbox import Outbox
 from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
-from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import OwnTxRow, Purpose
-from lnliquid.swap import InvoiceMark, State, Swap
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .builders import (
     SELLER,

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import pytest
 
 from lnliquid.buyer.chain_view import look_at_htlc, read_coins
-from lnliquid.errors import BackendRejected
-from lnliquid.liquid import htlc
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.ports import HistoryItem
 from lnliquid.liquid.keys import RECEIVE
-from lnliquid.ports import HistoryItem
 
 from .builders import (
     BUYER,

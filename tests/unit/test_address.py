@@ -7,7 +7,7 @@ from embit.script import Script
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lnliquid.liquid import htlc
+from lnliquid.domain import htlc
 from lnliquid.liquid.address import (
     AddressError,
     p2wpkh_address,

@@ -22,9 +22,9 @@ from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api.server import SWAP_SERVICE, Listener, listen
 from lnliquid.api.swap_service import SwapServicer
-from lnliquid.errors import StoreFailure, SwapError
+from lnliquid.domain.errors import StoreFailure, SwapError
+from lnliquid.domain.swap import Event, Offer, Request, State, Swap
 from lnliquid.seller.create import Seller
-from lnliquid.swap import Event, Offer, Request, State, Swap
 
 from .builders import ASSET, BUYER, NOW, address_of, make_swap, preimage_of, txid_of, uuid_of
 from .test_api_errors import EXAMPLES, Refusal, unpack

@@ -6,7 +6,7 @@ import pytest
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.api import convert
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 from .builders import NOW, make_swap, preimage_of, txid_of
 

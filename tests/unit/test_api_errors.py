@@ -7,9 +7,9 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
-from lnliquid import errors
 from lnliquid.api.errors import AnySwapError, reply_to
-from lnliquid.errors import FieldViolation, SwapError
+from lnliquid.domain import errors
+from lnliquid.domain.errors import FieldViolation, SwapError
 
 
 class Refusal(typing.NamedTuple):

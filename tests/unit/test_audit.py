@@ -6,17 +6,18 @@ from dataclasses import replace
 import pytest
 
 from lnliquid.audit.evidence import ChainPicture, SeenTx
-from lnliquid.audit.reading import StillMoving, take_audit
 from lnliquid.audit.report import Report, audit
+from lnliquid.audit.snapshot import StillMoving, take_audit
 from lnliquid.audit.statements import Difference
 from lnliquid.cli.audit import verdict
-from lnliquid.liquid import htlc, tx, wallet
+from lnliquid.domain import htlc
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.swap import Coin, Outpoint, State, Swap, Tip
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import CHANGE, RECEIVE
-from lnliquid.ports import HistoryItem
-from lnliquid.seller.observe import witness_script
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Coin, Outpoint, State, Swap, Tip
+from lnliquid.watchers.observe import witness_script
 
 from .builders import (
     ASSET,
@@ -48,9 +49,9 @@ def wallet_script(branch: int, index: int) -> bytes:
 
 def paid_in(index: int, asset_id: str, value: int, height: int | None) -> tuple[Coin, bytes]:
     """A coin at receive address `index`, and the transaction of somebody else that made it."""
-    signed = tx.sign(
-        [tx.wallet_spend(Outpoint(txid_of(index), 0), value, OUTSIDE)],
-        [tx.Output(wallet_script(RECEIVE, index), asset_id, value)],
+    signed = tx_builder.sign(
+        [tx_builder.wallet_spend(Outpoint(txid_of(index), 0), value, OUTSIDE)],
+        [tx_builder.Output(wallet_script(RECEIVE, index), asset_id, value)],
         policy_asset=POLICY_ASSET,
         fee=100,
     )
@@ -61,15 +62,15 @@ STOCK = [paid_in(1, ASSET, 1_000_000, 10), paid_in(2, POLICY_ASSET, 500_000, 10)
 DEPOSITS = [coin for coin, _ in STOCK]
 
 
-def claim_of(swap: Swap, key_index: int) -> tx.Signed:
+def claim_of(swap: Swap, key_index: int) -> tx_builder.Signed:
     """The buyer's claim of both outputs."""
     asset, subsidy = outpoints(swap)
     key, script = BUYER.wallet_key(RECEIVE, key_index), witness_script(swap)
     preimage = preimage_of(swap)
-    return tx.claim(
+    return tx_builder.claim(
         spends=[
-            tx.claim_spend(asset, swap.asset_amount, key, script, preimage),
-            tx.claim_spend(subsidy, swap.subsidy_sats, key, script, preimage),
+            tx_builder.claim_spend(asset, swap.asset_amount, key, script, preimage),
+            tx_builder.claim_spend(subsidy, swap.subsidy_sats, key, script, preimage),
         ],
         asset_id=swap.asset_id,
         asset_amount=swap.asset_amount,
@@ -80,14 +81,16 @@ def claim_of(swap: Swap, key_index: int) -> tx.Signed:
     )
 
 
-def refund_of(swap: Swap) -> wallet.RefundPlan:
+def refund_of(swap: Swap) -> coin_selection.RefundPlan:
     """The seller's refund of both outputs to change addresses 2 and 3."""
     asset, subsidy = outpoints(swap)
     script = witness_script(swap)
-    return wallet.plan_refund(
+    return coin_selection.plan_refund(
         [
-            wallet.RefundInput(asset, ASSET, swap.asset_amount, swap.key_index, script),
-            wallet.RefundInput(subsidy, POLICY_ASSET, swap.subsidy_sats, swap.key_index, script),
+            coin_selection.RefundInput(asset, ASSET, swap.asset_amount, swap.key_index, script),
+            coin_selection.RefundInput(
+                subsidy, POLICY_ASSET, swap.subsidy_sats, swap.key_index, script
+            ),
         ],
         keys=SELLER,
         lock_height=LOCK_HEIGHT,
@@ -98,7 +101,10 @@ def refund_of(swap: Swap) -> wallet.RefundPlan:
 
 
 def own_tx(
-    signed: tx.Signed, purpose: Purpose, height: int | None, state: TxState = TxState.CONFIRMED
+    signed: tx_builder.Signed,
+    purpose: Purpose,
+    height: int | None,
+    state: TxState = TxState.CONFIRMED,
 ) -> OwnTx:
     """A row of `own_tx`."""
     return OwnTx(signed.txid, signed.raw, purpose, state, signed.fee_sats, height)
@@ -162,7 +168,7 @@ class World:
 
     def see(self, raw: bytes, height: int | None) -> None:
         """Put a transaction on the chain."""
-        transaction = tx.parse(raw)
+        transaction = tx_builder.parse(raw)
         self.raws[transaction.txid] = raw
         self.transactions[transaction.txid] = SeenTx(transaction, height)
 
@@ -259,9 +265,9 @@ def test_a_funding_whose_coin_somebody_else_spent_is_a_loss_that_shows() -> None
     """It cannot confirm any more: a note says so, and the foreign spend is a difference."""
     world = World()
     in_flight(world)
-    thief = tx.sign(
-        [tx.wallet_spend(DEPOSITS[1].outpoint, 500_000, SELLER.wallet_key(RECEIVE, 2))],
-        [tx.Output(STRANGER, POLICY_ASSET, 499_000)],
+    thief = tx_builder.sign(
+        [tx_builder.wallet_spend(DEPOSITS[1].outpoint, 500_000, SELLER.wallet_key(RECEIVE, 2))],
+        [tx_builder.Output(STRANGER, POLICY_ASSET, 499_000)],
         policy_asset=POLICY_ASSET,
         fee=1_000,
     )
@@ -279,12 +285,17 @@ def test_a_claim_of_the_asset_alone_leaves_the_subsidy_locked() -> None:
     asset, _ = outpoints(swap)
     key = BUYER.wallet_key(RECEIVE, 0)
     coin = wallet_coin(60, 10_000)
-    claim = tx.sign(
+    claim = tx_builder.sign(
         [
-            tx.claim_spend(asset, swap.asset_amount, key, witness_script(swap), preimage_of(swap)),
-            tx.wallet_spend(coin.outpoint, coin.value, key),
+            tx_builder.claim_spend(
+                asset, swap.asset_amount, key, witness_script(swap), preimage_of(swap)
+            ),
+            tx_builder.wallet_spend(coin.outpoint, coin.value, key),
         ],
-        [tx.Output(STRANGER, ASSET, swap.asset_amount), tx.Output(STRANGER, POLICY_ASSET, 9_000)],
+        [
+            tx_builder.Output(STRANGER, ASSET, swap.asset_amount),
+            tx_builder.Output(STRANGER, POLICY_ASSET, 9_000),
+        ],
         policy_asset=POLICY_ASSET,
         fee=1_000,
     )
@@ -497,7 +508,7 @@ class Backend(FakeChain):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.raws = dict(world.raws)
-        parsed = {txid: tx.parse(raw) for txid, raw in self.raws.items()}
+        parsed = {txid: tx_builder.parse(raw) for txid, raw in self.raws.items()}
         for txid, transaction in parsed.items():
             touched = {o.script_pubkey for o in transaction.outputs}
             touched |= {

@@ -8,11 +8,11 @@ import pytest
 
 from lnliquid.audit.evidence import ChainPicture
 from lnliquid.audit.explanations import EXPLANATIONS
-from lnliquid.audit.reading import take_audit
 from lnliquid.audit.report import Report, audit
+from lnliquid.audit.snapshot import take_audit
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.swap import InvoiceMark
 from lnliquid.liquid.keys import CHANGE, RECEIVE
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.swap import InvoiceMark
 
 from .builders import NOW, POLICY_ASSET, ROOT, SELLER
 from .fakes import FakeLightning

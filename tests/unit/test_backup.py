@@ -18,10 +18,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.domain.errors import SettingsError, StoreFailure
 from lnliquid.store import swaps as store
 from lnliquid.store.backup import backups, take_backup
-from lnliquid.store.sqlite import Database, Transaction, copy_file, read_file
+from lnliquid.store.database import Database, Transaction, copy_file, read_file
 
 from .builders import ASSET, NOW, StillClock, count_rows, make_request, new_swap, stock
 from .fakes import DEADLINE_SECS, Gate

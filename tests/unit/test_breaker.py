@@ -1,7 +1,7 @@
 """The breaker for new swaps: a tip that goes back or stands still."""
 
+from lnliquid.domain.swap import Tip
 from lnliquid.seller.readiness import TipBreaker
-from lnliquid.swap import Tip
 
 
 class HandClock:

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from lnliquid.liquid import tx
-from lnliquid.seller.families import Standing
-from lnliquid.seller.family_store import family_with, settle
-from lnliquid.seller.funder import Funder
-from lnliquid.settings import Settings
-from lnliquid.store import own_txs as own_tx_store
+from lnliquid.config import Settings
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
+from lnliquid.watchers.families import Standing
+from lnliquid.watchers.family_store import family_with, settle
+from lnliquid.watchers.funding import Funder
 
 from .builders import (
     ASSET,
@@ -80,7 +80,7 @@ class World:
     async def require_sound(self) -> None:
         """One version stands for each family, it has its inputs, and its parents stand too."""
         own = (await self.database.read(survey)).own_txs
-        standing = {o.txid: tx.parse(o.raw) for o in own if o.is_living}
+        standing = {o.txid: tx_builder.parse(o.raw) for o in own if o.is_living}
         assert len(standing) == len({o.family for o in own})
         over = {o.txid for o in own} - standing.keys()
         for txid, parsed in standing.items():

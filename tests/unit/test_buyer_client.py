@@ -19,9 +19,9 @@ from lnliquid.buyer.errors import (
     VerdictNotClean,
 )
 from lnliquid.buyer.purchase import Progress
-from lnliquid.errors import BackendUnavailable
-from lnliquid.liquid import tx
-from lnliquid.liquid.htlc import p2wpkh_script
+from lnliquid.domain.errors import BackendUnavailable
+from lnliquid.domain.htlc import p2wpkh_script
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic
 from lnliquid.liquid.networks import REGTEST
 
@@ -61,7 +61,7 @@ async def test_the_claim_is_final_pays_the_buyer_and_returns_the_rest(world: Buy
     """Inputs of the claim cannot be replaced; what the fee leaves of the subsidy is the buyer's."""
     outcome = await world.buy()
     [claim] = world.spends()
-    assert {spent.sequence for spent in claim.inputs} == {tx.SEQUENCE_FINAL}
+    assert {spent.sequence for spent in claim.inputs} == {tx_builder.SEQUENCE_FINAL}
     assert claim.vsize == 392
     assert claim.fee_sats == 40
     keys = Keychain(read_mnemonic(world.directory / "buyer" / "mnemonic"), REGTEST)

@@ -21,10 +21,10 @@ from lnliquid.buyer.errors import (
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.buyer_output import conclude
-from lnliquid.error_report import EXIT_FAULT
-from lnliquid.errors import BackendTimeout
-from lnliquid.ports import Payment, PaymentStatus
+from lnliquid.cli.buyer_output import conclude
+from lnliquid.cli.error_report import EXIT_FAULT
+from lnliquid.domain.errors import BackendTimeout
+from lnliquid.domain.ports import Payment, PaymentStatus
 
 from .buyer_seller import AMOUNT
 from .buyer_world import BuyerWorld, PayingNode

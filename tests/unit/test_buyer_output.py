@@ -2,11 +2,11 @@
 
 import pytest
 
-from lnliquid import buyer_output as output
 from lnliquid.buyer import Check, Order, Record, Step, Verdict
 from lnliquid.buyer.answers import from_printed
 from lnliquid.buyer.verify import CHECKS
-from lnliquid.console import say
+from lnliquid.cli import buyer_output as output
+from lnliquid.cli.console import say
 
 from .test_buyer_verify import ASSET, REQUEST_ID, WRONG, both, good, swap
 

@@ -15,12 +15,12 @@ from lnliquid.buyer.errors import (
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.errors import BackendTimeout, BackendUnavailable
-from lnliquid.liquid import tx
+from lnliquid.domain.errors import BackendTimeout, BackendUnavailable
+from lnliquid.domain.htlc import p2wpkh_script
+from lnliquid.domain.ports import HistoryItem, Payment, PaymentStatus
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_key_hash
-from lnliquid.liquid.htlc import p2wpkh_script
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.ports import HistoryItem, Payment, PaymentStatus
 
 from .buyer_seller import AMOUNT, PRICE_MSAT
 from .buyer_world import BuyerWorld, ChainView, Fuse, Killed
@@ -200,7 +200,7 @@ async def test_a_claim_without_the_subsidy_needs_l_btc_of_the_buyer(world: Buyer
     world.mine_when("claim sent")
     assert (await world.resume()).record.step is Step.DONE
     [claim] = world.spends()
-    assert {spent.sequence for spent in claim.inputs} == {tx.SEQUENCE_FINAL}
+    assert {spent.sequence for spent in claim.inputs} == {tx_builder.SEQUENCE_FINAL}
     assert await world.balance() == AMOUNT
 
 

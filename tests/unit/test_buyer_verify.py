@@ -18,11 +18,12 @@ from pyln.proto.invoice import Invoice as PylnInvoice
 
 from lnliquid.buyer import Expectations, FundingView, SwapReply, Verdict, verify
 from lnliquid.buyer.verify import CHECKS
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Offer, Outpoint, State, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import Key
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.swap import Offer, Outpoint, State, Tip
 
 from .buyer_seller import NODE_ID, START_TIME, invoice
 
@@ -47,12 +48,12 @@ def fund(
 ) -> bytes:
     """A signed funding transaction: change, asset output 1, subsidy output 2."""
     script_pubkey = htlc.output_script(script)
-    return tx.sign(
-        [tx.wallet_spend(Outpoint(f"{coin:064x}", 0), 100_000, SELLER)],
+    return tx_builder.sign(
+        [tx_builder.wallet_spend(Outpoint(f"{coin:064x}", 0), 100_000, SELLER)],
         [
-            tx.Output(htlc.p2wpkh_script(SELLER.key_hash), LBTC, 90_000),
-            tx.Output(script_pubkey, *asset),
-            tx.Output(script_pubkey, *subsidy),
+            tx_builder.Output(htlc.p2wpkh_script(SELLER.key_hash), LBTC, 90_000),
+            tx_builder.Output(script_pubkey, *asset),
+            tx_builder.Output(script_pubkey, *subsidy),
         ],
         policy_asset=LBTC,
         fee=100,
@@ -76,7 +77,7 @@ class Facts:
 
     def funded_by(self, raw: bytes) -> "Facts":
         """The same with another funding transaction, named rightly by the seller."""
-        return both(swap(funding_txid=tx.parse(raw).txid), view(raw=raw))(self)
+        return both(swap(funding_txid=tx_builder.parse(raw).txid), view(raw=raw))(self)
 
     def locked_by(self, script: bytes) -> "Facts":
         """The same with another script, funded as stated."""
@@ -100,7 +101,7 @@ def good() -> Facts:
             seller_key_hash=SELLER.key_hash.hex(),
             refund_lock_height=LOCK_HEIGHT,
             witness_script=SCRIPT,
-            funding_txid=tx.parse(raw).txid,
+            funding_txid=tx_builder.parse(raw).txid,
             asset_vout=1,
             subsidy_vout=2,
             bolt11=invoice(HASH),

@@ -14,9 +14,9 @@ from lnliquid.buyer import KnownTerms, Order, Record, Step, verify_offline
 from lnliquid.buyer.answers import from_printed, read
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.cli import command_line
+from lnliquid.domain.swap import State
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.networks import REGTEST
-from lnliquid.swap import State
 
 from .test_buyer_verify import (
     BUYER,

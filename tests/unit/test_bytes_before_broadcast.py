@@ -15,17 +15,17 @@ from sqlite3 import connect
 import pytest
 
 from lnlab.wait import wait_for
-from lnliquid.liquid import tx
-from lnliquid.ports import HistoryItem
-from lnliquid.seller.refund_gate import Passed
-from lnliquid.seller.transactions import TransactionTracker
-from lnliquid.settings import Settings
-from lnliquid.store import own_txs as own_tx_store
+from lnliquid.config import Settings
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.swap import State, Swap
+from lnliquid.liquid import tx_builder
 from lnliquid.store import swaps as swap_store
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database
 from lnliquid.store.replica import Replica
-from lnliquid.store.sqlite import Database
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import State, Swap
+from lnliquid.watchers.refund_gate import Passed
+from lnliquid.watchers.transactions import TransactionTracker
 
 from .builders import (
     ASSET,
@@ -58,7 +58,7 @@ class WatchfulChain(FakeChain):
 
     @staticmethod
     def _purpose(path: Path, raw: bytes) -> Purpose:
-        parsed = tx.parse(raw)
+        parsed = tx_builder.parse(raw)
         with closing(connect(path)) as connection:
             rows = connection.execute(
                 "SELECT raw, purpose FROM own_tx WHERE txid = ?", (parsed.txid,)
@@ -158,7 +158,7 @@ async def test_what_is_only_in_the_database_yet_is_not_sent_by_the_tracker(
     tracker = TransactionTracker(database, world.chain, spenders.outbox, 2, lambda *_: True)
 
     for txid, raw in DEPOSITS.items():
-        scripts = {o.script_pubkey for o in tx.parse(raw).outputs}
+        scripts = {o.script_pubkey for o in tx_builder.parse(raw).outputs}
         world.chain.found |= dict.fromkeys(scripts, (HistoryItem(txid, 1),))
 
     async def is_seen() -> bool:

@@ -13,23 +13,23 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from structlog.testing import capture_logs
 
-from lnliquid.errors import BackendRejected
-from lnliquid.liquid import htlc
-from lnliquid.seller.chain_incidents import (
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.swap import Coin, State, Swap, Tip
+from lnliquid.store import blocks as block_store
+from lnliquid.store import coins as coin_store
+from lnliquid.store import database, schema
+from lnliquid.store import swaps as swap_store
+from lnliquid.store.database import Database
+from lnliquid.watchers.chain_incidents import (
     FILLED_A_BLOCK,
     ChainIncidents,
     find_fork,
     pause_reason,
 )
-from lnliquid.seller.chain_view import TipMoved
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.notices import Notices
-from lnliquid.store import blocks as block_store
-from lnliquid.store import coins as coin_store
-from lnliquid.store import schema, sqlite
-from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
-from lnliquid.swap import Coin, State, Swap, Tip
+from lnliquid.watchers.chain_view import TipMoved
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .builders import (
     SELLER,
@@ -256,7 +256,7 @@ async def test_coins_of_replaced_blocks_are_unconfirmed_until_they_are_read(plac
     gone = replace(wallet_coin(8, 5_000), branch=1, index=OLD_CHANGE, height=60)
     await place.database.write(lambda s: put_coins(s, [deposit, gone, wallet_coin(9, 5_000)]))
 
-    def spend(session: sqlite.Transaction) -> None:
+    def spend(session: database.Transaction) -> None:
         coin_store.set_cursor(session, "next_change_index", 500)
         seen = coin_store.SeenCoin(gone.outpoint, gone.asset_id, gone.value, 60, "e" * 64, 61)
         coin_store.replace_script_coins(session, 1, OLD_CHANGE, [seen])
@@ -283,7 +283,7 @@ async def test_coins_of_replaced_blocks_are_unconfirmed_until_they_are_read(plac
     assert await place.reason() is None, "nothing final rested on them"
 
 
-def _show(session: sqlite.Transaction, coin: Coin) -> None:
+def _show(session: database.Transaction, coin: Coin) -> None:
     """The chain is read, and shows it there."""
     seen = coin_store.SeenCoin(coin.outpoint, coin.asset_id, coin.value, coin.height, None, None)
     coin_store.replace_script_coins(session, coin.branch, coin.index, [seen])

@@ -1,7 +1,7 @@
 """Limits on chains of unconfirmed transactions."""
 
-from lnliquid.liquid.chains import Chains
-from lnliquid.swap import Pending
+from lnliquid.domain.swap import Pending
+from lnliquid.liquid.mempool_limits import Chains
 
 
 def line(count: int, vsize: int = 483) -> Chains:

@@ -108,7 +108,7 @@ def test_the_overview_names_every_command() -> None:
 
 def test_the_help_of_serve_lists_every_knob() -> None:
     """The settings' hint sends people there."""
-    from lnliquid.settings import Settings
+    from lnliquid.config import Settings
 
     output = run("serve", "--help").output
     assert all(f" {name}: " in output for name in Settings.model_fields)

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnliquid.cli import command_line
 from lnliquid.cli.check_config import ask_nodes, limits
-from lnliquid.settings import Settings, load_settings, unit_of
-from lnliquid.terms import timelock_budget
+from lnliquid.config import Settings, load_settings, unit_of
+from lnliquid.domain.terms import timelock_budget
 
 from .builders import settings_values
 from .test_settings import write_toml

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from lnliquid import error_report
-from lnliquid.cli import command_line, watch_swap
+from lnliquid.cli import command_line, error_report, watch_swap
 from lnliquid.cli.operator import span
 from lnliquid.cli.views import when
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 from .builders import uuid_of
 from .seller_world import LOCK_HEIGHT, SellerWorld, until

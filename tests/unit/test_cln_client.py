@@ -20,9 +20,8 @@ import pytest
 from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnlab.servers import close_server
 from lnlab.wait import wait_for
-from lnliquid.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.lightning.cln import SHORT_CALLS, CoreLightning
-from lnliquid.ports import (
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import (
     BuyerLightning,
     Invoice,
     InvoiceStatus,
@@ -30,7 +29,8 @@ from lnliquid.ports import (
     PaymentStatus,
     SellerLightning,
 )
-from lnliquid.seller.invoice_reading import every_invoice
+from lnliquid.lightning.core_lightning import SHORT_CALLS, CoreLightning
+from lnliquid.watchers.invoice_reading import every_invoice
 
 FITS: tuple[type[SellerLightning], type[BuyerLightning]] = (
     CoreLightning,
@@ -380,7 +380,7 @@ async def test_a_hanging_node_does_not_keep_the_process(tmp_path: Path) -> None:
     async with serving(Mute(), tmp_path) as path:
         program = (
             "import asyncio, os, sys, pathlib\n"
-            "from lnliquid.lightning.cln import CoreLightning\n"
+            "from lnliquid.lightning.core_lightning import CoreLightning\n"
             "async def main():\n"
             "    node = CoreLightning(pathlib.Path(sys.argv[1]), deadline_secs=100)\n"
             "    call = asyncio.ensure_future(node.info())\n"

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.seller.funder import RETRY_SECS
-from lnliquid.seller.refund_gate import Passed
-from lnliquid.settings import Settings
+from lnliquid.config import Settings
+from lnliquid.domain.swap import Coin, State, Swap, Tip
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.database import Database
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import Coin, State, Swap, Tip
+from lnliquid.watchers.funding import RETRY_SECS
+from lnliquid.watchers.refund_gate import Passed
 
 from .builders import (
     ASSET,

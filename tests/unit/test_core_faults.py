@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.liquid import tx
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.families import Standing
-from lnliquid.seller.family_store import abandon, family_with, settle
-from lnliquid.seller.reconcile import ChainFacts
-from lnliquid.seller.refund_gate import may_take_back
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import ChainFacts
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Transaction
 from lnliquid.store.tables import OwnTxRow, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State, Swap, Tip
+from lnliquid.watchers.families import Standing
+from lnliquid.watchers.family_store import abandon, family_with, settle
+from lnliquid.watchers.refund_gate import may_take_back
 
 from .builders import (
     ASSET,
@@ -62,7 +62,7 @@ async def test_an_older_version_that_builds_on_nothing_dead_is_not_abandoned(
     family = plan.signed.txid
     versions = await world.database.read(lambda s: own_tx_store.versions(s, family))
     assert len(versions) == 2
-    topped_up = {i.outpoint for i in tx.parse(versions[1].raw).inputs}
+    topped_up = {i.outpoint for i in tx_builder.parse(versions[1].raw).inputs}
     assert of(helper, POLICY_ASSET).outpoint in topped_up
     # A reorg takes the helper out, and something else spends its input for good.
     await world.database.write(lambda s: abandon(s, helper.signed.txid, 0))
@@ -77,7 +77,7 @@ async def test_a_deposit_that_tops_a_bump_up_is_kept(world: World) -> None:
     await world.fund(1, [wallet_coin(1, 60_000, ASSET), SMALL])
     await world.bump()
     [newer] = [r for r in await world.rows() if r.state == TxState.ACCEPTED]
-    assert helper.outpoint in {i.outpoint for i in tx.parse(newer.raw).inputs}
+    assert helper.outpoint in {i.outpoint for i in tx_builder.parse(newer.raw).inputs}
     known = await world.database.read(lambda s: own_tx_store.known(s, [helper.outpoint.txid]))
     assert known == {helper.outpoint.txid}
 
@@ -228,7 +228,7 @@ async def test_a_version_that_a_deep_reorg_brings_back_has_its_inputs(world: Wor
         for versions in families:
             newest = versions[-1]
             settle(session, versions, Standing(newest.txid, TxState.CONFIRMED, 101))
-            spent = {i.outpoint for i in tx.parse(newest.raw).inputs}
+            spent = {i.outpoint for i in tx_builder.parse(newest.raw).inputs}
             coin_store.keep_outpoints(session, newest.txid, spent)
         for versions in families:
             settle(session, versions, Standing(versions[0].txid, TxState.CONFIRMED, 101))

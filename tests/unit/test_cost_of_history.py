@@ -14,10 +14,10 @@ from sqlalchemy.engine import Engine
 
 from bench.history import a_round, grow_old, t1
 from bench.world import World, world
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Transaction
 
 FEW, MANY = 30, 3_000
 COUNTS_ALL = "GROUP BY swap.state"

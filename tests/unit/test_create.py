@@ -12,7 +12,9 @@ from embit.liquid import addresses
 from embit.script import Script
 
 from lnlab.wait import wait_for
-from lnliquid.errors import (
+from lnliquid.config import Settings
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import (
     AssetNotOffered,
     BackendTimeout,
     BackendUnavailable,
@@ -25,22 +27,20 @@ from lnliquid.errors import (
     SwapNotFound,
     TooManySwaps,
 )
-from lnliquid.liquid import htlc
+from lnliquid.domain.swap import Request, State, Swap
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.networks import MAINNET, REGTEST
 from lnliquid.seller.create import Seller
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED, Readiness
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.swaps import FundedSwap
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import Request, State, Swap
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .builders import (
     ASSET,
@@ -100,7 +100,7 @@ class World:
         """Fund the swap on paper and give it an invoice, as funder and watcher would."""
 
         def write(session: Transaction) -> None:
-            own_txs.add(
+            transactions.add(
                 session,
                 txid=txid_of(1),
                 raw=b"r",

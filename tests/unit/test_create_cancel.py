@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from lnliquid.ports import NodeInfo
+from lnliquid.config import Settings
+from lnliquid.domain.ports import NodeInfo
+from lnliquid.domain.swap import Request, State, Swap, Tip
 from lnliquid.seller.create import Seller
 from lnliquid.seller.readiness import Readiness
-from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Request, State, Swap, Tip
+from lnliquid.store.database import Database, Transaction
 
 from .builders import (
     ASSET,

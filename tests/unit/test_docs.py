@@ -16,7 +16,7 @@ import typer
 from lnlab.cli import app as lab_app
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.cli import command_line
-from lnliquid.settings import Settings
+from lnliquid.config import Settings
 
 from .builders import ROOT
 

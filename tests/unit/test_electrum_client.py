@@ -15,11 +15,11 @@ from embit.script import Script
 
 from lnlab.servers import close_server
 from lnlab.wait import wait_for
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.htlc import electrum_scripthash
+from lnliquid.domain.ports import Chain, HistoryItem
+from lnliquid.domain.swap import Tip
 from lnliquid.liquid.electrum import ElectrumChain
-from lnliquid.liquid.htlc import electrum_scripthash
-from lnliquid.ports import Chain, HistoryItem
-from lnliquid.swap import Tip
 
 FITS: type[Chain] = ElectrumChain  # for mypy
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from lnlab.wait import wait_for
-from lnliquid.errors import BackendTimeout
+from lnliquid.domain.errors import BackendTimeout
+from lnliquid.domain.htlc import electrum_scripthash
+from lnliquid.domain.ports import ExpectedHistories, HistoryItem
 from lnliquid.liquid.electrum import RENEW_AT, ElectrumChain
 from lnliquid.liquid.electrum_pace import Pace
-from lnliquid.liquid.htlc import electrum_scripthash
-from lnliquid.ports import ExpectedHistories, HistoryItem
 
 from .test_electrum_client import TXID_A, TXID_B, FakeServer, Refusal, connected, script
 

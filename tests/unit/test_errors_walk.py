@@ -25,12 +25,12 @@ from typer.testing import CliRunner
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnlab.cli import app as lab_app
-from lnliquid import console, error_report, errors
 from lnliquid.api.server import Listener, listen
 from lnliquid.buyer import Verdict
 from lnliquid.buyer import errors as buyer_errors
-from lnliquid.cli import command_line
-from lnliquid.errors import FieldViolation
+from lnliquid.cli import command_line, console, error_report
+from lnliquid.domain import errors
+from lnliquid.domain.errors import FieldViolation
 from lnliquid.grpc_client import failure as mapped
 
 from .builders import uuid_of

@@ -5,9 +5,9 @@ from itertools import product
 
 import pytest
 
-from lnliquid.seller.families import Standing, Version, is_dead, is_lost, settled, stand
+from lnliquid.domain.swap import Outpoint
 from lnliquid.store.tables import PENDING, TxState
-from lnliquid.swap import Outpoint
+from lnliquid.watchers.families import Standing, Version, is_dead, is_lost, settled, stand
 
 SIGNED, CONFIRMED, ABANDONED = TxState.SIGNED, TxState.CONFIRMED, TxState.ABANDONED
 REPLACED, ACCEPTED, REFUSED = TxState.REPLACED, TxState.ACCEPTED, TxState.REFUSED

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lnliquid.formatting import sats, short, span, units, utc
+from lnliquid.cli.formatting import sats, short, span, units, utc
 
 ASSET = "5a" * 32
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from lnliquid.seller.gather import MAX_BATCH, Gather
+from lnliquid.seller.batch import MAX_BATCH, Gather
 
 
 class Work:

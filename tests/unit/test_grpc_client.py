@@ -11,7 +11,7 @@ import pytest
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api.errors import reply_to
-from lnliquid.errors import NotReady
+from lnliquid.domain.errors import NotReady
 from lnliquid.grpc_client import CallFailed, Client, NoAnswer, failure
 
 Code = grpc.StatusCode

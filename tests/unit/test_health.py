@@ -13,7 +13,7 @@ from lnliquid.api.server import SWAP_SERVICE as NAME_ON_THE_WIRE
 from lnliquid.api.server import Listener, listen
 from lnliquid.cli import command_line
 from lnliquid.cli.health import SWAP_SERVICE, asked_at
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 
 from .test_api import FakeSeller
 from .test_cli import closed_port

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnliquid.liquid import htlc, tx
-from lnliquid.liquid.htlc import (
+from lnliquid.domain import htlc
+from lnliquid.domain.htlc import (
     MAX_LOCK_HEIGHT,
     SpendKind,
     SpendWitness,
@@ -15,6 +15,7 @@ from lnliquid.liquid.htlc import (
     read_spend_witness,
     witness_script,
 )
+from lnliquid.liquid import tx_builder
 
 from .builders import VECTORS
 
@@ -43,7 +44,7 @@ def recorded_spends() -> list[tuple[str, bool, bytes, list[bytes]]]:
     found = []
     for vector in VECTORS:
         coins = {(c["txid"], c["vout"]): c for c in vector["coins"]}
-        for item in tx.parse(bytes.fromhex(vector["tx"])).inputs:
+        for item in tx_builder.parse(bytes.fromhex(vector["tx"])).inputs:
             coin = coins.get((item.outpoint.txid, item.outpoint.vout))
             if coin and coin["script_pubkey"].startswith("0020") and len(item.witness) in (4, 5):
                 script_pubkey = bytes.fromhex(coin["script_pubkey"])

@@ -7,10 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from lnliquid.liquid import htlc, tx, wallet
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Swap
+from lnliquid.domain.terms import MAX_SWAPS_PER_FUNDING, fee_sats
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Key
-from lnliquid.swap import Swap
-from lnliquid.terms import MAX_SWAPS_PER_FUNDING, fee_sats
 
 from .builders import (
     ASSET,
@@ -47,14 +48,14 @@ def swap(judge: Judge) -> Swap:
 
 def claim(
     swap: Swap, key: Key = BUYER_KEY, preimage: bytes | None = None, rate: int = 100
-) -> tx.Signed:
+) -> tx_builder.Signed:
     """A claim of both outputs, with what the test says instead of the right thing."""
-    script = wallet.htlc_script(swap, LOCK)
+    script = coin_selection.htlc_script(swap, LOCK)
     secret = preimage_of(swap) if preimage is None else preimage
     values = (swap.asset_amount, swap.subsidy_sats)
-    return tx.claim(
+    return tx_builder.claim(
         spends=[
-            tx.claim_spend(o, v, key, script, secret)
+            tx_builder.claim_spend(o, v, key, script, secret)
             for o, v in zip(outpoints(swap), values, strict=True)
         ],
         asset_id=ASSET,
@@ -66,16 +67,18 @@ def claim(
     )
 
 
-def refund(*swaps: Swap, lock_height: int = LOCK, key_index: int | None = None) -> tx.Signed:
+def refund(
+    *swaps: Swap, lock_height: int = LOCK, key_index: int | None = None
+) -> tx_builder.Signed:
     """A refund of both outputs of swaps locked until 110."""
     inputs = []
     for s in swaps:
-        script = wallet.htlc_script(s, s.refund_lock_height or 0)
+        script = coin_selection.htlc_script(s, s.refund_lock_height or 0)
         index = s.key_index if key_index is None else key_index
         assets = ((ASSET, s.asset_amount), (POLICY_ASSET, s.subsidy_sats))
         for outpoint, (asset, value) in zip(outpoints(s), assets, strict=True):
-            inputs.append(wallet.RefundInput(outpoint, asset, value, index, script))
-    return wallet.plan_refund(
+            inputs.append(coin_selection.RefundInput(outpoint, asset, value, index, script))
+    return coin_selection.plan_refund(
         inputs,
         keys=SELLER,
         lock_height=lock_height,
@@ -122,16 +125,19 @@ def test_a_good_claim_is_accepted(judge: Judge, swap: Swap) -> None:
 
 def test_one_sat_below_the_floor_is_refused(judge: Judge, swap: Swap) -> None:
     """So the fee that was computed is the least that passes."""
-    script = wallet.htlc_script(swap, LOCK)
+    script = coin_selection.htlc_script(swap, LOCK)
     pay = htlc.p2wpkh_script(BUYER_KEY.key_hash)
     values = (swap.asset_amount, swap.subsidy_sats)
     for fee, allowed in ((40, True), (39, False)):
-        signed = tx.sign(
+        signed = tx_builder.sign(
             [
-                tx.claim_spend(o, v, BUYER_KEY, script, preimage_of(swap))
+                tx_builder.claim_spend(o, v, BUYER_KEY, script, preimage_of(swap))
                 for o, v in zip(outpoints(swap), values, strict=True)
             ],
-            [tx.Output(pay, ASSET, values[0]), tx.Output(pay, POLICY_ASSET, values[1] - fee)],
+            [
+                tx_builder.Output(pay, ASSET, values[0]),
+                tx_builder.Output(pay, POLICY_ASSET, values[1] - fee),
+            ],
             policy_asset=POLICY_ASSET,
             fee=fee,
         )
@@ -150,7 +156,7 @@ def test_one_sat_below_the_floor_is_refused(judge: Judge, swap: Swap) -> None:
     ids=["wrong preimage", "31 bytes", "33 bytes", "the seller's key", "another key"],
 )
 def test_a_wrong_claim_is_refused(
-    judge: Judge, swap: Swap, wrong: Callable[[Swap], tx.Signed]
+    judge: Judge, swap: Swap, wrong: Callable[[Swap], tx_builder.Signed]
 ) -> None:
     """By the script, whatever else is right."""
     assert judge.verdict(wrong(swap).raw).reject_reason == EQUALVERIFY

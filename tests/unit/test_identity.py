@@ -15,18 +15,18 @@ from sqlalchemy import create_engine
 from typer.testing import CliRunner
 
 from lnliquid.cli import command_line
-from lnliquid.errors import SettingsError
-from lnliquid.liquid import tx_reader
-from lnliquid.liquid.htlc import p2wpkh_script
+from lnliquid.config import Settings
+from lnliquid.domain import transaction
+from lnliquid.domain.errors import SettingsError
+from lnliquid.domain.htlc import p2wpkh_script
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.liquid.networks import MAINNET, TESTNET
 from lnliquid.seller import identity
-from lnliquid.settings import Settings
 from lnliquid.store import identity as identity_store
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import schema
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import CoinRow, Purpose
 
 from .builders import (
@@ -167,7 +167,7 @@ async def test_coins_of_our_own_making_tell_the_wallet_where_no_swap_does(
     signed = plan_funding([make_swap(9)], DEPOSITS).signed
     index, vout = next(
         (index, vout)
-        for vout, output in enumerate(tx_reader.parse(signed.raw).outputs)
+        for vout, output in enumerate(transaction.parse(signed.raw).outputs)
         for index in range(9)
         if output.script_pubkey == p2wpkh_script(SELLER.wallet_key(CHANGE, index).key_hash)
     )

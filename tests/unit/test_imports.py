@@ -1,7 +1,7 @@
 """The import rules of the design's section 3, read from the source by `ast`.
 
-Rooms import one way: app, cli → api, buyer → seller → liquid, lightning, store → settings, ports →
-swap, terms, errors. The domain does no I/O and reads no clock. Adapters never know each other.
+Imports run one way: cli → daemon → api → seller → watchers → liquid, lightning, store → config →
+domain. The domain does no I/O and reads no clock. Adapters never know each other.
 """
 
 import ast
@@ -19,54 +19,41 @@ from lnliquid.cli import COMMANDS, command_line
 from .builders import ROOT
 
 SERVICE, LAB = ROOT / "service" / "lnliquid", ROOT / "lab" / "lnlab"
-BASE = {"swap", "terms", "errors"}
-LOW = BASE | {"settings", "ports"}
+BASE = {"domain", "config"}
+ADAPTERS = ["liquid.electrum", "lightning", "store", "api"]
+COMMAND = BASE | {"cli", "clock", "grpc_client"}
 
-ROOM_MAY_IMPORT: dict[str, set[str]] = {
-    "swap": set(),
-    "terms": set(),
-    "errors": set(),
+FOLDER_MAY_IMPORT: dict[str, set[str]] = {
+    "domain": set(),
     "clock": set(),
     "crashpoints": set(),
-    "ports": BASE,
-    "settings": BASE,
-    "liquid": LOW,
-    "lightning": LOW,
-    "store": LOW | {"clock", "crashpoints"},
-    "metrics": LOW,
-    "metrics.gauges": LOW | {"metrics", "seller", "store"},
-    "seller": LOW | {"metrics", "liquid", "lightning", "store", "crashpoints"},
-    "audit": LOW | {"liquid", "store", "seller"},
-    "buyer": LOW | {"clock", "liquid", "lightning", "grpc_client", "console"},
-    "buyer_commands": LOW | {"buyer", "buyer_options", "buyer_output", "console", "formatting"},
-    "buyer_options": LOW | {"buyer"},
-    "buyer_output": LOW | {"buyer", "console", "formatting", "error_report"},
-    "saved_answers": LOW | {"buyer"},
-    "verify_command": LOW
-    | {"buyer", "liquid", "buyer_options", "buyer_output", "saved_answers", "console", "clock"},
-    "api": LOW | {"liquid", "lightning", "store", "seller", "metrics"},
-    "app": LOW
-    | {"liquid", "lightning", "store", "seller", "api", "crashpoints"}
-    | {"clock", "metrics", "metrics.gauges"},
-    "error_report": set(),
-    "grpc_client": {"errors"},
-    "console": {"errors"},
-    "formatting": set(),
-    "top": {"grpc_client", "console", "formatting", "cli.views"},
-    "cli": LOW
-    | {"liquid", "lightning", "store", "seller", "audit", "app", "top", "error_report"}
-    | {"clock", "console", "formatting", "grpc_client", "cli.views"},
-    "cli.views": {"clock", "console", "formatting"},
-    "restore_command": LOW | {"clock", "store", "console", "cli"},
+    "config": {"domain"},
+    "grpc_client": {"domain"},
+    "liquid": BASE,
+    "lightning": BASE,
+    "store": BASE | {"clock", "crashpoints"},
+    "metrics": BASE,
+    "metrics.gauges": BASE | {"metrics", "seller", "store"},
+    "watchers": BASE | {"metrics", "liquid", "store", "crashpoints"},
+    "seller": BASE | {"metrics", "liquid", "store", "watchers", "crashpoints"},
+    "audit": BASE | {"liquid", "store", "watchers"},
+    "api": BASE | {"metrics", "watchers", "seller"},
+    "daemon": BASE
+    | {"liquid", "lightning", "store", "watchers", "seller", "api"}
+    | {"metrics", "metrics.gauges", "clock", "crashpoints"},
+    "buyer": {"domain", "liquid", "lightning", "clock", "grpc_client"},
+    "cli": COMMAND
+    | {"liquid", "lightning", "store", "watchers", "seller", "audit", "daemon", "buyer", "cli.top"},
+    "cli.top": {"cli", "domain", "grpc_client"},
     "__init__": set(),
     "__main__": {"cli"},
 }
-"""Every room of the service, and the other rooms that it may import."""
+"""Every folder, or module beside them, of the service, and what else it may import."""
 
-DOMAIN = [
-    "swap", "terms", "errors", "ports", "seller.reconcile", "liquid.htlc",
+PURE = [
+    *(f"domain.{path.stem}" for path in sorted((SERVICE / "domain").glob("[a-z]*.py"))),
     "buyer.verify", "buyer.checks", "buyer.answer_checks", "buyer.chain_checks", "buyer.answers",
-    "buyer.claim_tx", "formatting",
+    "buyer.claim_tx", "cli.formatting",
 ]  # fmt: skip
 IO_MODULES = {
     "asyncio", "os", "io", "pathlib", "socket", "ssl", "subprocess", "threading", "concurrent",
@@ -79,12 +66,12 @@ CLOCK_METHODS = {"now", "utcnow", "today"}
 """Of `datetime`, whose conversions are pure."""
 SERVERS = {
     *("sqlalchemy", "sqlmodel", "alembic", "prometheus_client", "protovalidate"),
-    *("lnliquid.app", "lnliquid.api", "lnliquid.store"),
+    *("lnliquid.daemon", "lnliquid.api", "lnliquid.store"),
 }
 """What only the daemon needs, and the commands that open its database: most of its loading time."""
-SCREENS = {"textual", "lnliquid.top"}
+SCREENS = {"textual", "lnliquid.cli.top"}
 CLIENTS = {"grpc", "aiorpcx", "pyln", "embit", "structlog", "rich", "pydantic"}
-COMMANDS_OF_OTHERS = {"lnliquid.cli.operator", "lnliquid.top"}
+COMMANDS_OF_OTHERS = {"lnliquid.cli.operator", "lnliquid.cli.top"}
 LAB_EXTRAS = {
     "docker",
     "textual",
@@ -94,23 +81,17 @@ LAB_EXTRAS = {
 }
 UNNEEDED = {
     "import lnliquid.cli": SERVERS | SCREENS | CLIENTS,
-    "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic", "typer", "lnliquid.console"},
+    "import lnliquid.buyer": SERVERS | SCREENS | {"pydantic", "typer", "lnliquid.cli.console"},
     "buy": SERVERS | SCREENS | {"pydantic"},
     "swaps": SERVERS | SCREENS | {"pydantic"},
     "init": SERVERS | SCREENS,
     "health": SERVERS | SCREENS | {"lnliquid.buyer", "aiorpcx", "pyln"},
-    "import lnliquid.app": SCREENS | COMMANDS_OF_OTHERS | {"typer", "lnliquid.buyer"},
+    "import lnliquid.daemon": SCREENS | COMMANDS_OF_OTHERS | {"typer", "lnliquid.buyer"},
     "import lnlab.cli": LAB_EXTRAS,
     "import lnlab.cli.demo": LAB_EXTRAS,
 }
 """A statement, or a command of `lnliquid` (the others of its module load the same), to what it must
 not load: starting a program takes longer than what it does, and `lnlab demo` starts seven."""
-ADAPTERS = {
-    "electrum": "liquid.electrum",
-    "cln": "lightning",
-    "store": "store",
-    "api": "api",
-}
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -142,9 +123,9 @@ def local(name: str) -> str | None:
 FILES = modules(SERVICE)
 
 
-def room_of(name: str) -> str:
-    """The room that a module or an imported name belongs to: the longest name of one."""
-    inner = [room for room in ROOM_MAY_IMPORT if "." in room and is_in(name, room)]
+def folder_of(name: str) -> str:
+    """The folder that a module or an imported name belongs to: the longest name of one."""
+    inner = [folder for folder in FOLDER_MAY_IMPORT if "." in folder and is_in(name, folder)]
     return inner[0] if inner else name.split(".")[0]
 
 
@@ -153,34 +134,31 @@ def is_in(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
 
-def test_every_room_has_a_rule() -> None:
-    """A new room is entered above, with what it may know."""
-    assert {room_of(name) for name in FILES} == set(ROOM_MAY_IMPORT)
+def test_every_folder_has_a_rule() -> None:
+    """A new one is entered above, with what it may know."""
+    assert {folder_of(name) for name in FILES} == set(FOLDER_MAY_IMPORT)
 
 
 @pytest.mark.parametrize("module", FILES)
 def test_imports_run_one_way(module: str) -> None:
-    """Each module imports only its own room and the rooms below."""
-    room = room_of(module)
+    """Each module imports only its own folder and those below."""
+    folder = folder_of(module)
     known = {name for name in map(local, imports(FILES[module])) if name}
-    assert {name for name in known if room_of(name) not in ROOM_MAY_IMPORT[room] | {room}} == set()
+    allowed = FOLDER_MAY_IMPORT[folder] | {folder}
+    assert {name for name in known if folder_of(name) not in allowed} == set()
 
 
-def test_only_its_command_imports_app() -> None:
+def test_only_its_command_imports_the_daemon() -> None:
     """Nothing depends on how the daemon is put together."""
     users = {
-        m for m, path in FILES.items() if any(is_in(local(n) or "", "app") for n in imports(path))
+        m
+        for m, path in FILES.items()
+        if any(is_in(local(n) or "", "daemon") for n in imports(path))
     }
     assert users == {"cli.daemon"}
 
 
-def test_the_lowest_modules_import_nothing_local() -> None:
-    """`swap`, `terms` and `errors` stand alone."""
-    for module in BASE:
-        assert {name for name in imports(FILES[module]) if local(name) is not None} == set()
-
-
-@pytest.mark.parametrize("module", DOMAIN)
+@pytest.mark.parametrize("module", PURE)
 def test_the_domain_does_no_io_and_reads_no_clock(module: str) -> None:
     """No module that could, and none of the built-in functions that do."""
     path = FILES[module]
@@ -190,9 +168,9 @@ def test_the_domain_does_no_io_and_reads_no_clock(module: str) -> None:
     assert {f.attr for f in calls if isinstance(f, ast.Attribute)} & CLOCK_METHODS == set()
 
 
-@pytest.mark.parametrize("module", DOMAIN)
+@pytest.mark.parametrize("module", PURE)
 def test_the_domain_knows_no_adapter(module: str) -> None:
-    """Nor does it import one by way of a helper in the same room."""
+    """Nor does it import one by way of a helper in the same folder."""
     reached, queue = set[str](), [module]
     while queue:
         here = queue.pop()
@@ -202,18 +180,18 @@ def test_the_domain_knows_no_adapter(module: str) -> None:
             if found in FILES and found not in reached:
                 reached.add(found)
                 queue.append(found)
-    for package in ADAPTERS.values():
+    for package in ADAPTERS:
         assert {name for name in reached if is_in(name, package)} == set()
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_adapters_do_not_know_each_other(adapter: str) -> None:
-    """They meet in `seller` and are wired in `app`."""
-    others = [package for name, package in ADAPTERS.items() if name != adapter]
+    """They meet in `watchers` and `seller`, and are put together in `daemon`."""
+    others = [other for other in ADAPTERS if other != adapter]
     wrong = {
         f"{module} imports {name}"
         for module, path in FILES.items()
-        if is_in(module, ADAPTERS[adapter])
+        if is_in(module, adapter)
         for name in map(local, imports(path))
         if name and any(is_in(name, other) for other in others)
     }

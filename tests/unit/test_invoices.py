@@ -6,13 +6,13 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from lnliquid.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.invoice_reading import AT_ONCE, read_invoices
-from lnliquid.seller.invoicing import READ_SECS, Invoices
-from lnliquid.settings import Settings
-from lnliquid.store.sqlite import Database
-from lnliquid.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.store.database import Database
+from lnliquid.watchers.invoice_reading import AT_ONCE, read_invoices
+from lnliquid.watchers.invoices import READ_SECS, Invoices
 
 from .builders import NOW, SELLER, StillClock, make_swap, migrated, settings_values
 from .fakes import FakeLightning

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from lnliquid.errors import BackendRejected
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.invoicing import Invoices
-from lnliquid.seller.reconcile import MakeInvoice
-from lnliquid.settings import Settings
-from lnliquid.store.sqlite import Database
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import MakeInvoice
+from lnliquid.store.database import Database
+from lnliquid.watchers.invoices import Invoices
 
 from .builders import BUYER, NOW, SELLER, StillClock, make_swap, migrated, settings_values
 from .fakes import FakeLightning

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from embit import bip32, bip39
 
-from lnliquid.errors import SettingsError
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import SettingsError
+from lnliquid.domain.swap import Outpoint
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import (
     CHANGE,
     RECEIVE,
@@ -23,7 +25,6 @@ from lnliquid.liquid.keys import (
     write_mnemonic,
 )
 from lnliquid.liquid.networks import MAINNET, NETWORKS_BY_NAME, REGTEST, TESTNET
-from lnliquid.swap import Outpoint
 
 from .builders import BUYER, SELLER, SELLER_WORDS, txid_of
 
@@ -127,9 +128,9 @@ def test_nothing_secret_is_shown() -> None:
         SELLER,
         SELLER.wallet_key,
         SELLER.refund_key,
-        tx.refund_spend(outpoint, 5, SELLER.refund_key(0), script),
-        tx.wallet_spend(outpoint, 5, SELLER.wallet_key(RECEIVE, 0)),
-        tx.claim_spend(
+        tx_builder.refund_spend(outpoint, 5, SELLER.refund_key(0), script),
+        tx_builder.wallet_spend(outpoint, 5, SELLER.wallet_key(RECEIVE, 0)),
+        tx_builder.claim_spend(
             outpoint, 5, BUYER.wallet_key(RECEIVE, 0), script, SELLER.preimage(0, "swap")
         ),
     ]

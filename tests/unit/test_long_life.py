@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench.sales import shop
-from lnliquid.seller.inventory import GAP
 from lnliquid.seller.requests import MAX_REMEMBERED
+from lnliquid.watchers.wallet import GAP
 
 BOUNDED = {"Requests._found": MAX_REMEMBERED}
 """Containers with a limit of their own."""

@@ -11,11 +11,11 @@ import yaml  # type: ignore[import-untyped]  # comes without types
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import SellerLightning
+from lnliquid.domain.swap import State
 from lnliquid.metrics.backends import Backend, observed
 from lnliquid.metrics.instruments import Instruments
-from lnliquid.ports import SellerLightning
-from lnliquid.swap import State
 
 from .builders import ROOT, StillClock
 from .fakes import FakeChain, FakeLightning

@@ -14,9 +14,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 from sqlmodel import SQLModel
 
-from lnliquid.errors import RequestConflict, SettingsError
-from lnliquid.store import coins, own_txs, schema, swaps, tables
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.domain.errors import RequestConflict, SettingsError
+from lnliquid.store import coins, schema, swaps, tables, transactions
+from lnliquid.store.database import Database, Transaction
 
 from .builders import (
     ASSET,
@@ -285,7 +285,9 @@ async def test_transactions_that_replaced_others_become_families(tmp_path: Path)
             "a": "a", "b": "a", "c": "a", "d": "a", "x": "x", "y": "x", "alone": "alone",
         }  # fmt: skip
         assert [tuple(row)[: len(before[0])] for row in rows] == before
-        assert await database.read(lambda s: [row.txid for row in own_txs.versions(s, "a")]) == [
+        assert await database.read(
+            lambda s: [row.txid for row in transactions.versions(s, "a")]
+        ) == [
             "a",
             "c",
             "b",
@@ -322,8 +324,8 @@ async def test_a_database_of_schema_0005_keeps_its_requests_and_what_is_reserved
             assert (swap.key_index, is_new) == (number, False)
             with pytest.raises(RequestConflict):
                 swaps.create(session, new_swap(make_request(number, asset_amount=7)))
-        assert own_txs.unread_txids(session) == {unread}
-        assert [row.txid for row in own_txs.moving(session, above_height=1_000)] == [unread]
+        assert transactions.unread_txids(session) == {unread}
+        assert [row.txid for row in transactions.moving(session, above_height=1_000)] == [unread]
         names = set(session.scalars(text("SELECT name FROM cursor")))
         assert names == {"buried_height", "next_swap_index"}
 

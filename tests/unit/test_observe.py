@@ -4,16 +4,17 @@ from itertools import permutations
 
 import pytest
 
-from lnliquid.errors import BackendTimeout, BackendUnavailable
-from lnliquid.liquid import htlc, tx, wallet
-from lnliquid.liquid.htlc import SpendKind
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendTimeout, BackendUnavailable
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.reconcile import ChainFacts, Spend
+from lnliquid.domain.swap import Outpoint, Swap
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE
-from lnliquid.ports import HistoryItem
-from lnliquid.seller import observe
-from lnliquid.seller.chain_view import read_facts
-from lnliquid.seller.observe import ScriptHistory, facts_of
-from lnliquid.seller.reconcile import ChainFacts, Spend
-from lnliquid.swap import Outpoint, Swap
+from lnliquid.watchers import observe
+from lnliquid.watchers.chain_view import read_facts
+from lnliquid.watchers.observe import ScriptHistory, facts_of
 
 from .builders import (
     ASSET,
@@ -37,20 +38,20 @@ def spend_of(*outs: Outpoint, swap: Swap = SWAP, kind: SpendKind | None) -> byte
     script = observe.witness_script(swap)
     key = BUYER.wallet_key(RECEIVE, swap.key_index)
 
-    def one(outpoint: Outpoint) -> tx.Spend:
+    def one(outpoint: Outpoint) -> tx_builder.Spend:
         if kind is SpendKind.CLAIM:
-            return tx.claim_spend(outpoint, 500, key, script, preimage_of(swap))
+            return tx_builder.claim_spend(outpoint, 500, key, script, preimage_of(swap))
         if kind is SpendKind.REFUND:
-            return tx.refund_spend(outpoint, 500, SELLER.refund_key(swap.key_index), script)
-        return tx.claim_spend(outpoint, 500, key, script, b"\x00" * 32)
+            return tx_builder.refund_spend(outpoint, 500, SELLER.refund_key(swap.key_index), script)
+        return tx_builder.claim_spend(outpoint, 500, key, script, b"\x00" * 32)
 
-    outputs = [tx.Output(PAYOUT, ASSET, 1)]
-    return tx.sign([one(o) for o in outs], outputs, policy_asset=POLICY_ASSET, fee=1).raw
+    outputs = [tx_builder.Output(PAYOUT, ASSET, 1)]
+    return tx_builder.sign([one(o) for o in outs], outputs, policy_asset=POLICY_ASSET, fee=1).raw
 
 
 def read(history: list[tuple[str, int | None]], *raws: bytes, swap: Swap = SWAP) -> ChainFacts:
     """Facts from this history, with these transactions at hand."""
-    parsed = {t.txid: t for t in map(tx.parse, raws)}
+    parsed = {t.txid: t for t in map(tx_builder.parse, raws)}
     items = tuple(HistoryItem(txid, height) for txid, height in history)
     return facts_of(swap, ScriptHistory(items, parsed))
 
@@ -63,7 +64,7 @@ REFUND = spend_of(ASSET_OUT, SUBSIDY_OUT, kind=SpendKind.REFUND)
 
 def id_of(raw: bytes) -> str:
     """txid of a raw transaction."""
-    return tx.parse(raw).txid
+    return tx_builder.parse(raw).txid
 
 
 @pytest.mark.parametrize(("height", "seen"), [(None, True), (7, True)])
@@ -116,9 +117,9 @@ def test_the_order_of_a_history_does_not_matter() -> None:
 
 def test_strangers_at_the_same_script_are_passed_over() -> None:
     """Anyone may pay to the script, or spend what others paid to it."""
-    gift = tx.sign(
-        [tx.wallet_spend(Outpoint(txid_of(5), 0), 9, SELLER.wallet_key(RECEIVE, 0))],
-        [tx.Output(observe.output_script(SWAP), POLICY_ASSET, 8)],
+    gift = tx_builder.sign(
+        [tx_builder.wallet_spend(Outpoint(txid_of(5), 0), 9, SELLER.wallet_key(RECEIVE, 0))],
+        [tx_builder.Output(observe.output_script(SWAP), POLICY_ASSET, 8)],
         policy_asset=POLICY_ASSET,
         fee=1,
     ).raw
@@ -129,8 +130,10 @@ def test_strangers_at_the_same_script_are_passed_over() -> None:
 
 def test_scripts_of_a_swap() -> None:
     """The one that the wallet funds, at the stored lock height."""
-    assert observe.witness_script(SWAP) == wallet.htlc_script(SWAP, LOCK_HEIGHT)
-    assert observe.output_script(SWAP) == htlc.output_script(wallet.htlc_script(SWAP, LOCK_HEIGHT))
+    assert observe.witness_script(SWAP) == coin_selection.htlc_script(SWAP, LOCK_HEIGHT)
+    assert observe.output_script(SWAP) == htlc.output_script(
+        coin_selection.htlc_script(SWAP, LOCK_HEIGHT)
+    )
     assert observe.output_script(SWAP) != observe.output_script(OTHER)
 
 
@@ -163,12 +166,12 @@ async def test_facts_of_several_swaps_are_read_in_two_calls() -> None:
 async def test_a_transaction_of_two_swaps_is_read_for_both() -> None:
     """A batched refund names each by its own script."""
     script, other_script = observe.witness_script(SWAP), observe.witness_script(OTHER)
-    batch = tx.sign(
+    batch = tx_builder.sign(
         [
-            tx.refund_spend(outpoints(SWAP)[0], 1, SELLER.refund_key(0), script),
-            tx.refund_spend(outpoints(OTHER)[0], 1, SELLER.refund_key(1), other_script),
+            tx_builder.refund_spend(outpoints(SWAP)[0], 1, SELLER.refund_key(0), script),
+            tx_builder.refund_spend(outpoints(OTHER)[0], 1, SELLER.refund_key(1), other_script),
         ],
-        [tx.Output(PAYOUT, ASSET, 1)],
+        [tx_builder.Output(PAYOUT, ASSET, 1)],
         policy_asset=POLICY_ASSET,
         fee=1,
     ).raw

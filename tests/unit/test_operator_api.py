@@ -9,7 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api.server import OPERATOR_SERVICE, SWAP_SERVICE
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 from .builders import NOW, preimage_of, uuid_of
 from .seller_world import LOCK_HEIGHT, SellerWorld

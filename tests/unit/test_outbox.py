@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.swap import Coin, Outpoint
 from lnliquid.liquid.keys import CHANGE
-from lnliquid.seller.families import Standing
-from lnliquid.seller.family_store import family_with, settle
-from lnliquid.seller.inventory import NEXT_INDEX
-from lnliquid.seller.outbox import Outbox, ToStore
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs as own_tx_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, TxState
-from lnliquid.swap import Coin, Outpoint
+from lnliquid.watchers.families import Standing
+from lnliquid.watchers.family_store import family_with, settle
+from lnliquid.watchers.outbox import Outbox, ToStore
+from lnliquid.watchers.wallet import NEXT_INDEX
 
 from .builders import (
     ASSET,

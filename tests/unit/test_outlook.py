@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.outlook import Actor, outlook
-from lnliquid.seller.reconcile import ChainFacts, MakeInvoice, Policy, Refund, reconcile
-from lnliquid.swap import InvoiceMark, State, Tip
-from lnliquid.terms import blocks_to_pay_and_claim
+from lnliquid.domain.next_step import Actor, outlook
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import ChainFacts, MakeInvoice, Policy, Refund, reconcile
+from lnliquid.domain.swap import InvoiceMark, State, Tip
+from lnliquid.domain.terms import blocks_to_pay_and_claim
 
 from .builders import LOCK_HEIGHT, NOW, TIMELOCKS, make_swap
 

@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
-from lnliquid.liquid.htlc import SpendKind
-from lnliquid.ports import HistoryItem
-from lnliquid.seller.observe import (
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.reconcile import ChainFacts, Spend
+from lnliquid.domain.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.watchers.observe import (
     LOOKS_A_BLOCK,
     NEVER,
     SILENT_BLOCKS,
@@ -13,8 +15,6 @@ from lnliquid.seller.observe import (
     overdue,
     waiting_for,
 )
-from lnliquid.seller.reconcile import ChainFacts, Spend
-from lnliquid.swap import InvoiceMark, State, Swap, Tip
 
 from .builders import make_swap, txid_of
 

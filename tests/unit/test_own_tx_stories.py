@@ -8,16 +8,16 @@ import pytest
 from lnlab.nodes.embedded.chain import Rejected
 from lnlab.nodes.embedded.pool import Entry
 from lnlab.nodes.embedded.txmodel import Tx
-from lnliquid.errors import BackendRejected
-from lnliquid.liquid import tx
-from lnliquid.liquid.wallet import FundingPlan
-from lnliquid.seller.outbox import ToStore
-from lnliquid.settings import Settings
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.swap import Coin, Outpoint, Tip
+from lnliquid.liquid import tx_builder
+from lnliquid.liquid.coin_selection import FundingPlan
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.database import Database
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, TxState
-from lnliquid.swap import Coin, Outpoint, Tip
+from lnliquid.watchers.outbox import ToStore
 
 from .builders import (
     ASSET,
@@ -36,7 +36,7 @@ from .builders import (
 )
 from .fakes import FakeChain
 
-SMALL = wallet_coin(2, 549 + tx.DUST_SATS)
+SMALL = wallet_coin(2, 549 + tx_builder.DUST_SATS)
 """What is left of it after a funding can pay for no bump."""
 
 

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.liquid import tx
-from lnliquid.liquid.wallet import FundingPlan
-from lnliquid.ports import HistoryItem
-from lnliquid.seller.family_store import abandon
-from lnliquid.seller.observe import REORG_BLOCKS
-from lnliquid.seller.outbox import Outbox
-from lnliquid.seller.transactions import CHECKED_HEIGHT, TransactionTracker
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State
+from lnliquid.liquid import tx_builder
+from lnliquid.liquid.coin_selection import FundingPlan
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs as own_tx_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, Purpose, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State
+from lnliquid.watchers.family_store import abandon
+from lnliquid.watchers.observe import REORG_BLOCKS
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.transactions import CHECKED_HEIGHT, TransactionTracker
 
 from .builders import (
     ASSET,
@@ -144,7 +144,7 @@ class World:
 
 def scripts_of(plan: FundingPlan) -> set[bytes]:
     """All scripts that it pays to."""
-    return {o.script_pubkey for o in tx.parse(plan.signed.raw).outputs if not o.is_fee}
+    return {o.script_pubkey for o in tx_builder.parse(plan.signed.raw).outputs if not o.is_fee}
 
 
 @pytest.fixture

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pytest
 
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
-from lnliquid.liquid import tx
-from lnliquid.seller.families import OwnTx
-from lnliquid.seller.package import Graph
+from lnliquid.domain.swap import Outpoint
+from lnliquid.liquid import tx_builder
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Outpoint
+from lnliquid.watchers.families import OwnTx
+from lnliquid.watchers.package import Graph
 
 from .builders import POLICY_ASSET, txid_of
 
@@ -25,7 +25,7 @@ def member(*inputs: Outpoint, value: int = 1_000, fee: int = 50, vsize: int = 50
         [*outputs, encode_output(POLICY_ASSET, fee)],
         witnesses=[()] * len(inputs),
     )
-    txid = tx.parse(raw).txid
+    txid = tx_builder.parse(raw).txid
     return OwnTx(txid, TxState.ACCEPTED, None, txid, Purpose.FUNDING, raw, fee, vsize, 100)
 
 

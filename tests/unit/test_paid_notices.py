@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from lnlab.wait import wait_for
-from lnliquid.lightning.cln import CoreLightning
-from lnliquid.ports import InvoiceStatus
-from lnliquid.seller.invoicing import LAST_PAY_INDEX, Invoices
-from lnliquid.settings import Settings
+from lnliquid.config import Settings
+from lnliquid.domain.ports import InvoiceStatus
+from lnliquid.domain.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.store import coins as coin_store
+from lnliquid.store.database import Database
 from lnliquid.store.rows import FIELDS
-from lnliquid.store.sqlite import Database
 from lnliquid.store.tables import SwapRow
-from lnliquid.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.watchers.invoices import LAST_PAY_INDEX, Invoices
 
 from .builders import NOW, SELLER, StillClock, make_swap, migrated, settings_values
 from .test_cln_client import FakeNode, client_of

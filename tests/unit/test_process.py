@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.errors import SettingsError
-from lnliquid.store.process import only_process, opened
+from lnliquid.domain.errors import SettingsError
+from lnliquid.store.single_instance import only_process, opened
 
 from .builders import SELLER_WORDS, migrated
 
 HOLDER = """
 import sys
 from pathlib import Path
-from lnliquid.store.process import only_process, opened
+from lnliquid.store.single_instance import only_process, opened
 database, mnemonic = map(Path, sys.argv[1:])
 with only_process(database, mnemonic), opened(database):
     print("held", flush=True)

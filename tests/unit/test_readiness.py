@@ -13,16 +13,16 @@ import pytest
 from sqlalchemy import text
 
 from lnlab.wait import wait_for
-from lnliquid.app import LogWriter
-from lnliquid.errors import StoreFailure
-from lnliquid.seller import chain_incidents
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.notices import Notices
+from lnliquid.config import Settings
+from lnliquid.daemon import LogWriter
+from lnliquid.domain.errors import StoreFailure
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import WRITE_PROBES, Readiness
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.database import Database, Transaction
+from lnliquid.watchers import chain_incidents
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from .builders import SELLER, StillClock, migrated, settings_values
 from .fakes import FakeChain, FakeLightning

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from lnliquid.liquid.htlc import SpendKind
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.reconcile import (
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import (
     Action,
     ChainFacts,
     Decision,
@@ -23,7 +23,7 @@ from lnliquid.seller.reconcile import (
     confirmations,
     reconcile,
 )
-from lnliquid.swap import InvoiceMark, State, Tip
+from lnliquid.domain.swap import InvoiceMark, State, Tip
 
 from .builders import LOCK_HEIGHT, NOW, TIMELOCKS, make_swap, outpoints, txid_of
 

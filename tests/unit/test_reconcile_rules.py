@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnliquid.liquid.htlc import SpendKind
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.seller.reconcile import (
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import (
     ChainFacts,
     DropInvoice,
     MakeInvoice,
@@ -16,7 +16,7 @@ from lnliquid.seller.reconcile import (
     confirmations,
     reconcile,
 )
-from lnliquid.swap import InvoiceMark, State, Swap, Tip
+from lnliquid.domain.swap import InvoiceMark, State, Swap, Tip
 
 from .builders import LOCK_HEIGHT, TIMELOCKS, txid_of
 from .test_reconcile import (

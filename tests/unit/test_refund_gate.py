@@ -7,20 +7,20 @@ from typing import Any
 
 import pytest
 
-from lnliquid.errors import BackendTimeout
-from lnliquid.liquid import tx
-from lnliquid.liquid.htlc import SpendKind
-from lnliquid.ports import HistoryItem, Invoice, InvoiceStatus
-from lnliquid.seller.chain_view import TipMoved
-from lnliquid.seller.observe import output_script
-from lnliquid.seller.reconcile import ChainFacts, Policy, Spend
-from lnliquid.seller.refund_gate import Passed, may_send, may_take_back
-from lnliquid.settings import Settings
-from lnliquid.store import own_txs as own_tx_store
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendTimeout
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import HistoryItem, Invoice, InvoiceStatus
+from lnliquid.domain.reconcile import ChainFacts, Policy, Spend
+from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions as own_tx_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import InvoiceMark, Outpoint, State, Tip
+from lnliquid.watchers.chain_view import TipMoved
+from lnliquid.watchers.observe import output_script
+from lnliquid.watchers.refund_gate import Passed, may_send, may_take_back
 
 from .builders import (
     LOCK_HEIGHT,
@@ -343,5 +343,5 @@ async def test_a_refund_is_not_raised_against_money_rule_4(
     family = await world.database.read(lambda s: own_tx_store.versions(s, refund.txid))
     assert len(family) == versions
     if versions == 2:
-        spent = {i.outpoint for i in tx.parse(family[1].raw).inputs}
+        spent = {i.outpoint for i in tx_builder.parse(family[1].raw).inputs}
         assert set(outpoints(world.swap)) <= spent

@@ -8,21 +8,21 @@ from dataclasses import replace
 
 import pytest
 
-from lnliquid.liquid import tx, wallet
+from lnliquid.domain.swap import Coin, Outpoint, Swap
+from lnliquid.domain.terms import fee_sats
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import CHANGE
-from lnliquid.seller.families import OwnTx
-from lnliquid.seller.observe import witness_script
-from lnliquid.seller.outbox import ToStore
-from lnliquid.seller.replacement import (
+from lnliquid.store.tables import Purpose, TxState
+from lnliquid.watchers.families import OwnTx
+from lnliquid.watchers.observe import witness_script
+from lnliquid.watchers.outbox import ToStore
+from lnliquid.watchers.replacement import (
     INCREMENT_SATS_PER_KVB,
     MAX_TOP_UPS,
     CannotPay,
     Material,
     sign_again,
 )
-from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Coin, Outpoint, Swap
-from lnliquid.terms import fee_sats
 
 from .builders import (
     ASSET,
@@ -50,7 +50,7 @@ def judge() -> Judge:
     return made
 
 
-def member_of(signed: tx.Signed, purpose: Purpose = Purpose.FUNDING) -> OwnTx:
+def member_of(signed: tx_builder.Signed, purpose: Purpose = Purpose.FUNDING) -> OwnTx:
     """As stored."""
     return OwnTx(
         signed.txid,
@@ -124,7 +124,7 @@ def test_the_same_outputs_are_paid_at_the_rate(judge: Judge) -> None:
     newer = again(funding.member, funding.material, 300)
     assert newer.signed.fee_sats == fee_sats(newer.signed.vsize, 300)
     require_replaced(judge, funding.member, newer)
-    before, after = funding.member.parsed, tx.parse(newer.signed.raw)
+    before, after = funding.member.parsed, tx_builder.parse(newer.signed.raw)
     assert [i.outpoint for i in after.inputs] == [i.outpoint for i in before.inputs]
     assert newer.outpoints == tuple(i.outpoint for i in before.inputs)
     [payer] = [c for c in newer.change if c.asset_id == POLICY_ASSET]
@@ -190,10 +190,10 @@ def test_a_child_is_signed_again_on_the_new_outputs_of_its_parent(judge: Judge) 
 @pytest.mark.parametrize(
     ("change", "helpers", "used"),
     [
-        (tx.DUST_SATS + 200, 0, 0),
-        (tx.DUST_SATS, 1, 1),
-        (tx.DUST_SATS, MAX_TOP_UPS + 1, 1),
-        (tx.DUST_SATS, 0, None),
+        (tx_builder.DUST_SATS + 200, 0, 0),
+        (tx_builder.DUST_SATS, 1, 1),
+        (tx_builder.DUST_SATS, MAX_TOP_UPS + 1, 1),
+        (tx_builder.DUST_SATS, 0, None),
     ],
 )
 def test_coins_help_when_the_change_is_too_small(
@@ -217,7 +217,7 @@ def test_coins_help_when_the_change_is_too_small(
 
 def test_no_more_coins_help_than_a_few(judge: Judge) -> None:
     """Crumbs would cost more than they bring."""
-    funding = Funding(judge, lbtc=500 + 49 + tx.DUST_SATS)
+    funding = Funding(judge, lbtc=500 + 49 + tx_builder.DUST_SATS)
     crumbs = [wallet_coin(700 + n, 1) for n in range(MAX_TOP_UPS)]
     with pytest.raises(CannotPay, match="too small"):
         again(funding.member, replace(funding.material, top_up=[*crumbs, *TOP_UPS]))
@@ -225,7 +225,7 @@ def test_no_more_coins_help_than_a_few(judge: Judge) -> None:
 
 def test_a_coin_that_it_spends_already_does_not_help(judge: Judge) -> None:
     """It would be an input twice."""
-    funding = Funding(judge, lbtc=500 + 49 + tx.DUST_SATS)
+    funding = Funding(judge, lbtc=500 + 49 + tx_builder.DUST_SATS)
     with pytest.raises(CannotPay, match="too small"):
         again(funding.member, replace(funding.material, top_up=funding.plan.inputs))
 
@@ -310,10 +310,10 @@ def test_a_refund_is_replaced_with_its_lock_height(judge: Judge, takes: int) -> 
     script = witness_script(swap)
     values = ((ASSET, swap.asset_amount), (POLICY_ASSET, swap.subsidy_sats))
     inputs = [
-        wallet.RefundInput(outpoint, asset, value, swap.key_index, script)
+        coin_selection.RefundInput(outpoint, asset, value, swap.key_index, script)
         for outpoint, (asset, value) in zip(outpoints(swap), values, strict=True)
     ][:takes]
-    plan = wallet.plan_refund(
+    plan = coin_selection.plan_refund(
         inputs,
         keys=SELLER,
         lock_height=LOCK_HEIGHT,
@@ -328,7 +328,7 @@ def test_a_refund_is_replaced_with_its_lock_height(judge: Judge, takes: int) -> 
     material = Material(member, coins, [swap], TOP_UPS[1:])
     newer = again(member, material)
     require_replaced(judge, member, newer)
-    parsed = tx.parse(newer.signed.raw)
+    parsed = tx_builder.parse(newer.signed.raw)
     assert parsed.lock_time == LOCK_HEIGHT
     assert {o for o in newer.outpoints if o in outpoints(swap)} == set(outpoints(swap)[:takes])
     judge.chain.drop_mempool(newer.signed.txid)

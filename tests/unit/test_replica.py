@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import text
 
 from lnlab.wait import wait_for
-from lnliquid.errors import ReplicaFailure, SettingsError, StoreFailure, SwapNotFound
+from lnliquid.domain.errors import ReplicaFailure, SettingsError, StoreFailure, SwapNotFound
+from lnliquid.domain.swap import State
 from lnliquid.store import coins
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.replica import Replica, read_stamp
-from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import EventRow
-from lnliquid.swap import State
 
 from .builders import StillClock, make_request, migrated, new_swap, stock
 

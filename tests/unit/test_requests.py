@@ -9,12 +9,12 @@ from typing import TypeVar
 import pytest
 from sqlalchemy import event
 
-from lnliquid.errors import RequestConflict
+from lnliquid.domain.errors import RequestConflict
+from lnliquid.domain.swap import State, Swap
 from lnliquid.seller.requests import Requests
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import State, Swap
+from lnliquid.store.database import Database, Transaction
 
 from .builders import StillClock, make_request, migrated, new_swap, stock
 

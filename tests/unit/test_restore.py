@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 from lnliquid.store import coins
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.backup import take_backup
+from lnliquid.store.database import Database
 from lnliquid.store.restore import restore
-from lnliquid.store.sqlite import Database
 
 from .builders import NOW, StillClock, make_request, migrated, new_swap, stock
 

@@ -8,10 +8,10 @@ from bench.open_swaps import Crowd, crowd
 from bench.scale import CountingServer, connected, serving
 from bench.world import Daemon
 from lnlab.wait import wait_for
+from lnliquid.domain.swap import State, Swap
 from lnliquid.liquid.electrum import ElectrumChain
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.observe import LOOKS_A_BLOCK
-from lnliquid.swap import State, Swap
+from lnliquid.watchers.observe import LOOKS_A_BLOCK
+from lnliquid.watchers.wakeups import Notices
 
 SWAPS = 200
 """10 each are CREATED, CLAIMED in the mempool, CLAIMED in half, REFUNDED; the rest is FUNDED."""

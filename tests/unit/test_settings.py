@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from lnliquid.errors import SettingsError
-from lnliquid.settings import ENV_PREFIX, Settings, is_local, load_settings
-from lnliquid.terms import CLAIM_VSIZE, fee_sats, timelock_budget
+from lnliquid.config import ENV_PREFIX, Settings, is_local, load_settings
+from lnliquid.domain.errors import SettingsError
+from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats, timelock_budget
 
 from .builders import settings_values
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event
 
-from lnliquid.errors import StoreFailure
+from lnliquid.domain.errors import StoreFailure
+from lnliquid.domain.swap import Coin, Outpoint, Pending
 from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.store import coins as store
-from lnliquid.store import own_txs
 from lnliquid.store import swaps as swap_store
+from lnliquid.store import transactions
 from lnliquid.store.coins import SeenCoin
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import CoinRow, OutpointRow, Purpose, TxState
-from lnliquid.swap import Coin, Outpoint, Pending
 
 from .builders import (
     ASSET,
@@ -45,7 +45,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
 
 def store_tx(session: Transaction, txid: str = OWN, purpose: Purpose = Purpose.FUNDING) -> None:
     """Keep a transaction of ours."""
-    own_txs.add(
+    transactions.add(
         session, txid=txid, raw=b"r", purpose=purpose, fee_sats=49, vsize=483, signed_height=1
     )
 
@@ -122,7 +122,7 @@ async def test_outputs_of_our_own(
     def write(session: Transaction) -> None:
         store_tx(session, purpose=purpose)
         store.add_own_coins(session, [change_of(OWN)])
-        own_txs.set_state(session, OWN, state)
+        transactions.set_state(session, OWN, state)
 
     await database.write(write)
     assert await available(database) == ([70] if usable else [])
@@ -173,7 +173,7 @@ async def test_at_t2_the_reservation_becomes_inputs_and_change(database: Databas
 
     await database.write(t2)
     assert await reservable(database) == (4_000, 9_000 - 500 - fee)
-    await database.write(lambda s: own_txs.mark_sent(s, OWN, TxState.ACCEPTED))
+    await database.write(lambda s: transactions.mark_sent(s, OWN, TxState.ACCEPTED))
     assert await reservable(database) == (4_000, 9_000 - 500 - fee)
     assert sorted(await available(database)) == [4_000, 9_000 - 500 - fee]
 
@@ -191,7 +191,7 @@ async def test_a_coin_has_one_live_owner(database: Database) -> None:
         await database.write(second)
     rows = await database.read(lambda s: s.query(OutpointRow).count())
     assert rows == 1
-    assert await database.read(lambda s: own_txs.moving(s, 0)) == []
+    assert await database.read(lambda s: transactions.moving(s, 0)) == []
 
 
 async def test_a_coin_that_was_given_back_may_be_bound_again(database: Database) -> None:
@@ -285,7 +285,7 @@ async def test_outputs_of_our_own_stay_while_their_transaction_lives(
     def write(session: Transaction) -> None:
         store_tx(session)
         store.add_own_coins(session, [change_of(OWN)])
-        own_txs.set_state(session, OWN, state, 9)
+        transactions.set_state(session, OWN, state, 9)
         confirmed = SeenCoin(Outpoint(OWN, 2), POLICY_ASSET, 70, 9, RIVAL, 10)
         store.replace_script_coins(session, CHANGE, 3, [confirmed])
 
@@ -330,7 +330,7 @@ async def test_derivation_indexes_are_taken_once(database: Database) -> None:
     with pytest.raises(RuntimeError, match="next moved on from 0"):
         await database.write(stale)
     assert await database.read(lambda s: store.cursor(s, "next")) == 2
-    assert await database.read(lambda s: own_txs.moving(s, 0)) == []
+    assert await database.read(lambda s: transactions.moving(s, 0)) == []
 
 
 async def test_unconfirmed_transactions_of_ours_are_known_with_their_parents(
@@ -344,8 +344,8 @@ async def test_unconfirmed_transactions_of_ours_are_known_with_their_parents(
         store.bind_outpoints(session, [Outpoint(txid_of(1), n) for n in (2, 3)], txid_of(2))
         store.bind_outpoints(session, [Outpoint(txid_of(9), 0)], txid_of(1))
         store.bind_outpoints(session, [Outpoint(txid_of(8), 0)], txid_of(3))
-        own_txs.set_state(session, txid_of(3), TxState.CONFIRMED, 7)
-        own_txs.set_state(session, txid_of(4), TxState.REPLACED)
+        transactions.set_state(session, txid_of(3), TxState.CONFIRMED, 7)
+        transactions.set_state(session, txid_of(4), TxState.REPLACED)
 
     await database.write(write)
     assert set(await database.read(store.pending_own_txs)) == {
@@ -415,7 +415,7 @@ async def test_a_coin_that_may_not_be_spent_any_more_is_not_bound(
         if broken == "refused":
             store_tx(session)
             store.add_own_coins(session, [coin])
-            own_txs.mark_sent(session, OWN, TxState.REFUSED)
+            transactions.mark_sent(session, OWN, TxState.REFUSED)
         else:
             put_coins(session, [coin])
         if broken == "bound":

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from lnliquid.errors import InsufficientInventory, RequestConflict, SwapError, TooManySwaps
+from lnliquid.domain.errors import InsufficientInventory, RequestConflict, SwapError, TooManySwaps
+from lnliquid.domain.swap import Swap
 from lnliquid.store import swaps as store
 from lnliquid.store.creation import NewSwap
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Swap
+from lnliquid.store.database import Database, Transaction
 
 from .builders import StillClock, make_request, migrated, new_swap, stock, uuid_of
 

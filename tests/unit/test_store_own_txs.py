@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from lnliquid.domain.swap import Outpoint, State
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs, queries
+from lnliquid.store import queries, transactions
 from lnliquid.store import swaps as store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Outpoint, State
 
 from .builders import StillClock, migrated, stock, txid_of
 from .test_store_swaps import FUNDING, created, fund, load, store_funding
@@ -44,7 +44,7 @@ async def store_txs(database: Database, clock: StillClock) -> None:
 
         def write(session: Transaction) -> None:
             store_funding(session, txid_of(number), 100 + number)  # noqa: B023
-            own_txs.set_state(session, txid_of(number), state, height)  # noqa: B023
+            transactions.set_state(session, txid_of(number), state, height)  # noqa: B023
 
         clock.at += 1
         await database.write(write)
@@ -55,7 +55,7 @@ async def test_own_transactions_are_followed_until_they_are_buried(
 ) -> None:
     """Those to confirm always, confirmed ones above the height, given up ones never; in order."""
     await store_txs(database, clock)
-    rows = await database.read(lambda s: own_txs.moving(s, 10))
+    rows = await database.read(lambda s: transactions.moving(s, 10))
     assert [row.txid for row in rows] == [txid_of(n) for n in (1, 3, 6, 7, 8)]
 
 
@@ -64,7 +64,7 @@ async def test_transactions_that_are_to_confirm_are_found(
 ) -> None:
     """In the order in which they were stored."""
     await store_txs(database, clock)
-    rows = await database.read(own_txs.pending)
+    rows = await database.read(transactions.pending)
     assert [row.txid for row in rows] == [txid_of(n) for n in (1, 6, 7, 8)]
 
 
@@ -77,15 +77,15 @@ async def test_a_replacement_takes_over_inputs_and_swaps(database: Database) -> 
 
     def replace_it(session: Transaction) -> None:
         store_funding(session, newer)
-        own_txs.point_to(session, FUNDING, newer)
+        transactions.point_to(session, FUNDING, newer)
 
     await database.write(replace_it)
     assert (await load(database, swap.swap_id)).funding_txid == newer
     assert await database.read(lambda s: store.funded_by(s, FUNDING)) == []
     assert await database.read(lambda s: coin_store.live_children(s, coin.txid)) == {newer}
-    moving = await database.read(lambda s: own_txs.moving(s, 0))
+    moving = await database.read(lambda s: transactions.moving(s, 0))
     assert [row.txid for row in moving] == [newer]
-    await database.write(lambda s: own_txs.point_to(s, newer, FUNDING))
+    await database.write(lambda s: transactions.point_to(s, newer, FUNDING))
     assert await load(database, swap.swap_id) == swap
     assert await database.read(lambda s: coin_store.live_children(s, coin.txid)) == {FUNDING}
 
@@ -100,7 +100,7 @@ async def test_a_family_is_found_by_any_of_its_versions(database: Database) -> N
 
     await database.write(write)
     for txid, versions in (*((version, family) for version in family), (txid_of(4), [])):
-        rows = await database.read(lambda s: own_txs.versions(s, txid))  # noqa: B023
+        rows = await database.read(lambda s: transactions.versions(s, txid))  # noqa: B023
         assert [row.txid for row in rows] == versions
 
 
@@ -167,12 +167,12 @@ async def test_a_family_is_named_by_its_first_version(database: Database) -> Non
 
     await database.write(write)
     for txid in (first, second, third):
-        rows = await database.read(lambda s: own_txs.versions(s, txid))  # noqa: B023
+        rows = await database.read(lambda s: transactions.versions(s, txid))  # noqa: B023
         assert {r.family for r in rows} == {first}
         assert [(r.txid, r.signed_height) for r in rows] == [
             (first, 100), (second, 130), (third, 100),
         ]  # fmt: skip
-    [row] = await database.read(lambda s: own_txs.versions(s, other))
+    [row] = await database.read(lambda s: transactions.versions(s, other))
     assert (row.txid, row.family) == (other, other)
 
 
@@ -184,15 +184,15 @@ async def test_the_version_that_stands_is_told_for_each(database: Database, stat
     def write(session: Transaction) -> None:
         store_funding(session, first)
         store_funding(session, second, replaces=first)
-        own_txs.set_state(session, first, TxState.REPLACED)
-        own_txs.set_state(session, second, state, 7)
+        transactions.set_state(session, first, TxState.REPLACED)
+        transactions.set_state(session, second, state, 7)
 
     await database.write(write)
     asked = [first, second, txid_of(3)]
-    found = await database.read(lambda s: own_txs.standing_for(s, asked))
+    found = await database.read(lambda s: transactions.standing_for(s, asked))
     lives = state not in (TxState.ABANDONED, TxState.REPLACED)
     assert found == (dict.fromkeys((first, second), second) if lives else {})
-    assert await database.read(lambda s: own_txs.standing_for(s, [])) == {}
+    assert await database.read(lambda s: transactions.standing_for(s, [])) == {}
 
 
 @pytest.mark.parametrize("answer", [TxState.ACCEPTED, TxState.REFUSED])
@@ -204,11 +204,11 @@ async def test_an_answer_counts_for_what_is_to_confirm(
 
     def write(session: Transaction) -> None:
         store_funding(session, txid_of(1))
-        own_txs.set_state(session, txid_of(1), state)
-        own_txs.mark_sent(session, txid_of(1), answer)
+        transactions.set_state(session, txid_of(1), state)
+        transactions.mark_sent(session, txid_of(1), answer)
 
     await database.write(write)
-    [row] = await database.read(lambda s: own_txs.versions(s, txid_of(1)))
+    [row] = await database.read(lambda s: transactions.versions(s, txid_of(1)))
     is_pending = state in (TxState.SIGNED, TxState.ACCEPTED, TxState.REFUSED)
     assert row.state == (answer if is_pending else state)
 
@@ -225,12 +225,12 @@ async def test_a_family_is_followed_with_all_its_versions(database: Database) ->
             older, newer = txid_of(10 * number), txid_of(10 * number + 1)
             store_funding(session, older)
             store_funding(session, newer, replaces=older)
-            own_txs.set_state(session, older, TxState.REPLACED)
-            own_txs.set_state(session, newer, state, height)
-        own_txs.set_unread(session, {txid_of(41)})
+            transactions.set_state(session, older, TxState.REPLACED)
+            transactions.set_state(session, newer, state, height)
+        transactions.set_unread(session, {txid_of(41)})
 
     await database.write(write)
-    rows = await database.read(lambda s: own_txs.moving(s, 10))
+    rows = await database.read(lambda s: transactions.moving(s, 10))
     assert [row.txid for row in rows] == [txid_of(n) for n in (0, 1, 10, 11, 40, 41)]
 
 
@@ -239,7 +239,7 @@ async def test_a_deposit_that_left_the_chain_keeps_no_lanes_waiting(database: Da
 
     def store(purpose: Purpose) -> Callable[[Transaction], bool]:
         def write(session: Transaction) -> bool:
-            own_txs.add(
+            transactions.add(
                 session,
                 txid=f"{int(purpose):064x}",
                 raw=b"",
@@ -248,7 +248,7 @@ async def test_a_deposit_that_left_the_chain_keeps_no_lanes_waiting(database: Da
                 vsize=1,
                 signed_height=1,
             )
-            return own_txs.signs_pending(session)
+            return transactions.signs_pending(session)
 
         return write
 

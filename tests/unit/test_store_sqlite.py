@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from lnliquid.errors import StoreFailure, TooManySwaps
+from lnliquid.domain.errors import StoreFailure, TooManySwaps
 from lnliquid.store import coins as store
+from lnliquid.store.database import MAX_GROUP, Database, Transaction, Write
 from lnliquid.store.replica import COMMITS
-from lnliquid.store.sqlite import MAX_GROUP, Database, Transaction, Write
 from lnliquid.store.tables import CursorRow
 
 from .builders import NOW, StillClock, count_rows, migrated

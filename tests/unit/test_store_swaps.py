@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from lnliquid.errors import (
+from lnliquid.domain.errors import (
     InsufficientInventory,
     RequestConflict,
     StoreFailure,
     SwapError,
     TooManySwaps,
 )
+from lnliquid.domain.swap import IllegalTransition, InvoiceMark, Request, State, Swap
 from lnliquid.store import coins as coin_store
-from lnliquid.store import own_txs
 from lnliquid.store import swaps as store
-from lnliquid.store.sqlite import Database, Transaction
+from lnliquid.store import transactions
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.swaps import FundedSwap
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import IllegalTransition, InvoiceMark, Request, State, Swap
 
 from .builders import (
     ASSET,
@@ -77,7 +77,7 @@ def store_funding(
     session: Transaction, txid: str, signed_height: int = 100, replaces: str | None = None
 ) -> None:
     """Keep a funding transaction of ours."""
-    own_txs.add(
+    transactions.add(
         session,
         txid=txid,
         raw=b"raw",
@@ -298,7 +298,7 @@ DEAD_HEIGHT = 40
 
 async def abandoned(database: Database, txid: str = FUNDING) -> None:
     """A funding that cannot confirm any more, by blocks up to this height."""
-    await database.write(lambda s: own_txs.set_state(s, txid, TxState.ABANDONED, DEAD_HEIGHT))
+    await database.write(lambda s: transactions.set_state(s, txid, TxState.ABANDONED, DEAD_HEIGHT))
 
 
 async def test_a_swap_fails_with_its_funding_and_reserves_nothing(database: Database) -> None:

@@ -4,13 +4,7 @@ from itertools import pairwise, product
 
 import pytest
 
-from lnliquid.swap import (
-    ROLLBACKS,
-    TRANSITIONS,
-    Outpoint,
-    State,
-    path,
-)
+from lnliquid.domain.swap import ROLLBACKS, TRANSITIONS, Outpoint, State, path
 
 from .builders import make_swap
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnliquid.terms import (
+from lnliquid.domain.terms import (
     CLAIM_VSIZE,
     FEE_FLOOR_SATS_PER_KVB,
     MAX_AMOUNT,

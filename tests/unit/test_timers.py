@@ -7,16 +7,16 @@ from typing import Any, cast
 
 from bench.world import ChainClient, put_together, world
 from lnlab.nodes.embedded.chain import Chain
-from lnliquid.errors import BackendRejected
-from lnliquid.liquid import htlc
+from lnliquid.config import Settings
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendRejected
+from lnliquid.domain.ports import HistoryItem
 from lnliquid.liquid.keys import CHANGE
-from lnliquid.ports import HistoryItem
-from lnliquid.seller import observe
-from lnliquid.seller.backoff import FIRST_RETRY_SECS, LAST_RETRY_SECS
-from lnliquid.seller.inventory import Inventory
-from lnliquid.seller.notices import Notices
-from lnliquid.seller.watcher import Watcher
-from lnliquid.settings import Settings
+from lnliquid.watchers import observe
+from lnliquid.watchers.backoff import FIRST_RETRY_SECS, LAST_RETRY_SECS
+from lnliquid.watchers.swaps import Watcher
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
 
 from ..sim.clockwork import SimLoop
 from .builders import make_swap, settings_values

@@ -4,13 +4,13 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from lnliquid.cli.top.app import Closable, Top
+from lnliquid.cli.top.feed import Feed
+from lnliquid.cli.top.panels import rounded
+from lnliquid.cli.top.swaps import SwapsTable
+from lnliquid.domain.swap import State
 from lnliquid.grpc_client import NoAnswer
-from lnliquid.seller import chain_incidents
-from lnliquid.swap import State
-from lnliquid.top.app import Closable, Top
-from lnliquid.top.feed import Feed
-from lnliquid.top.panels import rounded
-from lnliquid.top.swaps import SwapsTable
+from lnliquid.watchers import chain_incidents
 
 from .builders import uuid_of
 from .seller_world import SellerWorld, until

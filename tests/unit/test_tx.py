@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from lnlab.nodes.embedded.chain import Chain
 from lnlab.nodes.embedded.txmodel import parse_tx
-from lnliquid.liquid import htlc, tx, wallet
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Outpoint
+from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats
+from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Key
-from lnliquid.swap import Outpoint
-from lnliquid.terms import CLAIM_VSIZE, fee_sats
 
 from .builders import (
     ASSET,
@@ -41,14 +42,14 @@ def vsize_by_judge(raw: bytes) -> int:
     return -(-parse_tx(raw).weight // 4)
 
 
-def claim(height: int = 100, subsidy: int = 500, rate: int = RATE) -> tx.Signed:
+def claim(height: int = 100, subsidy: int = 500, rate: int = RATE) -> tx_builder.Signed:
     """The claim of both outputs of one swap."""
     swap = make_swap(subsidy_sats=subsidy)
-    script = wallet.htlc_script(swap, height)
+    script = coin_selection.htlc_script(swap, height)
     values = (swap.asset_amount, subsidy)
-    return tx.claim(
+    return tx_builder.claim(
         spends=[
-            tx.claim_spend(o, v, BUYER_KEY, script, SECRET)
+            tx_builder.claim_spend(o, v, BUYER_KEY, script, SECRET)
             for o, v in zip(outpoints(swap), values, strict=True)
         ],
         asset_id=ASSET,
@@ -60,16 +61,16 @@ def claim(height: int = 100, subsidy: int = 500, rate: int = RATE) -> tx.Signed:
     )
 
 
-def refund(swaps: int, height: int = 100) -> tx.Signed:
+def refund(swaps: int, height: int = 100) -> tx_builder.Signed:
     """One refund of both outputs of so many swaps."""
     inputs = []
     for number in range(swaps):
         swap = make_swap(number)
-        script = wallet.htlc_script(swap, height)
+        script = coin_selection.htlc_script(swap, height)
         asset, subsidy = outpoints(swap)
-        inputs.append(wallet.RefundInput(asset, ASSET, swap.asset_amount, number, script))
-        inputs.append(wallet.RefundInput(subsidy, POLICY_ASSET, 500, number, script))
-    plan = wallet.plan_refund(
+        inputs.append(coin_selection.RefundInput(asset, ASSET, swap.asset_amount, number, script))
+        inputs.append(coin_selection.RefundInput(subsidy, POLICY_ASSET, 500, number, script))
+    plan = coin_selection.plan_refund(
         inputs,
         keys=SELLER,
         lock_height=height,
@@ -80,7 +81,7 @@ def refund(swaps: int, height: int = 100) -> tx.Signed:
     return plan.signed
 
 
-def funding(swaps: int) -> tx.Signed:
+def funding(swaps: int) -> tx_builder.Signed:
     """One funding of so many swaps from one coin each of asset and L-BTC, with both changes."""
     many = [make_swap(swap_id=uuid_of(n)) for n in range(swaps)]
     coins = [wallet_coin(1, 50_000 * swaps + 5, ASSET), wallet_coin(2, 2_000_000)]
@@ -113,11 +114,11 @@ def test_the_size_that_is_promised_for_a_claim_holds_on_real_chains() -> None:
 
 def test_size_of_a_claim_of_one_output() -> None:
     """The subsidy alone: 224 vB, as recorded."""
-    script = wallet.htlc_script(make_swap(), 100)
-    spend = tx.claim_spend(Outpoint(txid_of(1), 1), 500, BUYER_KEY, script, SECRET)
-    outputs = [tx.Output(BUYER_SCRIPT, POLICY_ASSET, 440)]
-    assert tx.predict_vsize([spend], outputs) == 224
-    signed = tx.sign([spend], outputs, policy_asset=POLICY_ASSET, fee=60)
+    script = coin_selection.htlc_script(make_swap(), 100)
+    spend = tx_builder.claim_spend(Outpoint(txid_of(1), 1), 500, BUYER_KEY, script, SECRET)
+    outputs = [tx_builder.Output(BUYER_SCRIPT, POLICY_ASSET, 440)]
+    assert tx_builder.predict_vsize([spend], outputs) == 224
+    signed = tx_builder.sign([spend], outputs, policy_asset=POLICY_ASSET, fee=60)
     assert signed.vsize == vsize_by_judge(signed.raw) == 224
 
 
@@ -136,7 +137,7 @@ def test_the_largest_batch_of_refunds_is_standard() -> None:
     signed = refund(300)
     assert signed.vsize == vsize_by_judge(signed.raw) < 100_000
     assert signed.fee_sats == fee_sats(signed.vsize, RATE)
-    assert len(tx.parse(signed.raw).outputs) == 3
+    assert len(tx_builder.parse(signed.raw).outputs) == 3
 
 
 @given(
@@ -149,16 +150,16 @@ def test_the_predicted_size_is_the_signed_size(
     inputs: list[str], outputs: int, height: int, number: int
 ) -> None:
     """For any mix of inputs and number of outputs, also where a count needs more bytes."""
-    script = wallet.htlc_script(make_swap(number), height)
+    script = coin_selection.htlc_script(make_swap(number), height)
     kinds = {
-        "wallet": lambda o: tx.wallet_spend(o, 9, SELLER.wallet_key(RECEIVE, number)),
-        "claim": lambda o: tx.claim_spend(o, 9, BUYER_KEY, script, SECRET),
-        "refund": lambda o: tx.refund_spend(o, 9, SELLER.refund_key(number), script),
+        "wallet": lambda o: tx_builder.wallet_spend(o, 9, SELLER.wallet_key(RECEIVE, number)),
+        "claim": lambda o: tx_builder.claim_spend(o, 9, BUYER_KEY, script, SECRET),
+        "refund": lambda o: tx_builder.refund_spend(o, 9, SELLER.refund_key(number), script),
     }
     spends = [kinds[kind](Outpoint(txid_of(1), n)) for n, kind in enumerate(inputs)]
-    pays = [tx.Output(BUYER_SCRIPT, ASSET, 1)] * outputs
-    predicted = tx.predict_vsize(spends, pays)
-    signed = tx.sign(spends, pays, policy_asset=POLICY_ASSET, fee=1, lock_time=height)
+    pays = [tx_builder.Output(BUYER_SCRIPT, ASSET, 1)] * outputs
+    predicted = tx_builder.predict_vsize(spends, pays)
+    signed = tx_builder.sign(spends, pays, policy_asset=POLICY_ASSET, fee=1, lock_time=height)
     assert signed.vsize == predicted == vsize_by_judge(signed.raw)
 
 
@@ -179,25 +180,25 @@ def test_signatures_have_one_length_and_are_valid() -> None:
 
 def test_sequences_and_lock_times() -> None:
     """A claim is final; a refund lets the lock time count; funding and refund can be replaced."""
-    assert {i.sequence for i in tx.parse(claim().raw).inputs} == {0xFFFFFFFF}
-    assert tx.parse(claim().raw).lock_time == 0
-    refunded = tx.parse(refund(2, 77).raw)
+    assert {i.sequence for i in tx_builder.parse(claim().raw).inputs} == {0xFFFFFFFF}
+    assert tx_builder.parse(claim().raw).lock_time == 0
+    refunded = tx_builder.parse(refund(2, 77).raw)
     assert refunded.lock_time == 77
     assert {i.sequence for i in refunded.inputs} == {0xFFFFFFFD}
-    assert {i.sequence for i in tx.parse(funding(1).raw).inputs} == {0xFFFFFFFD}
+    assert {i.sequence for i in tx_builder.parse(funding(1).raw).inputs} == {0xFFFFFFFD}
 
 
 def test_every_signature_is_sighash_all() -> None:
     """The last byte of each is 01; embit's default for Liquid would be 41."""
     for signed in (claim(), refund(1), funding(1)):
-        for item in tx.parse(signed.raw).inputs:
+        for item in tx_builder.parse(signed.raw).inputs:
             assert len(item.witness[0]) == 71
             assert item.witness[0][-1] == 0x01
 
 
 def test_a_claim_pays_what_the_subsidy_leaves_to_the_buyer() -> None:
     """The asset whole, the rest of the subsidy, the fee as the last output."""
-    parsed = tx.parse(claim(subsidy=500).raw)
+    parsed = tx_builder.parse(claim(subsidy=500).raw)
     assert [(o.asset_id, o.value) for o in parsed.outputs] == [
         (ASSET, 50_000), (POLICY_ASSET, 460), (POLICY_ASSET, 40),
     ]  # fmt: skip
@@ -210,8 +211,8 @@ def test_a_claim_pays_what_the_subsidy_leaves_to_the_buyer() -> None:
 def test_dust_of_a_claim_goes_to_the_fee(subsidy: int, outputs: int, fee: int) -> None:
     """No output below 30 sat is made, and the fee rate is never below the one asked."""
     signed = claim(subsidy=subsidy)
-    assert (len(tx.parse(signed.raw).outputs), signed.fee_sats) == (outputs, fee)
-    assert tx.parse(signed.raw).fee_sats == fee >= fee_sats(signed.vsize, RATE)
+    assert (len(tx_builder.parse(signed.raw).outputs), signed.fee_sats) == (outputs, fee)
+    assert tx_builder.parse(signed.raw).fee_sats == fee >= fee_sats(signed.vsize, RATE)
 
 
 def test_a_subsidy_below_the_fee_is_refused_with_what_is_missing() -> None:
@@ -225,7 +226,7 @@ def test_recorded_transactions_are_read(vector: dict[str, object]) -> None:
     """txid, outpoints, outputs, lock time and size as the lab's reader and elementsd have them."""
     raws = [*vector["chain"], *vector["mempool"], vector["tx"]]  # type: ignore[misc]
     for raw in map(bytes.fromhex, raws):
-        mine, judge = tx.parse(raw), parse_tx(raw)
+        mine, judge = tx_builder.parse(raw), parse_tx(raw)
         assert mine.txid == judge.txid
         assert [(i.outpoint.txid, i.outpoint.vout) for i in mine.inputs] == [
             i.outpoint for i in judge.inputs
@@ -244,7 +245,7 @@ def test_recorded_coins_come_from_the_recorded_transactions() -> None:
     checked = 0
     for vector in VECTORS:
         raws = [*vector["chain"], *vector["mempool"]]
-        parents = {t.txid: t for t in (tx.parse(bytes.fromhex(raw)) for raw in raws)}
+        parents = {t.txid: t for t in (tx_builder.parse(bytes.fromhex(raw)) for raw in raws)}
         for coin in vector["coins"]:
             if coin["txid"] in parents:
                 output = parents[coin["txid"]].outputs[coin["vout"]]
@@ -259,8 +260,8 @@ def test_a_transaction_without_witness_is_read() -> None:
     chain = Chain()
     chain.generate(1)
     raw, _ = chain.raw_tx(chain.block_txids(chain.tip_hash)[0])
-    assert tx.parse(raw).txid == parse_tx(raw).txid
-    assert tx.parse(raw).fee_sats == 0
+    assert tx_builder.parse(raw).txid == parse_tx(raw).txid
+    assert tx_builder.parse(raw).fee_sats == 0
 
 
 def test_a_transaction_without_witness_is_weighed() -> None:
@@ -269,7 +270,7 @@ def test_a_transaction_without_witness_is_weighed() -> None:
     chain.generate(1)
     raw, _ = chain.raw_tx(chain.block_txids(chain.tip_hash)[0])
     bare = parse_tx(raw).base
-    assert tx.parse(bare).vsize == len(bare)
+    assert tx_builder.parse(bare).vsize == len(bare)
 
 
 def test_blinded_outputs_are_read_as_unknown() -> None:
@@ -282,10 +283,10 @@ def test_blinded_outputs_are_read_as_unknown() -> None:
     blinded = raw.replace(
         explicit, b"\x0a" + b"\x11" * 32 + b"\x08" + b"\x22" * 32 + b"\x02" + b"\x33" * 32
     )
-    output = tx.parse(blinded).outputs[0]
+    output = tx_builder.parse(blinded).outputs[0]
     assert (output.asset_id, output.value, output.is_fee) == (None, None, False)
     assert output.script_pubkey == BUYER_SCRIPT
-    assert tx.parse(blinded).txid == parse_tx(blinded).txid
+    assert tx_builder.parse(blinded).txid == parse_tx(blinded).txid
 
 
 def test_bytes_that_are_not_one_transaction_are_refused() -> None:
@@ -299,17 +300,22 @@ def test_bytes_that_are_not_one_transaction_are_refused() -> None:
     ]
     for item in damaged:
         with pytest.raises(ValueError, match="transaction"):
-            tx.parse(item)
+            tx_builder.parse(item)
 
 
 def test_signing_does_not_change_what_was_asked() -> None:
     """Outputs are signed in order, with the fee last, and no input is lost."""
-    spend = tx.wallet_spend(Outpoint(txid_of(5), 7), 1_000, SELLER.wallet_key(RECEIVE, 0))
-    outputs = [tx.Output(BUYER_SCRIPT, ASSET, 3), tx.Output(BUYER_SCRIPT, POLICY_ASSET, 900)]
-    parsed = tx.parse(tx.sign([spend], outputs, policy_asset=POLICY_ASSET, fee=100).raw)
+    spend = tx_builder.wallet_spend(Outpoint(txid_of(5), 7), 1_000, SELLER.wallet_key(RECEIVE, 0))
+    outputs = [
+        tx_builder.Output(BUYER_SCRIPT, ASSET, 3),
+        tx_builder.Output(BUYER_SCRIPT, POLICY_ASSET, 900),
+    ]
+    parsed = tx_builder.parse(
+        tx_builder.sign([spend], outputs, policy_asset=POLICY_ASSET, fee=100).raw
+    )
     assert parsed.inputs[0].outpoint == Outpoint(txid_of(5), 7)
     assert [replace(o) for o in parsed.outputs] == [
-        tx.TxOutput(BUYER_SCRIPT, ASSET, 3),
-        tx.TxOutput(BUYER_SCRIPT, POLICY_ASSET, 900),
-        tx.TxOutput(b"", POLICY_ASSET, 100),
+        tx_builder.TxOutput(BUYER_SCRIPT, ASSET, 3),
+        tx_builder.TxOutput(BUYER_SCRIPT, POLICY_ASSET, 900),
+        tx_builder.TxOutput(b"", POLICY_ASSET, 100),
     ]

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from lnliquid.config import Settings
+from lnliquid.domain.swap import Outpoint, State, Swap
 from lnliquid.liquid.keys import RECEIVE
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.coins import SeenCoin
-from lnliquid.store.sqlite import Database
-from lnliquid.swap import Outpoint, State, Swap
+from lnliquid.store.database import Database
 
 from .builders import (
     ASSET,

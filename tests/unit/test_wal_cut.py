@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from lnliquid.liquid import tx
+from lnliquid.config import Settings
+from lnliquid.domain.swap import InvoiceMark, State, Swap
+from lnliquid.liquid import tx_builder
 from lnliquid.seller.create import Seller
 from lnliquid.seller.readiness import Readiness
-from lnliquid.settings import Settings
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.replica import COMMITS
-from lnliquid.store.sqlite import Database, Transaction
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import InvoiceMark, State, Swap
 
 from .builders import (
     ASSET,
@@ -194,7 +194,7 @@ def check_sound(rows: Picture) -> None:
     assert len(dict(live)) == len(live), "an outpoint has two live owners"
     spent = set()
     for txid, raw in raws.items():
-        parsed = tx.parse(raw)
+        parsed = tx_builder.parse(raw)
         assert parsed.txid == txid
         if txid in deposits:
             continue  # others made it, from coins of theirs

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnliquid.liquid import htlc, tx, wallet
-from lnliquid.liquid.chains import Chains
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Coin, Outpoint, Pending
+from lnliquid.domain.terms import MAX_AMOUNT, MAX_SWAPS_PER_FUNDING, fee_sats
+from lnliquid.liquid import coin_selection, tx_builder
+from lnliquid.liquid.coin_selection import MustWait, NotEnoughCoins, select_coins
 from lnliquid.liquid.keys import CHANGE, RECEIVE
-from lnliquid.liquid.wallet import MustWait, NotEnoughCoins, select_coins
-from lnliquid.swap import Coin, Outpoint, Pending
-from lnliquid.terms import MAX_AMOUNT, MAX_SWAPS_PER_FUNDING, fee_sats
+from lnliquid.liquid.mempool_limits import Chains
 
 from .builders import (
     ASSET,
@@ -34,23 +35,23 @@ def change_script(index: int) -> bytes:
     return htlc.p2wpkh_script(SELLER.wallet_key(CHANGE, index).key_hash)
 
 
-def refund_inputs(swaps: int = 1, subsidy: int = 500) -> list[wallet.RefundInput]:
+def refund_inputs(swaps: int = 1, subsidy: int = 500) -> list[coin_selection.RefundInput]:
     """Both outputs of so many swaps."""
     made = []
     for number in range(swaps):
         swap = make_swap(number)
-        script = wallet.htlc_script(swap, LOCK_HEIGHT)
+        script = coin_selection.htlc_script(swap, LOCK_HEIGHT)
         asset, lbtc = outpoints(swap)
-        made.append(wallet.RefundInput(asset, ASSET, swap.asset_amount, number, script))
-        made.append(wallet.RefundInput(lbtc, POLICY_ASSET, subsidy, number, script))
+        made.append(coin_selection.RefundInput(asset, ASSET, swap.asset_amount, number, script))
+        made.append(coin_selection.RefundInput(lbtc, POLICY_ASSET, subsidy, number, script))
     return made
 
 
 def plan_refund(
-    inputs: list[wallet.RefundInput], top_up: tuple[Coin, ...] = (), rate: int = 100
-) -> wallet.RefundPlan:
+    inputs: list[coin_selection.RefundInput], top_up: tuple[Coin, ...] = (), rate: int = 100
+) -> coin_selection.RefundPlan:
     """A refund at the lock height with change indexes from 5 on."""
-    return wallet.plan_refund(
+    return coin_selection.plan_refund(
         inputs,
         keys=SELLER,
         lock_height=LOCK_HEIGHT,
@@ -61,7 +62,7 @@ def plan_refund(
     )
 
 
-def totals(outputs: tuple[tx.TxOutput, ...]) -> Counter[str]:
+def totals(outputs: tuple[tx_builder.TxOutput, ...]) -> Counter[str]:
     """Sum of outputs by asset, the fee among them."""
     found: Counter[str] = Counter()
     for output in outputs:
@@ -107,24 +108,24 @@ def test_a_funding_has_its_outputs_where_it_says() -> None:
     swaps = [make_swap(n, asset_amount=100 + n) for n in range(3)]
     coins = [wallet_coin(1, 1_000, ASSET), wallet_coin(2, 50_000)]
     plan = plan_funding(swaps, coins)
-    outputs = tx.parse(plan.signed.raw).outputs
+    outputs = tx_builder.parse(plan.signed.raw).outputs
     for swap in swaps:
-        script = htlc.output_script(wallet.htlc_script(swap, LOCK_HEIGHT))
+        script = htlc.output_script(coin_selection.htlc_script(swap, LOCK_HEIGHT))
         asset_vout, subsidy_vout = plan.vouts[swap.swap_id]
-        assert outputs[asset_vout] == tx.TxOutput(script, ASSET, swap.asset_amount)
-        assert outputs[subsidy_vout] == tx.TxOutput(script, POLICY_ASSET, 500)
+        assert outputs[asset_vout] == tx_builder.TxOutput(script, ASSET, swap.asset_amount)
+        assert outputs[subsidy_vout] == tx_builder.TxOutput(script, POLICY_ASSET, 500)
     rest = 50_000 - 1_500 - plan.signed.fee_sats
     assert outputs[6:] == (
-        tx.TxOutput(change_script(0), ASSET, 1_000 - 303),
-        tx.TxOutput(change_script(1), POLICY_ASSET, rest),
-        tx.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
+        tx_builder.TxOutput(change_script(0), ASSET, 1_000 - 303),
+        tx_builder.TxOutput(change_script(1), POLICY_ASSET, rest),
+        tx_builder.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
     )
     assert plan.change == (
         Coin(Outpoint(plan.signed.txid, 6), ASSET, 697, CHANGE, 0, None),
         Coin(Outpoint(plan.signed.txid, 7), POLICY_ASSET, rest, CHANGE, 1, None),
     )
     assert {c.outpoint for c in plan.inputs} == {
-        i.outpoint for i in tx.parse(plan.signed.raw).inputs
+        i.outpoint for i in tx_builder.parse(plan.signed.raw).inputs
     }
 
 
@@ -148,7 +149,7 @@ def test_a_funding_balances_and_pays_its_rate(
         return
     plan = plan_funding(swaps, coins, rate=rate)
     swaps = list(plan.swaps)
-    parsed = tx.parse(plan.signed.raw)
+    parsed = tx_builder.parse(plan.signed.raw)
     held = Counter[str]()
     for coin in plan.inputs:
         held[coin.asset_id] += coin.value
@@ -156,7 +157,7 @@ def test_a_funding_balances_and_pays_its_rate(
     assert len(set(plan.inputs)) == len(plan.inputs) == len(parsed.inputs)
     assert parsed.fee_sats == plan.signed.fee_sats
     assert plan.signed.fee_sats >= fee_sats(parsed.vsize, rate)
-    assert all(c.asset_id == ASSET or c.value >= tx.DUST_SATS for c in plan.change)
+    assert all(c.asset_id == ASSET or c.value >= tx_builder.DUST_SATS for c in plan.change)
 
 
 def test_a_funding_without_enough_of_either_asset_is_refused() -> None:
@@ -241,9 +242,9 @@ def test_coins_that_no_transaction_could_use_are_not_enough(
         planner(coins, chain_of(pending)).plan([make_swap(asset_amount=amount)])
 
 
-def planner(coins: list[Coin], pending: list[Pending]) -> wallet.FundingPlanner:
+def planner(coins: list[Coin], pending: list[Pending]) -> coin_selection.FundingPlanner:
     """A planner beside these unconfirmed transactions."""
-    return wallet.FundingPlanner(
+    return coin_selection.FundingPlanner(
         coins,
         Chains(pending),
         keys=SELLER,
@@ -308,12 +309,12 @@ def test_a_funding_never_sells_what_it_pays_with() -> None:
 def test_a_refund_pays_each_asset_once_to_a_fresh_address() -> None:
     """Assets are added up; the fee comes out of the L-BTC; lock time as asked."""
     plan = plan_refund(refund_inputs(3))
-    parsed = tx.parse(plan.signed.raw)
+    parsed = tx_builder.parse(plan.signed.raw)
     assert parsed.lock_time == LOCK_HEIGHT
     assert parsed.outputs == (
-        tx.TxOutput(change_script(5), ASSET, 150_000),
-        tx.TxOutput(change_script(6), POLICY_ASSET, 1_500 - plan.signed.fee_sats),
-        tx.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
+        tx_builder.TxOutput(change_script(5), ASSET, 150_000),
+        tx_builder.TxOutput(change_script(6), POLICY_ASSET, 1_500 - plan.signed.fee_sats),
+        tx_builder.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
     )
     assert [(c.outpoint.vout, c.asset_id, c.value, c.index) for c in plan.payouts] == [
         (0, ASSET, 150_000, 5),
@@ -325,7 +326,7 @@ def test_a_refund_pays_each_asset_once_to_a_fresh_address() -> None:
 def test_a_leftover_subsidy_alone_is_swept() -> None:
     """One input, one output, the fee from itself."""
     plan = plan_refund(refund_inputs()[1:])
-    parsed = tx.parse(plan.signed.raw)
+    parsed = tx_builder.parse(plan.signed.raw)
     assert [o.asset_id for o in parsed.outputs] == [POLICY_ASSET, POLICY_ASSET]
     assert parsed.outputs[0].value == 500 - plan.signed.fee_sats
     assert plan.signed.fee_sats == fee_sats(plan.signed.vsize, 100)
@@ -335,7 +336,7 @@ def test_a_refund_of_the_asset_alone_is_topped_up_from_the_wallet() -> None:
     """Its fee needs L-BTC that the HTLC does not hold any more; the change comes back."""
     coins = (wallet_coin(1, 5), wallet_coin(2, 10_000), wallet_coin(3, 10_000))
     plan = plan_refund(refund_inputs()[:1], coins)
-    parsed = tx.parse(plan.signed.raw)
+    parsed = tx_builder.parse(plan.signed.raw)
     assert plan.topped_up == coins[:2]
     assert totals(parsed.outputs) == {ASSET: 50_000, POLICY_ASSET: 10_005}
     assert plan.signed.fee_sats == fee_sats(plan.signed.vsize, 100)
@@ -361,18 +362,18 @@ def test_a_refund_balances_and_pays_its_rate(
             plan_refund(inputs, coins, rate)
         return
     plan = plan_refund(inputs, coins, rate)
-    parsed = tx.parse(plan.signed.raw)
+    parsed = tx_builder.parse(plan.signed.raw)
     lbtc = swaps * subsidy + sum(c.value for c in plan.topped_up)
     assert totals(parsed.outputs) == {ASSET: swaps * 50_000, POLICY_ASSET: lbtc}
     assert parsed.fee_sats == plan.signed.fee_sats >= fee_sats(parsed.vsize, rate)
-    assert all(c.asset_id == ASSET or c.value >= tx.DUST_SATS for c in plan.payouts)
+    assert all(c.asset_id == ASSET or c.value >= tx_builder.DUST_SATS for c in plan.payouts)
     assert plan.topped_up == coins[: len(plan.topped_up)]
 
 
 def test_htlc_scripts_differ_by_swap_and_height() -> None:
     """Two swaps never share an address, nor does one swap funded anew later."""
     scripts = {
-        wallet.htlc_script(make_swap(n), h)
+        coin_selection.htlc_script(make_swap(n), h)
         for n in range(3)
         for h in (LOCK_HEIGHT, LOCK_HEIGHT + 1)
     }

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lnliquid import app
-from lnliquid.errors import SettingsError
-from lnliquid.settings import load_settings
+from lnliquid import daemon
+from lnliquid.config import load_settings
+from lnliquid.domain.errors import SettingsError
 
 from .builders import SELLER_WORDS
 from .test_cli_check_config import check
@@ -105,7 +105,7 @@ def test_a_path_that_cannot_be_written_is_told_with_its_reason(
     assert reason in lines[0]
     assert sorted(folder.rglob("*")) == before
     with pytest.raises(SettingsError) as refused:
-        asyncio.run(asyncio.wait_for(app.serve(load_settings(config)), DEADLINE_SECS))
+        asyncio.run(asyncio.wait_for(daemon.serve(load_settings(config)), DEADLINE_SECS))
     assert lines[0] in refused.value.problems
 
 

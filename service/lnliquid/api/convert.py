@@ -3,13 +3,13 @@
 from importlib.metadata import version
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.config import Settings
+from lnliquid.domain.next_step import Outlook
+from lnliquid.domain.swap import Event, InvoiceMark, Offer, Request, State, Swap
 from lnliquid.metrics.backends import Backend
-from lnliquid.seller.observe import witness_script
 from lnliquid.seller.operator import Holding
-from lnliquid.seller.outlook import Outlook
 from lnliquid.seller.overview import Status
-from lnliquid.settings import Settings
-from lnliquid.swap import Event, InvoiceMark, Offer, Request, State, Swap
+from lnliquid.watchers.observe import witness_script
 
 
 def request_from(message: pb.CreateSwapRequest) -> Request:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 from google.rpc.status_pb2 import Status
 
-from lnliquid.errors import (
+from lnliquid.domain.errors import (
     AssetNotOffered,
     InsufficientInventory,
     InvalidRequest,

@@ -4,9 +4,9 @@ from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api import convert
 from lnliquid.api.rpc import Context, rpc
+from lnliquid.domain.swap import State
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Filter, Overview
-from lnliquid.swap import State
 
 DEFAULT_LIMIT = 100
 DEFAULT_STATUS_LIMIT = 50

@@ -12,7 +12,7 @@ import structlog
 from google.protobuf.message import Message
 
 from lnliquid.api.errors import Reply, reply_to
-from lnliquid.errors import FieldViolation, InvalidRequest, NotReady, StoreFailure, SwapError
+from lnliquid.domain.errors import FieldViolation, InvalidRequest, NotReady, StoreFailure, SwapError
 
 log = structlog.get_logger()
 Servicer = TypeVar("Servicer")

@@ -9,7 +9,7 @@ from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api import convert
 from lnliquid.api.rpc import Context, rpc
-from lnliquid.errors import SlowReader
+from lnliquid.domain.errors import SlowReader
 from lnliquid.seller.create import Seller
 
 log = structlog.get_logger()

@@ -9,17 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from lnliquid.liquid import htlc, tx
-from lnliquid.seller.observe import output_script, spend_kind
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Outpoint, Swap, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.store.survey import StoreFacts
-from lnliquid.swap import Outpoint, Swap, Tip
+from lnliquid.watchers.observe import output_script, spend_kind
 
 
 @dataclass(frozen=True, slots=True)
 class SeenTx:
     """A transaction on the chain; `height` is None in the mempool."""
 
-    transaction: tx.Transaction
+    transaction: tx_builder.Transaction
     height: int | None
 
 
@@ -60,7 +61,7 @@ class Evidence:
     def __init__(self, store: StoreFacts, chain: ChainPicture) -> None:
         self._seen = chain.transactions
         self.stored = {own.txid: own for own in store.own_txs}
-        self.parsed = {own.txid: tx.parse(own.raw) for own in store.own_txs}
+        self.parsed = {own.txid: tx_builder.parse(own.raw) for own in store.own_txs}
         self.dead = self._dead()
         """Stored ones that cannot confirm, each with the rival that spends an input of it."""
         self.in_flight = {

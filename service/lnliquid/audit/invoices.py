@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 
-from lnliquid.ports import Invoice, InvoiceStatus
-from lnliquid.swap import InvoiceMark, State, Swap
+from lnliquid.domain.ports import Invoice, InvoiceStatus
+from lnliquid.domain.swap import InvoiceMark, State, Swap
 
 
 def invoice_problems(swap: Swap, invoice: Invoice) -> Iterator[str]:

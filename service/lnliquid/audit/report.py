@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from lnliquid.audit import invoices as lightning
 from lnliquid.audit.evidence import ChainPicture, Evidence, Fate
 from lnliquid.audit.statements import Difference, Sides
-from lnliquid.ports import Invoice
+from lnliquid.domain.ports import Invoice
+from lnliquid.domain.swap import Outpoint, Tip
 from lnliquid.store.survey import StoreFacts
 from lnliquid.store.tables import Purpose
-from lnliquid.swap import Outpoint, Tip
 
 
 @dataclass(slots=True)

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from lnliquid.audit.evidence import Evidence, Fate
-from lnliquid.seller.observe import output_script
+from lnliquid.domain.swap import Outpoint, State, Swap
 from lnliquid.store.survey import OwnTx, StoreFacts
 from lnliquid.store.tables import Purpose, TxState
-from lnliquid.swap import Outpoint, State, Swap
+from lnliquid.watchers.observe import output_script
 
 Facts = dict[str, object]
 

@@ -26,8 +26,8 @@ from lnliquid.buyer.offline import KnownTerms, OfflineVerdict, verify_offline
 from lnliquid.buyer.purchase import Progress
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.buyer.verify import verify
-from lnliquid.errors import BackendError, SettingsError
-from lnliquid.swap import Offer
+from lnliquid.domain.errors import BackendError, SettingsError
+from lnliquid.domain.swap import Offer
 
 __all__ = [
     "AssetLost",

@@ -12,10 +12,10 @@ from lnliquid.buyer.checks import (
     hold_blocks,
     same,
 )
-from lnliquid.liquid import htlc
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import State
+from lnliquid.domain.terms import total_price_msat
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.swap import State
-from lnliquid.terms import total_price_msat
 
 CHECKS = Checks()
 

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.buyer.checks import SwapReply
-from lnliquid.swap import Offer, State
+from lnliquid.domain.swap import Offer, State
 
 M = TypeVar("M", bound=Message)
 

@@ -1,8 +1,8 @@
 """Checks of what the buyer's own server shows: funding, fee and the time that is left. Pure."""
 
 from lnliquid.buyer.checks import AGAIN, ELSEWHERE, Checks, Evidence, Fact, Finding, same
-from lnliquid.liquid import htlc
-from lnliquid.terms import CLAIM_VSIZE, blocks_to_pay_and_claim, fee_sats, timelock_budget
+from lnliquid.domain import htlc
+from lnliquid.domain.terms import CLAIM_VSIZE, blocks_to_pay_and_claim, fee_sats, timelock_budget
 
 CHECKS = Checks()
 

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 
 from lnliquid.buyer.checks import FundingView, SwapReply
-from lnliquid.errors import BackendUnavailable
-from lnliquid.liquid import htlc, tx
-from lnliquid.liquid.htlc import SpendKind
+from lnliquid.domain import htlc
+from lnliquid.domain.errors import BackendUnavailable
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.ports import Chain
+from lnliquid.domain.swap import Coin, Outpoint, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import RECEIVE, WalletKeys
-from lnliquid.ports import Chain
-from lnliquid.swap import Coin, Outpoint, Tip
 
 _READS = 5
 
@@ -58,7 +59,7 @@ async def _read(chain: Chain, swap: SwapReply, tip: Tip) -> HtlcView:
         if txid == swap.funding_txid:
             continue
         try:
-            inputs = tx.parse(raw).inputs
+            inputs = tx_builder.parse(raw).inputs
         except ValueError:
             continue  # anyone can send such things to the script; they must not stop the claim
         for spent in inputs:
@@ -95,7 +96,7 @@ async def read_coins(chain: Chain, keys: WalletKeys, index_count: int) -> list[C
     histories = await chain.histories(list(index_of))
     heights = {item.txid: item.height for items in histories.values() for item in items}
     raws = await chain.transactions(list(heights), strict=True)
-    parsed = [tx.parse(raw) for raw in raws.values()]
+    parsed = [tx_builder.parse(raw) for raw in raws.values()]
     spent = {spend.outpoint for transaction in parsed for spend in transaction.inputs}
     coins = []
     for transaction in parsed:

@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import Any
 
 from lnliquid.buyer import bolt11
-from lnliquid.liquid import tx
+from lnliquid.domain.swap import Offer, Outpoint, State, Tip
+from lnliquid.domain.terms import Timelocks
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.swap import Offer, Outpoint, State, Tip
-from lnliquid.terms import Timelocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +182,12 @@ class Evidence:
             return replace(bolt11.NO_INVOICE, problem=str(error))
 
     @cached_property
-    def transaction(self) -> tx.Transaction | str:
+    def transaction(self) -> tx_builder.Transaction | str:
         """The funding as the buyer's server has it, or why there is none."""
         if self.funding.raw is None:
             return "not known to your Electrum server"
         try:
-            return tx.parse(self.funding.raw)
+            return tx_builder.parse(self.funding.raw)
         except ValueError as error:
             return str(error)
 

@@ -13,12 +13,12 @@ from lnliquid.buyer.claim_tx import affordable_rate, build_claim, claim_rate
 from lnliquid.buyer.errors import AssetLost, BuyerError, SellerDeclined, SellerUnavailable
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.purchase import Purchase
-from lnliquid.errors import BackendError, BackendRejected
-from lnliquid.liquid import tx
+from lnliquid.domain.errors import BackendError, BackendRejected
+from lnliquid.domain.htlc import SpendKind
+from lnliquid.domain.swap import Coin, Outpoint, State, Tip
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
-from lnliquid.liquid.htlc import SpendKind
-from lnliquid.liquid.tx import FeeNotCovered
-from lnliquid.swap import Coin, Outpoint, State, Tip
+from lnliquid.liquid.tx_builder import FeeNotCovered
 
 
 async def build(purchase: Purchase) -> None:
@@ -45,7 +45,7 @@ def _is_gone(view: HtlcView, outpoint: Outpoint) -> bool:
     return spender is not None and (spender.height is not None or spender.kind is SpendKind.CLAIM)
 
 
-async def _signed(purchase: Purchase, *, with_asset: bool, with_subsidy: bool) -> tx.Signed:
+async def _signed(purchase: Purchase, *, with_asset: bool, with_subsidy: bool) -> tx_builder.Signed:
     swap, policy_asset = purchase.swap, purchase.settings.chain.policy_asset
     rate = await _rate(purchase)
     coins: list[Coin] = []
@@ -84,7 +84,7 @@ async def _rate(purchase: Purchase) -> int:
     return max(rate, purchase.record.least_claim_rate)
 
 
-def _store(purchase: Purchase, signed: tx.Signed) -> None:
+def _store(purchase: Purchase, signed: tx_builder.Signed) -> None:
     entry = {"txid": signed.txid, "raw": signed.raw.hex()}
     purchase.save(step=Step.CLAIMING, claims=[*purchase.record.claims, entry])
 
@@ -108,7 +108,7 @@ async def _advance(purchase: Purchase, said: set[str]) -> bool | None:
         return await _claimed(purchase, spender)
     if spender is not None and spender.height is not None:
         await _lost(purchase, spender, with_subsidy=not _is_gone(view, swap.subsidy_outpoint))
-    last = tx.parse(bytes.fromhex(claims[-1]["raw"])) if claims else None
+    last = tx_builder.parse(bytes.fromhex(claims[-1]["raw"])) if claims else None
     needs_subsidy = last and swap.subsidy_outpoint in {spent.outpoint for spent in last.inputs}
     if last is None or (needs_subsidy and _is_gone(view, swap.subsidy_outpoint)):
         purchase.save(step=Step.PAID)
@@ -135,7 +135,7 @@ async def _claimed(purchase: Purchase, spender: Spender) -> bool | None:
     return True
 
 
-async def _send(purchase: Purchase, claim: tx.Transaction, said: set[str]) -> bool | None:
+async def _send(purchase: Purchase, claim: tx_builder.Transaction, said: set[str]) -> bool | None:
     """Broadcast the stored bytes. Refused for the fee: go back to build one at a higher rate."""
     try:
         await purchase.chain.broadcast(bytes.fromhex(purchase.record.claims[-1]["raw"]))

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from lnliquid.buyer.checks import SwapReply
-from lnliquid.liquid import htlc, tx
+from lnliquid.domain import htlc
+from lnliquid.domain.swap import Coin
+from lnliquid.domain.terms import CLAIM_VSIZE, FEE_FLOOR_SATS_PER_KVB
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import Key, WalletKeys
-from lnliquid.swap import Coin
-from lnliquid.terms import CLAIM_VSIZE, FEE_FLOOR_SATS_PER_KVB
 
 
 def claim_rate(estimate_sats_per_kvb: int | None) -> int:
@@ -35,7 +36,7 @@ def build_claim(
     rate_sats_per_kvb: int,
     coins: Sequence[Coin] = (),
     keys: WalletKeys | None = None,
-) -> tx.Signed:
+) -> tx_builder.Signed:
     """Sign the claim of what is unspent, to the buyer's claim address; inputs are final.
 
     `coins` (L-BTC, with their `keys`) are used as far as they are needed for the fee. Raises
@@ -50,14 +51,14 @@ def build_claim(
     if not parts:
         raise ValueError("both HTLC outputs are spent")
     spends = [
-        tx.claim_spend(outpoint, value, key, swap.witness_script, preimage)
+        tx_builder.claim_spend(outpoint, value, key, swap.witness_script, preimage)
         for outpoint, value in parts
     ]
     lbtc_sats = swap.subsidy_sats if with_subsidy else 0
     spare = list(coins)
     while True:
         try:
-            return tx.claim(
+            return tx_builder.claim(
                 spends=spends,
                 asset_id=swap.asset_id,
                 asset_amount=swap.asset_amount if with_asset else 0,
@@ -66,11 +67,13 @@ def build_claim(
                 policy_asset=policy_asset,
                 rate_sats_per_kvb=rate_sats_per_kvb,
             )
-        except tx.FeeNotCovered:
+        except tx_builder.FeeNotCovered:
             if not spare or keys is None:
                 raise
         coin = spare.pop()
-        spend = tx.wallet_spend(coin.outpoint, coin.value, keys.wallet_key(coin.branch, coin.index))
+        spend = tx_builder.wallet_spend(
+            coin.outpoint, coin.value, keys.wallet_key(coin.branch, coin.index)
+        )
         # One replaceable input would make the whole claim replaceable by a refund.
-        spends.append(replace(spend, sequence=tx.SEQUENCE_FINAL))
+        spends.append(replace(spend, sequence=tx_builder.SEQUENCE_FINAL))
         lbtc_sats += coin.value

@@ -22,8 +22,10 @@ from lnliquid.buyer.purchase import Parts, Progress, Purchase
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.clock import SystemClock
-from lnliquid.errors import SettingsError
-from lnliquid.lightning.cln import CoreLightning
+from lnliquid.domain.errors import SettingsError
+from lnliquid.domain.swap import Offer
+from lnliquid.domain.terms import total_price_msat
+from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import (
@@ -33,8 +35,6 @@ from lnliquid.liquid.keys import (
     require_native_secp256k1,
     write_mnemonic,
 )
-from lnliquid.swap import Offer
-from lnliquid.terms import total_price_msat
 
 
 class Outcome:

@@ -1,7 +1,13 @@
 """What a buyer can run into, each with a message for a person and an exit code for a script."""
 
 from lnliquid.buyer.checks import Verdict
-from lnliquid.errors import EXIT_FAILED, EXIT_UNAVAILABLE, EXIT_UNFINISHED, EXIT_USAGE, KnownError
+from lnliquid.domain.errors import (
+    EXIT_FAILED,
+    EXIT_UNAVAILABLE,
+    EXIT_UNFINISHED,
+    EXIT_USAGE,
+    KnownError,
+)
 
 
 class BuyerError(KnownError):

@@ -23,7 +23,7 @@ from typing import Any
 from lnliquid.buyer.answers import from_printed, read_offer, read_swap
 from lnliquid.buyer.checks import SwapReply, Verdict
 from lnliquid.buyer.errors import BuyerError, SwapBusy, WrongUsage
-from lnliquid.swap import Offer
+from lnliquid.domain.swap import Offer
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What request ids and swap ids are, the only form of it that is stored."""

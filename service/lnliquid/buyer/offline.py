@@ -14,8 +14,8 @@ from lnliquid.buyer.checks import Fact, FundingView, SwapReply, Verdict
 from lnliquid.buyer.journal import Order
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.buyer.verify import CHECKS, verify
-from lnliquid.swap import Offer, Tip
-from lnliquid.terms import FEE_FLOOR_SATS_PER_KVB
+from lnliquid.domain.swap import Offer, Tip
+from lnliquid.domain.terms import FEE_FLOOR_SATS_PER_KVB
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from lnliquid.buyer.errors import HashChanged, SellerDeclined, VerdictNotClean
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.purchase import Purchase
 from lnliquid.buyer.verify import verify
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 _NOT_THERE_YET = frozenset(
     {"confirmations", "funding transaction", "asset output", "subsidy output"}

@@ -11,8 +11,8 @@ from lnliquid.buyer.checks import hold_blocks
 from lnliquid.buyer.errors import BuyerError, OtherNode, PaymentFailed
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.purchase import Purchase
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.ports import Payment, PaymentStatus
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import Payment, PaymentStatus
 
 _GRACE_CALLS = 3
 """The request may wait for its turn, for the invoice to be read and for the node to take it."""

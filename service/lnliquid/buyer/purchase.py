@@ -10,10 +10,10 @@ from lnliquid.buyer.errors import SellerUnavailable, Unfinished
 from lnliquid.buyer.journal import Journal, Record
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
-from lnliquid.errors import BackendTimeout, BackendUnavailable
+from lnliquid.domain.errors import BackendTimeout, BackendUnavailable
+from lnliquid.domain.ports import BuyerLightning, Chain, Clock
+from lnliquid.domain.swap import Offer
 from lnliquid.liquid.keys import RECEIVE, Key, Keychain
-from lnliquid.ports import BuyerLightning, Chain, Clock
-from lnliquid.swap import Offer
 
 Found = TypeVar("Found")
 

@@ -8,8 +8,8 @@ from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.buyer.answers import offer_of
 from lnliquid.buyer.errors import SellerDeclined, SellerUnavailable
 from lnliquid.buyer.journal import UUID, Order
+from lnliquid.domain.swap import Offer
 from lnliquid.grpc_client import CallFailed, Client
-from lnliquid.swap import Offer
 
 Answer = TypeVar("Answer")
 

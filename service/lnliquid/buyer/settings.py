@@ -6,7 +6,7 @@ from typing import Self
 
 from lnliquid.buyer.checks import Expectations
 from lnliquid.buyer.journal import Order
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, REGTEST, Network
 
 

@@ -6,7 +6,7 @@ raises: what a seller sent may be damaged in any way, and that is a failed check
 
 from lnliquid.buyer import answer_checks, chain_checks
 from lnliquid.buyer.checks import Evidence, Expectations, FundingView, SwapReply, Verdict
-from lnliquid.swap import Offer, Tip
+from lnliquid.domain.swap import Offer, Tip
 
 CHECKS = (*answer_checks.CHECKS, *chain_checks.CHECKS)
 """Every check, in the order of the verdict."""

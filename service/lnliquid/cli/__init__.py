@@ -6,7 +6,7 @@ from importlib import import_module
 
 import typer
 
-from lnliquid import error_report
+from lnliquid.cli import error_report
 
 COMMANDS = {
     "lnliquid.cli.daemon": ("serve", "init", "address"),
@@ -23,9 +23,9 @@ COMMANDS = {
     ),
     "lnliquid.cli.backup": ("backup",),
     "lnliquid.cli.health": ("health",),
-    "lnliquid.restore_command": ("restore",),
-    "lnliquid.buyer_commands": ("offer", "buy", "resume", "history", "show", "balance"),
-    "lnliquid.verify_command": ("verify",),
+    "lnliquid.cli.restore": ("restore",),
+    "lnliquid.cli.buyer": ("offer", "buy", "resume", "history", "show", "balance"),
+    "lnliquid.cli.verify": ("verify",),
 }
 """Modules to names of commands, in the order of the help."""
 

@@ -6,19 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from lnliquid import console as terminal
 from lnliquid.audit.explanations import EXPLANATIONS
-from lnliquid.audit.reading import StillMoving, take_audit
 from lnliquid.audit.report import Report
+from lnliquid.audit.snapshot import StillMoving, take_audit
+from lnliquid.cli import console as terminal
 from lnliquid.cli.options import ConfigOption, JsonOption
-from lnliquid.errors import StoreFailure
-from lnliquid.lightning.cln import CoreLightning
+from lnliquid.config import Settings, load_settings
+from lnliquid.domain.errors import StoreFailure
+from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.seller import identity
-from lnliquid.settings import Settings, load_settings
-from lnliquid.store.sqlite import read_file
+from lnliquid.store.database import read_file
 from lnliquid.store.survey import StoreFacts, survey
 
 EXIT_DIFFERENT, EXIT_UNFINISHED = 1, 4

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from lnliquid import console
+from lnliquid.cli import console
 from lnliquid.cli.options import ConfigOption, JsonOption, epilog
 from lnliquid.clock import SystemClock
-from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, StoreFailure
-from lnliquid.settings import load_settings
+from lnliquid.config import load_settings
+from lnliquid.domain.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, StoreFailure
 from lnliquid.store.backup import take_backup
 
 EPILOG = epilog(

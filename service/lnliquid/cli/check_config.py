@@ -11,10 +11,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from lnliquid import console
+from lnliquid.cli import console
+from lnliquid.cli.formatting import sats
 from lnliquid.cli.options import ConfigOption, JsonOption, epilog
 from lnliquid.cli.views import plain_table
-from lnliquid.errors import (
+from lnliquid.config import ENV_PREFIX, Settings, load_settings, read_sources, unit_of
+from lnliquid.domain.errors import (
     EXIT_OK,
     EXIT_UNAVAILABLE,
     EXIT_USAGE,
@@ -22,21 +24,20 @@ from lnliquid.errors import (
     SettingsError,
     StoreFailure,
 )
-from lnliquid.formatting import sats
-from lnliquid.lightning.cln import CoreLightning
-from lnliquid.liquid.electrum import ElectrumChain
-from lnliquid.liquid.keys import Keychain, read_mnemonic
-from lnliquid.liquid.networks import NETWORKS_BY_NAME
-from lnliquid.seller import identity, writable
-from lnliquid.seller.node_options import lightning_problem
-from lnliquid.settings import ENV_PREFIX, Settings, load_settings, read_sources, unit_of
-from lnliquid.terms import (
+from lnliquid.domain.terms import (
     CLAIM_VSIZE,
     SINGLE_FUNDING_VSIZE,
     fee_sats,
     timelock_budget,
     total_price_msat,
 )
+from lnliquid.lightning.core_lightning import CoreLightning
+from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.keys import Keychain, read_mnemonic
+from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.seller import identity
+from lnliquid.seller.node_options import lightning_problem
+from lnliquid.store import writable
 
 EPILOG = epilog(
     "check-config --config seller.toml",

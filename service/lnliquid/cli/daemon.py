@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from lnliquid import console
+from lnliquid.cli import console
 from lnliquid.cli.options import ConfigOption, JsonOption, epilog
-from lnliquid.errors import SettingsError
+from lnliquid.config import ENV_PREFIX, Settings, load_settings, unit_of
+from lnliquid.domain.errors import SettingsError
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain, read_mnemonic, write_mnemonic
 from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
-from lnliquid.settings import ENV_PREFIX, Settings, load_settings, unit_of
 
 PYTHONS_THRESHOLDS = (700, 10, 10)
 """When CPython 3.11 looks for garbage, by default."""
@@ -41,13 +41,13 @@ def serve(config: ConfigOption = None) -> None:
     with console.clean_errors():
         settings = load_settings(config)
         # The whole daemon is three times as much to load as the other commands here are.
-        from lnliquid import app
+        from lnliquid import daemon
 
         # What is loaded stays. From here on garbage is looked for as often as Python does by
         # itself: a daemon runs for months.
         gc.freeze()
         gc.set_threshold(*PYTHONS_THRESHOLDS)
-        raise typer.Exit(asyncio.run(app.serve(settings)))
+        raise typer.Exit(asyncio.run(daemon.serve(settings)))
 
 
 def init(

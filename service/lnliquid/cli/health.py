@@ -11,7 +11,7 @@ import typer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from lnliquid.cli.options import ConfigOption, epilog
-from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
+from lnliquid.domain.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, SettingsError
 from lnliquid.grpc_client import CallFailed, Client
 
 SWAP_SERVICE = "ln_liquid_swap.v1.SwapService"
@@ -73,7 +73,7 @@ def health(
 
 
 def _listen(config: ConfigOption) -> str:
-    from lnliquid.settings import load_settings  # most of what there is to load
+    from lnliquid.config import load_settings
 
     return load_settings(config).listen
 

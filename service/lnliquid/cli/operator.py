@@ -11,14 +11,13 @@ import typer
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
-from lnliquid import console
-from lnliquid.cli import views
+from lnliquid.cli import console, views
 from lnliquid.cli.options import JsonOption, epilog
 from lnliquid.cli.watch_swap import watch_swap
 from lnliquid.clock import SystemClock
-from lnliquid.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
+from lnliquid.domain.errors import EXIT_FAILED, EXIT_OK, EXIT_UNAVAILABLE, EXIT_USAGE
+from lnliquid.domain.swap import State
 from lnliquid.grpc_client import Client, NoAnswer
-from lnliquid.swap import State
 
 T = TypeVar("T")
 
@@ -191,7 +190,7 @@ def top(operator: OperatorOption) -> None:
             style="red",
         )
         raise typer.Exit(EXIT_USAGE)
-    from lnliquid.top.app import Top
+    from lnliquid.cli.top.app import Top
 
     Top(operator).run()
 

@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
+from lnliquid.cli.console import plain
+from lnliquid.cli.formatting import number, sats, span, utc
 from lnliquid.clock import SystemClock
-from lnliquid.console import plain
-from lnliquid.formatting import number, sats, span, utc
 
 WIDE = 110
 """Columns from which tables show more."""

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
-from lnliquid import console
-from lnliquid.cli import views
-from lnliquid.formatting import utc
+from lnliquid.cli import console, views
+from lnliquid.cli.formatting import utc
 from lnliquid.grpc_client import Client, NoAnswer
 
 EVERY_SECS = 1.0

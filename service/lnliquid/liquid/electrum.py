@@ -17,8 +17,12 @@ from urllib.parse import urlsplit
 import structlog
 from aiorpcx import RPCError
 
-from lnliquid.errors import BackendRejected, BackendTimeout, BackendUnavailable
-from lnliquid.liquid.electrum_answers import (
+from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
+from lnliquid.domain.htlc import electrum_scripthash
+from lnliquid.domain.ports import HistoryItem
+from lnliquid.domain.swap import Tip
+from lnliquid.liquid.electrum_pace import Pace
+from lnliquid.liquid.electrum_protocol import (
     ALREADY_THERE,
     BACKEND,
     NOT_FOUND,
@@ -30,12 +34,8 @@ from lnliquid.liquid.electrum_answers import (
     read_tip,
     read_transaction,
 )
-from lnliquid.liquid.electrum_pace import Pace
 from lnliquid.liquid.electrum_session import BUSY_CODES, ConnectionLost, ElectrumSession, connect
-from lnliquid.liquid.electrum_watches import UNKNOWN, Watches
-from lnliquid.liquid.htlc import electrum_scripthash
-from lnliquid.ports import HistoryItem
-from lnliquid.swap import Tip
+from lnliquid.liquid.electrum_subscriptions import UNKNOWN, Watches
 
 PROTOCOL = "1.4"
 SCRIPTS_AT_ONCE = 100

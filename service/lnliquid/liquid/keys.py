@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from embit import bip32, bip39
 from embit.util import secp256k1
 
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 from lnliquid.liquid.networks import Network
 
 RECEIVE, CHANGE = 0, 1

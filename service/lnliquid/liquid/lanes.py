@@ -7,10 +7,10 @@ a chain of its own. Splitting and merging cost a fee and a block, so both are do
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lnliquid.liquid import tx
+from lnliquid.domain.swap import Coin
+from lnliquid.domain.terms import MAX_AMOUNT, fee_sats
+from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import Keychain
-from lnliquid.swap import Coin
-from lnliquid.terms import MAX_AMOUNT, fee_sats
 
 MERGE_FACTOR = 3
 """More coins of one asset than this many times the wanted lanes are merged."""
@@ -25,7 +25,7 @@ MOST_FEE_SATS = 50_000
 class LanesPlan:
     """A signed transaction that rearranges coins, its inputs and the wallet's new coins."""
 
-    signed: tx.Signed
+    signed: tx_builder.Signed
     inputs: tuple[Coin, ...]
     outputs: tuple[Coin, ...]
 
@@ -90,18 +90,18 @@ def plan_lanes(
             return None
         inputs.append(payers[-1])
         counts[policy_asset] = 1
-    spends = tx.wallet_spends(inputs, keys)
-    shape = [tx.Output(bytes(22), policy_asset, 0)] * sum(counts.values())
-    fee = fee_sats(tx.predict_vsize(spends, shape), rate_sats_per_kvb)
-    changes: list[tx.Change] = []
+    spends = tx_builder.wallet_spends(inputs, keys)
+    shape = [tx_builder.Output(bytes(22), policy_asset, 0)] * sum(counts.values())
+    fee = fee_sats(tx_builder.predict_vsize(spends, shape), rate_sats_per_kvb)
+    changes: list[tx_builder.Change] = []
     for asset, count in counts.items():
         total = sum(c.value for c in inputs if c.asset_id == asset)
         total -= fee if asset == policy_asset else 0
-        if total // count < (tx.DUST_SATS if asset == policy_asset else 1):
+        if total // count < (tx_builder.DUST_SATS if asset == policy_asset else 1):
             return None
         first = next_change + len(changes)
         share = total // count
         changes += [(first + n, asset, share) for n in range(count - 1)]
         changes.append((first + count - 1, asset, total - share * (count - 1)))
-    signed, outputs = tx.sign_with_change(spends, [], changes, keys=keys, fee=fee)
+    signed, outputs = tx_builder.sign_with_change(spends, [], changes, keys=keys, fee=fee)
     return LanesPlan(signed, tuple(inputs), outputs)

@@ -8,7 +8,7 @@ from typing import Any
 
 from embit.liquid.networks import NETWORKS
 
-from lnliquid.terms import POLICY_ASSETS
+from lnliquid.domain.terms import POLICY_ASSETS
 
 
 @dataclass(frozen=True)

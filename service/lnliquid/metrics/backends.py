@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, TypeVar, cast
 
-from lnliquid.errors import BackendError, BackendRejected, BackendTimeout
+from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout
+from lnliquid.domain.ports import Clock, NodeInfo
+from lnliquid.domain.swap import Tip
 from lnliquid.metrics.instruments import Instruments
-from lnliquid.ports import Clock, NodeInfo
-from lnliquid.swap import Tip
 
 Port = TypeVar("Port")
 Answer = TypeVar("Answer")

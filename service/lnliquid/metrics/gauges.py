@@ -13,12 +13,12 @@ from wsgiref.simple_server import WSGIServer
 import structlog
 from prometheus_client import Gauge, start_http_server
 
-from lnliquid.errors import StoreFailure
+from lnliquid.domain.errors import StoreFailure
+from lnliquid.domain.swap import State
 from lnliquid.metrics.instruments import Instruments
 from lnliquid.seller.overview import Overview
 from lnliquid.store import queries
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import State
+from lnliquid.store.database import Database, Transaction
 
 log = structlog.get_logger()
 

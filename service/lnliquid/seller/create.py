@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, Sequence
 
 import structlog
 
+from lnliquid.config import Settings
 from lnliquid.crashpoints import reach
-from lnliquid.errors import (
+from lnliquid.domain.errors import (
     AssetNotOffered,
     FieldViolation,
     InvalidRequest,
@@ -16,21 +17,20 @@ from lnliquid.errors import (
     SwapError,
     SwapNotFound,
 )
+from lnliquid.domain.swap import Event, Offer, Request, State, Swap
+from lnliquid.domain.terms import fee_sats, total_price_msat
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.metrics.instruments import Instruments
-from lnliquid.seller.funder import Funder
-from lnliquid.seller.gather import Gather
-from lnliquid.seller.notices import Notices
+from lnliquid.seller.batch import Gather
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.requests import Requests
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
+from lnliquid.store.database import Database
 from lnliquid.store.swaps import NewSwap
-from lnliquid.swap import Event, Offer, Request, State, Swap
-from lnliquid.terms import fee_sats, total_price_msat
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.wakeups import Notices
 
 log = structlog.get_logger()
 

@@ -4,14 +4,14 @@ What it holds was derived from the wallet's keys. Another wallet would make invo
 not the HTLC's, sign refunds that fail, and pay change to scripts that only it can spend.
 """
 
-from lnliquid.errors import SettingsError
-from lnliquid.liquid import tx_reader
+from lnliquid.config import Settings
+from lnliquid.domain import transaction
+from lnliquid.domain.errors import SettingsError
+from lnliquid.domain.htlc import p2wpkh_script
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
-from lnliquid.liquid.htlc import p2wpkh_script
 from lnliquid.liquid.keys import Keychain
-from lnliquid.settings import Settings
 from lnliquid.store import identity as store
-from lnliquid.store.sqlite import Database, Transaction, read_file
+from lnliquid.store.database import Database, Transaction, read_file
 
 HINT = "put back the mnemonic_file and network that belong to it, or name another database"
 
@@ -81,5 +81,5 @@ def _follows(tx: Transaction, keys: Keychain) -> bool:
     coin = store.own_coin(tx)
     if coin is None:
         return True
-    paid = tx_reader.parse(coin.raw).outputs[coin.vout].script_pubkey
+    paid = transaction.parse(coin.raw).outputs[coin.vout].script_pubkey
     return paid == p2wpkh_script(keys.wallet_key(coin.branch, coin.key_index).key_hash)

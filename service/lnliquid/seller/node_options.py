@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lnliquid.ports import NodeInfo
+from lnliquid.domain.ports import NodeInfo
 
 LIGHTNING_NETWORKS = {
     "liquidv1": ("bitcoin", "liquid"),

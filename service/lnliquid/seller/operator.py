@@ -4,19 +4,19 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from lnliquid.errors import NotPaidUnclaimed, SwapNotFound
+from lnliquid.config import Settings
+from lnliquid.domain.errors import NotPaidUnclaimed, SwapNotFound
+from lnliquid.domain.swap import Swap
 from lnliquid.liquid.keys import Keychain
 from lnliquid.liquid.lanes import lanes_wanted, useful_lanes
-from lnliquid.seller.chain_incidents import lift_pause
-from lnliquid.seller.funder import LANE_SWAPS
-from lnliquid.seller.notices import Notices
 from lnliquid.seller.readiness import PAUSED
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
 from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Swap
+from lnliquid.store.database import Database, Transaction
+from lnliquid.watchers.chain_incidents import lift_pause
+from lnliquid.watchers.funding import LANE_SWAPS
+from lnliquid.watchers.wakeups import Notices
 
 log = structlog.get_logger()
 

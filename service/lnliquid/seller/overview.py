@@ -5,19 +5,19 @@ It reads and never writes. It answers while the backends are down, because that 
 
 from dataclasses import dataclass
 
-from lnliquid.errors import BackendError, SwapNotFound
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendError, SwapNotFound
+from lnliquid.domain.next_step import Outlook, outlook
+from lnliquid.domain.ports import Chain, Clock
+from lnliquid.domain.reconcile import Policy
+from lnliquid.domain.swap import Event, Swap
 from lnliquid.metrics.backends import Backend
-from lnliquid.ports import Chain, Clock
 from lnliquid.seller.operator import Holding, Operator
-from lnliquid.seller.outlook import Outlook, outlook
 from lnliquid.seller.readiness import Readiness
-from lnliquid.seller.reconcile import Policy
-from lnliquid.settings import Settings
 from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.queries import Filter as Filter
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Event, Swap
 
 Seen = tuple[Swap, Outlook | None]
 """A swap, and what comes next for it."""

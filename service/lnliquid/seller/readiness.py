@@ -5,16 +5,16 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from lnliquid.errors import BackendError, NotReady, StoreFailure
-from lnliquid.ports import Chain, NodeInfo, SellerLightning
-from lnliquid.seller import chain_incidents
-from lnliquid.seller.inventory import Inventory
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendError, NotReady, StoreFailure
+from lnliquid.domain.ports import Chain, NodeInfo, SellerLightning
+from lnliquid.domain.swap import Tip
 from lnliquid.seller.node_options import lightning_problem
-from lnliquid.settings import Settings
 from lnliquid.store import coins as coin_store
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.paths import directory_refusal
-from lnliquid.store.sqlite import Database, Transaction
-from lnliquid.swap import Tip
+from lnliquid.watchers import chain_incidents
+from lnliquid.watchers.wallet import Inventory
 
 PAUSED = "paused"
 FRESH_SECS = 2.0

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from lnliquid.errors import SwapError
-from lnliquid.seller.gather import Gather
+from lnliquid.domain.errors import SwapError
+from lnliquid.domain.swap import Request, Swap
+from lnliquid.seller.batch import Gather
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Database
-from lnliquid.swap import Request, Swap
+from lnliquid.store.database import Database
 
 MAX_REMEMBERED = 4_096
 

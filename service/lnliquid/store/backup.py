@@ -15,10 +15,10 @@ from pathlib import Path
 from sqlalchemy import func, select
 from sqlmodel import col
 
-from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.domain.errors import SettingsError, StoreFailure
+from lnliquid.store.database import Transaction, copy_file, read_file
 from lnliquid.store.replica import BACKUP
 from lnliquid.store.schema import current_revision
-from lnliquid.store.sqlite import Transaction, copy_file, read_file
 from lnliquid.store.tables import EventRow, SwapRow
 
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from sqlalchemy import delete, insert, or_, select, update
 from sqlmodel import col
 
+from lnliquid.domain.swap import Swap
+from lnliquid.store.database import Transaction
 from lnliquid.store.rows import event_values, swaps_where
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import BlockRow, CoinRow, EventRow, SwapRow
-from lnliquid.swap import Swap
 
 KEPT = 5_000
 """Blocks below the tip whose ids are all kept: more than three days of Liquid blocks."""

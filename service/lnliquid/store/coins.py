@@ -25,6 +25,8 @@ from sqlalchemy import (
 )
 from sqlmodel import col
 
+from lnliquid.domain.swap import Coin, Outpoint
+from lnliquid.store.database import Transaction
 from lnliquid.store.outpoints import bind_outpoints as bind_outpoints
 from lnliquid.store.outpoints import bound_outpoints as bound_outpoints
 from lnliquid.store.outpoints import free_outpoints as free_outpoints
@@ -33,7 +35,6 @@ from lnliquid.store.outpoints import live_children as live_children
 from lnliquid.store.outpoints import pending_own_txs as pending_own_txs
 from lnliquid.store.outpoints import take_outpoints as take_outpoints
 from lnliquid.store.rows import WAITING
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     LIVING,
     CoinRow,
@@ -44,7 +45,6 @@ from lnliquid.store.tables import (
     SwapRow,
     TxState,
 )
-from lnliquid.swap import Coin, Outpoint
 
 
 class CoinsGone(Exception):

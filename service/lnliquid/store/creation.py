@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from sqlalchemy import func, insert, select
 from sqlmodel import col
 
-from lnliquid.errors import InsufficientInventory, RequestConflict, SwapError, TooManySwaps
+from lnliquid.domain.errors import InsufficientInventory, RequestConflict, SwapError, TooManySwaps
+from lnliquid.domain.swap import Request, State, Swap
 from lnliquid.store import coins
+from lnliquid.store.database import Transaction
 from lnliquid.store.rows import FIELDS, event_values, swaps_where
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import EventRow, SwapRow
-from lnliquid.swap import Request, State, Swap
 
 NEXT_SWAP = "next_swap_index"
 

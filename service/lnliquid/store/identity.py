@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from sqlalchemy import inspect, select
 from sqlmodel import col
 
+from lnliquid.domain.swap import Swap
+from lnliquid.store.database import Transaction
 from lnliquid.store.rows import swaps_where
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import CoinRow, IdentityRow, OwnTxRow
-from lnliquid.swap import Swap
 
 WALLET, NETWORK, DATABASE_ID = "wallet", "network", "database_id"
 

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 
 
 class Locked(Exception):

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from lnliquid.store.sqlite import Transaction
+from lnliquid.domain.swap import Outpoint, Pending
+from lnliquid.store.database import Transaction
 from lnliquid.store.tables import PENDING, OutpointRow, OwnTxRow
-from lnliquid.swap import Outpoint, Pending
 
 _LIVE = col(OutpointRow.live).is_(True)
 _OUTPOINT = (col(OutpointRow.txid), col(OutpointRow.vout))

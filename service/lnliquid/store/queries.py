@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, func, select
 from sqlmodel import col
 
+from lnliquid.domain.swap import Event, State, Swap
+from lnliquid.store.database import Transaction
 from lnliquid.store.rows import event_of_row, swaps_where
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import EventRow, SwapRow
-from lnliquid.swap import Event, State, Swap
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from urllib.parse import quote
 import structlog
 from sqlalchemy import Engine, event
 
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 from lnliquid.store.locks import Locked, is_in_place, locked
 from lnliquid.store.paths import directory_refusal
 

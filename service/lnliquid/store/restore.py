@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from lnliquid.errors import SettingsError, StoreFailure
+from lnliquid.domain.errors import SettingsError, StoreFailure
 from lnliquid.store.backup import set_mark, sync
+from lnliquid.store.database import copy_file
 from lnliquid.store.replica import Stamp, lacks, read_stamp
-from lnliquid.store.sqlite import copy_file
 
 DANGER = (
     "what was done since then would be forgotten: this daemon would not refund what was locked, "

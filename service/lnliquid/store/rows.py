@@ -9,9 +9,9 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Mapped
 from sqlmodel import col
 
-from lnliquid.store.sqlite import Transaction
+from lnliquid.domain.swap import Event, InvoiceMark, State, Swap
+from lnliquid.store.database import Transaction
 from lnliquid.store.tables import EventRow, SwapRow
-from lnliquid.swap import Event, InvoiceMark, State, Swap
 
 FIELDS = [f.name for f in fields(Swap)]
 _ALL = select(*(getattr(SwapRow, name) for name in FIELDS))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, Engine
 
-from lnliquid.errors import SettingsError
+from lnliquid.domain.errors import SettingsError
 
 
 def migrate(engine: Engine, path: Path) -> None:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlmodel import col
 
+from lnliquid.domain.swap import Coin, Outpoint, State, Swap
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.sqlite import Transaction
+from lnliquid.store.database import Transaction
 from lnliquid.store.tables import (
     LIVING,
     CoinRow,
@@ -18,7 +19,6 @@ from lnliquid.store.tables import (
     Purpose,
     TxState,
 )
-from lnliquid.swap import Coin, Outpoint, State, Swap
 
 
 @dataclass(frozen=True, slots=True)

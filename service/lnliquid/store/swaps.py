@@ -13,12 +13,14 @@ from typing import Any
 from sqlalchemy import Update, bindparam, exists, insert, select, update
 from sqlmodel import col
 
+from lnliquid.domain.swap import Event, IllegalTransition, InvoiceMark, State, Swap, path
 from lnliquid.store.creation import NEXT_SWAP as NEXT_SWAP
 from lnliquid.store.creation import NewSwap as NewSwap
 from lnliquid.store.creation import create as create
 from lnliquid.store.creation import create_all as create_all
 from lnliquid.store.creation import swap_of_request as swap_of_request
 from lnliquid.store.creation import swaps_of_requests as swaps_of_requests
+from lnliquid.store.database import Transaction
 from lnliquid.store.rows import (
     FIELDS,
     WAITING,
@@ -29,14 +31,12 @@ from lnliquid.store.rows import (
 )
 from lnliquid.store.rows import get as get
 from lnliquid.store.rows import get_all as get_all
-from lnliquid.store.sqlite import Transaction
 from lnliquid.store.tables import (
     EventRow,
     OwnTxRow,
     SwapRow,
     TxState,
 )
-from lnliquid.swap import Event, IllegalTransition, InvoiceMark, State, Swap, path
 
 
 def waiting(tx: Transaction, limit: int) -> list[Swap]:

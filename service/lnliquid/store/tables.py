@@ -8,7 +8,7 @@ from enum import IntEnum
 from sqlalchemy import CheckConstraint, Column, Index, LargeBinary, text
 from sqlmodel import Field, SQLModel
 
-from lnliquid.swap import State
+from lnliquid.domain.swap import State
 
 
 class SwapRow(SQLModel, table=True):

@@ -1,0 +1,248 @@
+"""The seller daemon put together: settings, adapters, tasks, signals, exit code."""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from lnliquid.api.server import Listener, listen, listen_operator
+from lnliquid.clock import SystemClock
+from lnliquid.config import Settings
+from lnliquid.domain.errors import BackendError, SettingsError
+from lnliquid.domain.ports import Chain, SellerLightning
+from lnliquid.lightning.core_lightning import CoreLightning
+from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
+from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.metrics.backends import Backend, observed
+from lnliquid.metrics.gauges import Gauges
+from lnliquid.metrics.instruments import Instruments
+from lnliquid.seller import identity
+from lnliquid.seller.create import Seller
+from lnliquid.seller.operator import Operator
+from lnliquid.seller.overview import Overview
+from lnliquid.seller.readiness import Readiness
+from lnliquid.store import writable
+from lnliquid.store.database import Database
+from lnliquid.store.single_instance import only_process
+from lnliquid.watchers.fee_bump import Bumper
+from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.invoices import Invoices
+from lnliquid.watchers.outbox import Outbox
+from lnliquid.watchers.refunds import Refunds
+from lnliquid.watchers.swaps import Watcher
+from lnliquid.watchers.wakeups import Notices
+from lnliquid.watchers.wallet import Inventory
+
+log = structlog.get_logger()
+
+GRACE_SECS = 5.0
+READINESS_SECS = 1.0
+STARTING_SECS = 0.1
+FIRST_CONNECT_SECS = 2.0
+
+
+def _plain_traceback(exc_info: structlog.typing.ExcInfo) -> str:
+    return "".join(traceback.format_exception(*exc_info))
+
+
+class LogWriter(structlog.WriteLogger):
+    """Writes log lines and never raises: a full disk under the log must not end the daemon."""
+
+    def msg(self, message: str) -> None:
+        """Write a line. What cannot be written now goes with a later one, or is lost."""
+        with contextlib.suppress(OSError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
+
+
+def configure_log(log_format: str) -> None:
+    """One line an event on stderr: readable text, or JSON for machines."""
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Never with the values of local variables: a preimage may be among them.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+                if log_format == "json"
+                else _plain_traceback
+            ),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: LogWriter(sys.stderr),
+    )
+
+
+async def serve(settings: Settings) -> int:
+    """Run the daemon until SIGINT or SIGTERM. Returns the exit code.
+
+    Raises `SettingsError` when it cannot start as configured. A backend that is down does not keep
+    it from starting: it answers UNAVAILABLE until the backend is there.
+    """
+    configure_log(settings.log_format)
+    require_native_secp256k1()
+    network = NETWORKS_BY_NAME[settings.network]
+    keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
+    writable.check(settings)
+    for text in writable.warnings(settings):
+        log.warning("replica is not safe", reason=text)
+    with only_process(settings.database, settings.mnemonic_file):
+        clock = SystemClock()
+        database = Database(settings.database, clock, settings.replica_path)
+        try:
+            return await _serve(settings, keys, database, clock)
+        except SettingsError:
+            raise
+        except Exception as error:
+            log.error("internal error", log_id=secrets.token_hex(4), exc_info=error)
+            return 1
+        finally:
+            database.close()
+
+
+async def _serve(settings: Settings, keys: Keychain, database: Database, clock: SystemClock) -> int:
+    await identity.check(database, keys, settings)
+    notices = Notices()
+    deadline = settings.backend_deadline_secs
+    instruments = Instruments()
+    electrum = ElectrumChain(
+        settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
+    )
+    core_lightning = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
+    backends = (
+        Backend("electrum", instruments, clock),
+        Backend("lightning", instruments, clock, answers_are_news=True),
+    )
+    chain: Chain = observed(electrum, backends[0])
+    lightning: SellerLightning = observed(core_lightning, backends[1])
+    inventory = Inventory(database, chain, keys)
+    outbox = Outbox(database, chain)
+    funder = Funder(database, chain, inventory, outbox, keys, settings, notices, instruments)
+    refunds = Refunds(database, chain, inventory, outbox, keys, settings)
+    bumper = Bumper(database, chain, inventory, outbox, keys, settings, notices)
+    invoices = Invoices(database, lightning, keys, settings, clock)
+    watcher = Watcher(
+        database,
+        chain,
+        invoices,
+        inventory,
+        outbox,
+        refunds,
+        funder,
+        bumper,
+        settings,
+        notices,
+    )
+    readiness = Readiness(database, chain, lightning, inventory, settings)
+    seller = Seller(database, readiness, funder, keys, settings, notices, instruments)
+    operator = Operator(database, keys, settings, notices)
+    overview = Overview(database, operator, readiness, chain, backends, settings, clock)
+    listeners = [
+        _bind(lambda: listen(seller, settings.listen), settings.listen),
+        _bind(
+            lambda: listen_operator(operator, overview, seller, settings.operator_address),
+            settings.operator_address,
+        ),
+    ]
+
+    gauges = Gauges(database, overview, instruments)
+    if settings.metrics_listen is not None:
+        try:
+            gauges.serve(settings.metrics_listen)
+        except (OSError, ValueError):
+            raise SettingsError(
+                (f"cannot serve metrics on {settings.metrics_listen}: is it in use?",)
+            ) from None
+
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(name, stop.set)
+    await electrum.start()
+    for listener in listeners:
+        await listener.start()
+    log.info(
+        "serving",
+        listen=_shown(settings.listen, listeners[0].port),
+        operator=settings.operator_address,
+        network=settings.network,
+        wallet=keys.fingerprint,
+    )
+    tasks = [
+        asyncio.create_task(work, name=name)
+        for name, work in (
+            ("watcher", watcher.run()),
+            ("paid invoices", invoices.run_paid(notices.watcher)),
+            ("funder", funder.run()),
+            ("readiness", _show_readiness(readiness, listeners, electrum)),
+            *([("metrics", gauges.run())] if settings.metrics_listen else []),
+            ("stop", stop.wait()),
+        )
+    ]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        log.info("stopping")
+        await asyncio.gather(*(listener.stop(GRACE_SECS) for listener in listeners))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await electrum.close()
+        await core_lightning.close()
+    return max(_exit_code(task) for task in done)
+
+
+def _exit_code(task: "asyncio.Task[object]") -> int:
+    """0 for the stop signal; a task that ended by itself is a fault, told and not hidden."""
+    if task.get_name() == "stop":
+        return 0
+    log.error("task ended", task=task.get_name(), exc_info=task.exception())
+    return 1
+
+
+def _bind(make: Callable[[], Listener], address: str) -> Listener:
+    try:
+        return make()
+    except RuntimeError:
+        raise SettingsError(
+            (f"cannot listen on {address}: is it in use, is the path too long?",)
+        ) from None
+
+
+async def _show_readiness(
+    readiness: Readiness, listeners: Sequence[Listener], chain: ElectrumChain
+) -> None:
+    """Keep gRPC health what readiness is, and log each change."""
+    last: str | None = "starting"
+    with contextlib.suppress(BackendError):
+        await chain.wait_connected(FIRST_CONNECT_SECS)  # or the log begins with a false alarm
+    while True:
+        problem = await readiness.problem()
+        if problem != last:
+            for listener in listeners:
+                await listener.set_ready(problem is None)
+            if problem is None:
+                log.info("ready")
+            else:
+                log.warning("not ready", reason=problem)
+            last = problem
+        await asyncio.sleep(READINESS_SECS if problem is None else STARTING_SECS)
+
+
+def _shown(listen: str, port: int) -> str:
+    return listen if listen.startswith("unix:") else f"{listen.rpartition(':')[0]}:{port}"

@@ -1,0 +1,389 @@
+"""What is SQLite's own: opening, pragmas, file mode, and the one writer.
+
+Group commit: writes that arrive while a commit is on its way to the disk go into the next
+transaction together, each in a savepoint of its own, so that one refused write does not undo its
+neighbours. A write is reported done only after `COMMIT` with `synchronous=FULL` (money rule 1).
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from lnliquid.crashpoints import reach
+from lnliquid.domain.errors import ReplicaFailure, SettingsError, StoreFailure
+from lnliquid.domain.ports import Clock
+from lnliquid.store import schema
+from lnliquid.store.locks import database_file, is_in_place
+from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
+from lnliquid.store.tables import CursorRow
+
+T = TypeVar("T")
+
+MAX_GROUP = 256
+"""Writes in one transaction; bounds how long the first of them waits."""
+
+Write = tuple[Callable[["Transaction"], Any], Future[Any]]
+"""What is to be written, and who waits for it."""
+Outcome = tuple[Any, BaseException | None]
+"""What a write returned, or why it was undone."""
+
+
+class Transaction(Session):
+    """A session inside one transaction. `now` is its one reading of the clock, unix seconds."""
+
+    now: int
+
+
+class _Stop: ...
+
+
+_COUNT = sqlite_insert(CursorRow).on_conflict_do_update(
+    index_elements=["name"], set_={"value": sqlite_insert(CursorRow).excluded.value}
+)
+
+
+class Database:
+    """One SQLite file with one writer thread. Methods are called on the event loop."""
+
+    def __init__(self, path: Path, clock: Clock, replica: Path | None = None) -> None:
+        """Open or make the file and its replica, and bring both up to date. `SettingsError`."""
+        self._clock = clock
+        self.commits = 0
+        """Number of commits so far, each one an fsync."""
+        self.failed = False
+        """True after a commit that failed, as on a full disk, until one succeeds, and once the
+        writer has ended.
+        """
+        self.stamp: int | None = 0
+        """Another one after each commit, None while one is on its way to the disk.
+
+        For as long as it stays the same, what was read under it is what would be read again.
+        """
+        self._path = path
+        self._file = database_file(path)
+        self._engine = _engine(path, "BEGIN IMMEDIATE")
+        self._read_engine = _engine(path, "BEGIN")
+        self._statements = recorded(self._engine)
+        self._replica: Replica | None = None
+        try:
+            if replica is not None:
+                self._replica = Replica(path, replica)
+            schema.migrate(self._engine, path)
+            stamp = read_stamp(path)
+            self._counted = 0 if stamp is None else stamp.commits
+            if self._replica is not None:
+                self._replica.start()
+        except SQLAlchemyError as error:
+            self._release()
+            raise SettingsError((f"database {path} cannot be used: {_reason(error)}",)) from None
+        except BaseException:
+            self._release()
+            raise
+        self._queue: queue.SimpleQueue[Write | _Stop] = queue.SimpleQueue()
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._attempts = 0
+        self._closed = ""
+        """Why no more can be read or written, empty while it can."""
+        self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
+        self._writer.start()
+
+    @property
+    def replica_problem(self) -> str | None:
+        """Why the replica lacks commits, None when it has all of them or there is to be none."""
+        return None if self._replica is None else self._replica.failed
+
+    def is_on_replica(self, tx: Transaction) -> bool:
+        """True when all that `tx` can read is on the replica, or there is to be none.
+
+        A reader sees a commit before the replica has it.
+        """
+        if self._replica is None:
+            return True
+        row = tx.get(CursorRow, COMMITS)
+        return self._replica.holds(0 if row is None else row.value)
+
+    def require_replica(self) -> None:
+        """Raise `ReplicaFailure` while the replica lacks commits."""
+        if (problem := self.replica_problem) is not None:
+            raise ReplicaFailure(f"the replica fails: {problem}")
+
+    async def write(self, work: Callable[[Transaction], T], *, on_replica: bool = False) -> T:
+        """Run `work` in the next group and return its result once that is on the disk.
+
+        A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when the group could
+        not be committed, and with `on_replica` `ReplicaFailure` when the replica did not take it:
+        it is in the database then. A caller that is cancelled does not undo what was queued.
+        """
+        result = await self._write(work)
+        if on_replica:
+            self.require_replica()
+        return result
+
+    async def _write(self, work: Callable[[Transaction], T]) -> T:
+        self._require_open()
+        future: Future[T] = Future()
+        self._queue.put((work, future))
+        if self._closed:  # since it was looked at: the writer may have emptied the queue before
+            self._refuse(self._queued())
+        return await asyncio.shield(asyncio.wrap_future(future))
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """Run `work` on a snapshot. Raises `StoreFailure`."""
+        self._require_open()
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, work)
+
+    def close(self) -> None:
+        """Finish what is queued and close the file. Calls from now on raise `StoreFailure`."""
+        if self._closed:
+            return
+        self._closed = "the database is closed"
+        self._queue.put(_Stop())
+        self._writer.join()
+        self._readers.shutdown()
+        self._release()
+
+    def is_in_place(self) -> bool:
+        """False when the file was deleted, moved or replaced: what is written now is lost."""
+        return not self._closed and is_in_place(self._file, self._path)
+
+    def _release(self) -> None:
+        if self._replica is not None:
+            self._replica.close()
+        self._engine.dispose()
+        self._read_engine.dispose()
+        os.close(self._file)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreFailure(self._closed)
+
+    def _read(self, work: Callable[[Transaction], T]) -> T:
+        try:
+            with Transaction(self._read_engine) as session:
+                session.now = self._clock.now()
+                return work(session)
+        except SQLAlchemyError as error:
+            raise StoreFailure(_reason(error)) from None
+
+    def _run(self) -> None:
+        group: list[Write] = []
+        is_last = False
+        try:
+            while not is_last:
+                group, is_last = self._next_group()
+                if group:
+                    self._commit(group)
+        finally:
+            if not is_last:  # for an unknown reason; no write waits for ever all the same
+                self.failed = True
+                self._closed = "the writer of the database has ended, see the log"
+                self._refuse([*group, *self._queued()])
+
+    def _next_group(self) -> tuple[list[Write], bool]:
+        """Wait for a write, take those behind it too. True when the database is to be closed."""
+        group: list[Write] = []
+        while len(group) < MAX_GROUP:
+            try:
+                item = self._queue.get(block=not group)
+            except queue.Empty:
+                break
+            if isinstance(item, _Stop):
+                return group, True
+            if item[1].set_running_or_notify_cancel():  # from here on it cannot be cancelled
+                group.append(item)
+        return group, False
+
+    def _queued(self) -> Iterator[Write]:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                item = self._queue.get_nowait()
+                if not isinstance(item, _Stop):
+                    yield item
+
+    def _refuse(self, writes: Iterable[Write]) -> None:
+        for _, future in writes:
+            if not future.done():
+                future.set_exception(StoreFailure(self._closed))
+
+    def _commit(self, group: Sequence[Write]) -> None:
+        try:
+            told = self._outcomes([work for work, _ in group])
+            self.commits += 1
+            self.failed = False
+        except BaseException as error:
+            self.failed = True
+            # A refusal too was judged on rows of this group that are not there.
+            is_store = isinstance(error, SQLAlchemyError | sqlite3.Error)
+            told = [(None, StoreFailure(_reason(error)) if is_store else error)] * len(group)
+        for (_, future), (result, problem) in zip(group, told, strict=True):
+            if problem is None:
+                future.set_result(result)
+            else:
+                future.set_exception(problem)
+
+    def _outcomes(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
+        """The outcome of each. When it raises, nothing of them is in the database."""
+        connection = self._engine.connect()
+        try:
+            with Transaction(connection, expire_on_commit=False) as session:
+                session.now = self._clock.now()
+                told = [_outcome(session, work) for work in works]
+                if self._statements:
+                    session.execute(_COUNT, {"name": COMMITS, "value": self._counted + 1})
+                statements = tuple(self._statements)
+                reach("commit.ready")
+                self._attempts += 1
+                self.stamp = None  # from here on a reader may see the new rows
+                try:
+                    session.commit()
+                finally:
+                    self.stamp = self._attempts
+        except BaseException:
+            # After a COMMIT that failed SQLite is still in the transaction. Should ROLLBACK fail
+            # too, the transaction ends with the connection; the next group has a fresh one.
+            with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
+                connection.connection.rollback()
+            connection.invalidate()
+            raise
+        finally:
+            connection.close()
+        reach("commit.stored")
+        if statements:
+            self._counted += 1
+            if self._replica is not None:
+                self._replica.take(self._counted, statements)
+        reach("commit.copied")
+        return told
+
+
+def _outcome(session: Transaction, work: Callable[[Transaction], Any]) -> Outcome:
+    try:
+        with session.begin_nested():
+            return work(session), None
+    except SQLAlchemyError as error:
+        if not _only_this_write(error):
+            raise
+        return None, StoreFailure(_reason(error))
+    except StopIteration as error:
+        return None, RuntimeError(f"a write raised {error!r}")  # no future can carry that
+    except BaseException as error:
+        return None, error
+
+
+def _only_this_write(error: SQLAlchemyError) -> bool:
+    """True when only the savepoint failed (a constraint), not the whole transaction."""
+    return isinstance(getattr(error, "orig", None), sqlite3.IntegrityError)
+
+
+def _reason(error: BaseException) -> str:
+    """SQLite's own words, without the statement and its values, which may be private.
+
+    The first error counts: SQLite may end the transaction by itself, and then the roll-back to a
+    savepoint fails too and would hide why.
+    """
+    first: BaseException | None = None
+    here: BaseException | None = error
+    while here is not None:
+        first = here if isinstance(here, sqlite3.Error) else first
+        here = here.__context__
+    return str(first or type(error).__name__)
+
+
+def _engine(path: Path, begin: str) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver must not open transactions by itself: we say BEGIN, also for migrations.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in (
+            "busy_timeout = 5000",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+            "temp_store = MEMORY",  # a full directory of temporary files stops no write
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+def read_file(path: Path, work: Callable[[Transaction], T]) -> T:
+    """Run `work` on a snapshot of a database that a daemon may be using; nothing is changed.
+
+    The transaction has no `now`. Raises `SettingsError` when the file is not this program's, and
+    `StoreFailure` when it cannot be read.
+    """
+    if not path.is_file():
+        raise SettingsError((f"there is no database {path}",))
+    engine = create_engine(f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true")
+    try:
+        with Transaction(engine) as session:
+            current = schema.current_revision(session.connection())
+            if current not in schema.known_revisions():
+                raise SettingsError(
+                    (f"database {path} has the schema {current}, which this program cannot read",)
+                )
+            return work(session)
+    except SQLAlchemyError as error:
+        raise StoreFailure(_reason(error)) from None
+    finally:
+        engine.dispose()
+
+
+def copy_file(source: Path, target: Path, *, busy_attempts: int = 20) -> None:
+    """Copy a database that a daemon may be writing into `target`, an empty file, and check it.
+
+    The copy is one moment of the source, whole transactions only (SQLite's online backup, in one
+    step), and one file: no `-wal` belongs to it. The source is not changed and its writer does not
+    wait. Raises `StoreFailure`, also when another process keeps the source locked for that many
+    attempts, 0.25 s each; `target` is worthless then. Syncing it is the caller's work.
+    """
+    attempts = 0
+
+    def still_busy(_status: int, _remaining: int, _total: int) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > busy_attempts:
+            raise StoreFailure("the database stays locked by another process")
+
+    try:
+        with (
+            closing(
+                sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True, timeout=0)
+            ) as original,
+            closing(sqlite3.connect(target, isolation_level=None)) as copy,
+        ):
+            original.backup(copy, progress=still_busy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            problems = [str(row[0]) for row in copy.execute("PRAGMA integrity_check")]
+            problems = [] if problems == ["ok"] else problems
+            problems += [
+                f"a row of {row[0]} refers to a row of {row[2]} that is not there"
+                for row in copy.execute("PRAGMA foreign_key_check")
+            ]
+    except sqlite3.Error as error:
+        raise StoreFailure(str(error)) from None
+    if problems:
+        raise StoreFailure(f"the copy is damaged, and so is the source: {'; '.join(problems[:5])}")

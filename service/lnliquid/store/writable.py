@@ -1,0 +1,96 @@
+"""Every path that the daemon will write, tried before it starts: the first order is too late."""
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from lnliquid.config import Settings
+from lnliquid.domain.errors import SettingsError
+from lnliquid.store.paths import directory_refusal, file_refusal
+
+REPLICA = "replica"
+MAX_SOCKET_PATH = 107
+"""Bytes that the system allows (`sockaddr_un`)."""
+
+
+def check(settings: Settings) -> None:
+    """Raises `SettingsError` with a line for each path that cannot be written.
+
+    Once there is a database the replica may be missing: refunds are not to wait for it.
+    """
+    found = problems(settings)
+    if settings.database.exists():
+        found = tuple(line for line in found if not line.startswith(f"{REPLICA}: "))
+    if found:
+        raise SettingsError(found, hint="see the owner and mode of each, and whether it is mounted")
+
+
+def problems(settings: Settings) -> tuple[str, ...]:
+    """A line with path and reason for each path that cannot be written. Nothing is changed."""
+    return tuple(_problems(settings))
+
+
+def warnings(settings: Settings) -> tuple[str, ...]:
+    """A line for each path that can be written and should be elsewhere."""
+    replica = settings.replica_path
+    if _device(settings.database) != _device(replica):
+        return ()
+    return (f"the replica {replica} is on the file system of the database and may be lost with it",)
+
+
+def _device(path: Path) -> int | None:
+    """File system of a file that need not be there; None when that cannot be asked."""
+    try:
+        return next(p for p in (path, *path.absolute().parents) if p.exists()).stat().st_dev
+    except OSError:
+        return None
+
+
+def _problems(settings: Settings) -> Iterator[str]:
+    database, replica = _real(settings.database), _real(settings.replica_path)
+    files = {
+        "database": (database, *(Path(f"{database}{end}") for end in ("-wal", "-shm", ".lock"))),
+        REPLICA: (replica, *(Path(f"{replica}{end}") for end in ("-wal", "-shm"))),
+    }
+    owners = {_real(settings.mnemonic_file): "mnemonic_file"}
+    for name, paths in files.items():
+        for path in paths:
+            reason = file_refusal(path)
+            if path in owners:
+                reason = f"it is the file of {owners[path]}"
+            if reason is None and path is paths[0]:
+                reason = _directory_refusal(path, database.parent)
+            if reason is not None:
+                yield f"{name}: {path} cannot be written: {reason}"
+            owners[path] = name
+    addresses = {"listen": settings.listen, "operator_listen": settings.operator_address}
+    for name, address in addresses.items():
+        if address.startswith("unix:"):
+            path = Path(address.removeprefix("unix:").replace("//", "/", 1)).absolute()
+            reason = _socket_refusal(path) or _directory_refusal(path, database.parent)
+            if reason is not None:
+                yield f"{name}: {path} cannot be written: {reason}"
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _directory_refusal(path: Path, made: Path) -> str | None:
+    """None when the file can be made, or else why not. `made`: a directory made at the start."""
+    directory = path.parent
+    while directory in (made, *made.parents) and not directory.exists():
+        directory = directory.parent
+    return directory_refusal(directory)
+
+
+def _socket_refusal(path: Path) -> str | None:
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        return f"a socket's path has at most {MAX_SOCKET_PATH} bytes"
+    try:
+        return None if stat.S_ISSOCK(path.stat().st_mode) else "it is there and no socket"
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return error.strerror
