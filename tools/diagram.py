@@ -90,8 +90,8 @@ def settings_table() -> str:
     return _table(("setting", "default", "unit", "accepted", "meaning"), rows)
 
 
-def rooms() -> str:
-    """Each room of the service with its duty, in the words of its own docstring."""
+def modules() -> str:
+    """Each module of the service with its duty, in the words of its own docstring."""
     rows = []
     for path in sorted(SERVICE.iterdir(), key=lambda path: (path.is_dir(), path.name)):
         source = path / "__init__.py" if path.is_dir() else path
@@ -99,7 +99,7 @@ def rooms() -> str:
             continue
         doc = ast.get_docstring(ast.parse(source.read_text())) or ""
         rows.append((f"`{path.name}{'/' if path.is_dir() else ''}`", _first_sentence(doc)))
-    return _table(("room", "duty"), rows)
+    return _table(("module", "duty"), rows)
 
 
 def checks_table() -> str:
@@ -114,7 +114,7 @@ BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "budget": ("swap/how-it-works.md", budget),
     "settings": ("operator.md", settings_table),
     "checks": ("buyer.md", checks_table),
-    "rooms": ("architecture.md", rooms),
+    "modules": ("architecture.md", modules),
 }
 """Name of a block to its file below `docs/` and what writes it."""
 

@@ -1,4 +1,4 @@
-"""One life of the seller daemon: its real parts put together as `app` does, on simulated sides."""
+"""One life of the seller daemon: its real parts put together as `daemon` does, on simulated sides."""
 
 import asyncio
 import contextlib
@@ -94,7 +94,7 @@ def make_settings(folder: Path, seed: int) -> Settings:
 
 
 class Daemon:
-    """The parts that `app` wires, without its loops: they are stepped from outside."""
+    """The parts that `daemon` puts together, without its loops: they are stepped from outside."""
 
     def __init__(self, sides: Sides) -> None:
         settings, keys = sides.settings, sides.keys

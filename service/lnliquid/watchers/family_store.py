@@ -25,7 +25,7 @@ def family_with(session: Transaction, txid: str) -> Family:
 
 
 def moving_families(session: Transaction, above_height: int) -> dict[str, Family]:
-    """The families that may still change, by name, see `own_txs.moving`; the oldest first."""
+    """The families that may still change, by name, see `transactions.moving`; the oldest first."""
     families: defaultdict[str, list[OwnTx]] = defaultdict(list)
     for row in own_tx_store.moving(session, above_height):
         families[row.family].append(OwnTx.of(row))

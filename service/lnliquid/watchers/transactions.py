@@ -40,7 +40,7 @@ log = structlog.get_logger()
 CHECKED_HEIGHT = "own_txs_checked_height"
 """Cursor: the tip at which every transaction that may still change was last looked at.
 
-What could not be read then is marked by itself (`own_txs.set_unread`)."""
+What could not be read then is marked by itself (`transactions.set_unread`)."""
 
 SCRIPTS_TRIED = 8
 """Scripts asked for one family before it counts as unreadable for now."""
