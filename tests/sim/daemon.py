@@ -1,4 +1,4 @@
-"""One life of the seller daemon: its real parts put together as `daemon` does, on simulated sides."""
+"""One life of the seller daemon: its real parts put together as in `daemon`, on simulated sides."""
 
 import asyncio
 import contextlib

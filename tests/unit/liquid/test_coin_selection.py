@@ -1,4 +1,4 @@
-"""`liquid.coin_selection`: choosing coins, planning fundings and refunds, and what plans must never do."""
+"""`liquid.coin_selection`: choosing coins, planning fundings and refunds, what no plan may do."""
 
 import contextlib
 from collections import Counter

@@ -99,7 +99,7 @@ def test_a_funding_at_the_fee_floor_is_accepted(judge: Judge) -> None:
 
 
 def test_a_funding_takes_634_swaps_and_leaves_the_635th(judge: Judge) -> None:
-    """The largest batch is standard; the limit in `domain.terms` is the planner's and the chain's."""
+    """The largest batch is standard; the limit in `terms` is the planner's and the chain's."""
     coins = [wallet_coin(1, 50_000 * 635 + 7, ASSET), wallet_coin(2, 900_000)]
     judge.give(coins)
     many = [make_swap(swap_id=uuid_of(n)) for n in range(635)]

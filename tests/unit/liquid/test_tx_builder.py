@@ -1,4 +1,4 @@
-"""`liquid.tx_builder`: sizes known before signing, fees at the floor, signatures, and reading raw bytes."""
+"""`liquid.tx_builder`: sizes known before signing, fees at the floor, signatures."""
 
 import hashlib
 from dataclasses import replace

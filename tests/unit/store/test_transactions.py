@@ -1,4 +1,4 @@
-"""`store.transactions` and `store.queries`: our transactions followed and replaced, swaps counted."""
+"""`store.transactions`, `store.queries`: our transactions followed and replaced, swaps counted."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""`watchers.families`: where a family stands, by what is stored and what is seen; when it is dead."""
+"""`watchers.families`: where a family stands by what is stored and seen; when it is dead."""
 
 from collections.abc import Iterator, Mapping
 from itertools import product

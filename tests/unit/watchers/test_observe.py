@@ -1,4 +1,4 @@
-"""`watchers.observe`, `watchers.chain_view`: facts of a swap from histories and raw transactions."""
+"""`watchers.observe`, `.chain_view`: facts of a swap from histories and raw transactions."""
 
 from itertools import permutations
 

@@ -1,4 +1,4 @@
-"""`watchers.transactions`: our transactions are looked at, sent again, given up, whatever is refused."""
+"""`watchers.transactions`: ours are looked at, sent again, given up, whatever is refused."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
