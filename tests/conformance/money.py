@@ -16,6 +16,7 @@ from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnlab.nodes.record import POLICY_ASSET
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Outpoint
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Key, Keychain
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
@@ -117,7 +118,7 @@ class Locked:
             raw = tx_builder.sign(
                 spends, outputs, policy_asset=POLICY_ASSET, fee=fee_sats, lock_time=lock_time
             ).raw
-            signatures = {len(one.witness[0]) for one in tx_builder.parse(raw).inputs}
+            signatures = {len(one.witness[0]) for one in parse_transaction(raw).inputs}
             if signatures == {SIGNATURE_BYTES}:
                 break
         return raw

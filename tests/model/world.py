@@ -12,7 +12,7 @@ from lnliquid.domain import htlc
 from lnliquid.domain.ports import InvoiceStatus
 from lnliquid.domain.reconcile import Action
 from lnliquid.domain.swap import Outpoint, Swap
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, TxInput
 from lnliquid.store.tables import LIVING, Purpose, TxState
 from lnliquid.watchers.observe import witness_script
 
@@ -154,20 +154,20 @@ def is_buried(world: World, view: View, txid: str) -> bool:
 # ---- real transactions, as far as reading a spend needs them
 
 _swaps: dict[tuple[str, int], Swap] = {}
-_read: dict[str, tx_builder.Transaction] = {}
+_read: dict[str, Transaction] = {}
 
 
 def note_funding(txid: str, swaps: Iterable[tuple[int, Swap]]) -> None:
     """Remember whose HTLC outputs these are, to make the witnesses of their spends."""
     _swaps.update({(txid, nth): swap for nth, swap in swaps})
-    _read.setdefault(txid, tx_builder.Transaction(txid, (), (), 0, 100))
+    _read.setdefault(txid, Transaction(txid, (), (), 0, 100))
 
 
 def note_spend(spend: Tx) -> None:
     """Make the inputs with the witnesses that a claim or a refund really has."""
     if spend.txid not in _read:
-        inputs = tuple(tx_builder.TxInput(o, 0, _witness(o, spend.is_claim)) for o in spend.inputs)
-        _read[spend.txid] = tx_builder.Transaction(spend.txid, inputs, (), 0, 100)
+        inputs = tuple(TxInput(o, 0, _witness(o, spend.is_claim)) for o in spend.inputs)
+        _read[spend.txid] = Transaction(spend.txid, inputs, (), 0, 100)
 
 
 def _witness(outpoint: Outpoint, is_claim: bool) -> list[bytes]:
@@ -180,7 +180,7 @@ def _witness(outpoint: Outpoint, is_claim: bool) -> list[bytes]:
     return htlc.refund_witness(b"signature", b"key", script)
 
 
-def read_transactions() -> dict[str, tx_builder.Transaction]:
+def read_transactions() -> dict[str, Transaction]:
     """All that were noted, by txid."""
     return _read
 

@@ -3,7 +3,7 @@
 import pytest
 
 from lnliquid.domain.swap import State
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store.tables import Purpose, TxState
 
 from .actions import fund
@@ -31,7 +31,7 @@ def output_scripts(world: World, deal: Deal) -> list[bytes]:
     """The scripts that the funding of a swap pays to, but the fee."""
     found = world.ground.find(row_of(world, deal)["funding_txid"])
     assert found is not None
-    return [o.script_pubkey for o in tx_builder.parse(found[0].raw).outputs if not o.is_fee]
+    return [o.script_pubkey for o in parse_transaction(found[0].raw).outputs if not o.is_fee]
 
 
 async def order(world: World, number: int) -> Deal:

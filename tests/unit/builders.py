@@ -22,6 +22,7 @@ from lnliquid.domain.ports import Chain as ChainPort
 from lnliquid.domain.reconcile import Policy
 from lnliquid.domain.swap import Coin, Outpoint, Request, State, Swap
 from lnliquid.domain.terms import Timelocks
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Keychain
 from lnliquid.liquid.mempool_limits import Chains
@@ -223,7 +224,7 @@ def _deposit(number: int, value: int, asset_id: str) -> str:
         [encode_output(asset_id, value, script)],
         witnesses=[()],
     )
-    txid = tx_builder.parse(raw).txid
+    txid = parse_transaction(raw).txid
     DEPOSITS[txid] = raw
     return txid
 

@@ -26,7 +26,7 @@ from lnliquid.domain import htlc
 from lnliquid.domain.errors import BackendError, BackendRejected, BackendUnavailable
 from lnliquid.domain.ports import HistoryItem, NodeInfo, Payment, PaymentStatus
 from lnliquid.domain.swap import Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, parse_transaction
 
 from .buyer_seller import AMOUNT, NODE_ID, PRICE_MSAT, START_TIME, ScriptedSeller, read_invoice
 from .fakes import FakeChain
@@ -107,7 +107,7 @@ class ChainView(FakeChain):
         """Send."""
         self.fuse.tick("before broadcast")
         self._called("broadcast")
-        parsed = tx_builder.parse(raw)
+        parsed = parse_transaction(raw)
         if parsed.fee_sats * 1000 < self.least_rate * parsed.vsize:
             raise BackendRejected("electrum", "mempool min fee not met")
         try:
@@ -312,11 +312,11 @@ class BuyerWorld:
 
         self.on_progress = watch
 
-    def spends(self) -> list[tx_builder.Transaction]:
+    def spends(self) -> list[Transaction]:
         """Transactions that spend the asset's HTLC output."""
         [swap] = self.seller.swaps.values()
         spender = self.chain.spender(swap.funding_txid, swap.asset_vout)
-        return [] if spender is None else [tx_builder.parse(self.chain.raw_tx(spender)[0])]
+        return [] if spender is None else [parse_transaction(self.chain.raw_tx(spender)[0])]
 
     async def pay_only(self) -> None:
         """Kill the buyer right after its preimage is stored."""

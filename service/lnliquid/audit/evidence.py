@@ -11,7 +11,7 @@ from enum import Enum
 
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Outpoint, Swap, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.store.survey import StoreFacts
 from lnliquid.watchers.observe import output_script, spend_kind
 
@@ -20,7 +20,7 @@ from lnliquid.watchers.observe import output_script, spend_kind
 class SeenTx:
     """A transaction on the chain; `height` is None in the mempool."""
 
-    transaction: tx_builder.Transaction
+    transaction: Transaction
     height: int | None
 
 
@@ -61,7 +61,7 @@ class Evidence:
     def __init__(self, store: StoreFacts, chain: ChainPicture) -> None:
         self._seen = chain.transactions
         self.stored = {own.txid: own for own in store.own_txs}
-        self.parsed = {own.txid: tx_builder.parse(own.raw) for own in store.own_txs}
+        self.parsed = {own.txid: parse_transaction(own.raw) for own in store.own_txs}
         self.dead = self._dead()
         """Stored ones that cannot confirm, each with the rival that spends an input of it."""
         self.in_flight = {

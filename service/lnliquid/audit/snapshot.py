@@ -15,7 +15,7 @@ from lnliquid.audit.statements import Difference
 from lnliquid.domain import htlc
 from lnliquid.domain.ports import Chain, SellerLightning
 from lnliquid.domain.swap import Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.store.survey import StoreFacts
 from lnliquid.watchers.chain_view import read_scripts
@@ -75,7 +75,7 @@ def readable(store: StoreFacts) -> tuple[StoreFacts, tuple[Difference, ...]]:
     damaged = []
     for own in store.own_txs:
         try:
-            tx_builder.parse(own.raw)
+            parse_transaction(own.raw)
         except ValueError:
             damaged.append(own.txid)
     whole = tuple(own for own in store.own_txs if own.txid not in damaged)
@@ -94,7 +94,7 @@ async def read_picture(chain: Chain, store: StoreFacts, keys: Keychain) -> Chain
     for own in store.own_txs:
         if not own.is_living:  # it may have got into a block all the same
             scripts.update(
-                o.script_pubkey for o in tx_builder.parse(own.raw).outputs if not o.is_fee
+                o.script_pubkey for o in parse_transaction(own.raw).outputs if not o.is_fee
             )
     found, refused = await read_scripts(chain, sorted(scripts))
     transactions: dict[str, SeenTx] = {}

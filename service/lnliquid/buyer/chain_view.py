@@ -8,7 +8,7 @@ from lnliquid.domain.errors import BackendUnavailable
 from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.ports import Chain
 from lnliquid.domain.swap import Coin, Outpoint, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.keys import RECEIVE, WalletKeys
 
 _READS = 5
@@ -59,7 +59,7 @@ async def _read(chain: Chain, swap: SwapReply, tip: Tip) -> HtlcView:
         if txid == swap.funding_txid:
             continue
         try:
-            inputs = tx_builder.parse(raw).inputs
+            inputs = parse_transaction(raw).inputs
         except ValueError:
             continue  # anyone can send such things to the script; they must not stop the claim
         for spent in inputs:
@@ -96,7 +96,7 @@ async def read_coins(chain: Chain, keys: WalletKeys, index_count: int) -> list[C
     histories = await chain.histories(list(index_of))
     heights = {item.txid: item.height for items in histories.values() for item in items}
     raws = await chain.transactions(list(heights), strict=True)
-    parsed = [tx_builder.parse(raw) for raw in raws.values()]
+    parsed = [parse_transaction(raw) for raw in raws.values()]
     spent = {spend.outpoint for transaction in parsed for spend in transaction.inputs}
     coins = []
     for transaction in parsed:

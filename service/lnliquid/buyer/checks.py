@@ -13,7 +13,7 @@ from typing import Any
 from lnliquid.buyer import bolt11
 from lnliquid.domain.swap import Offer, Outpoint, State, Tip
 from lnliquid.domain.terms import Timelocks
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 
 
@@ -182,12 +182,12 @@ class Evidence:
             return replace(bolt11.NO_INVOICE, problem=str(error))
 
     @cached_property
-    def transaction(self) -> tx_builder.Transaction | str:
+    def transaction(self) -> Transaction | str:
         """The funding as the buyer's server has it, or why there is none."""
         if self.funding.raw is None:
             return "not known to your Electrum server"
         try:
-            return tx_builder.parse(self.funding.raw)
+            return parse_transaction(self.funding.raw)
         except ValueError as error:
             return str(error)
 

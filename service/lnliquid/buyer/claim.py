@@ -16,6 +16,7 @@ from lnliquid.buyer.purchase import Purchase
 from lnliquid.domain.errors import BackendError, BackendRejected
 from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.swap import Coin, Outpoint, State, Tip
+from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.tx_builder import FeeNotCovered
@@ -108,7 +109,7 @@ async def _advance(purchase: Purchase, said: set[str]) -> bool | None:
         return await _claimed(purchase, spender)
     if spender is not None and spender.height is not None:
         await _lost(purchase, spender, with_subsidy=not _is_gone(view, swap.subsidy_outpoint))
-    last = tx_builder.parse(bytes.fromhex(claims[-1]["raw"])) if claims else None
+    last = parse_transaction(bytes.fromhex(claims[-1]["raw"])) if claims else None
     needs_subsidy = last and swap.subsidy_outpoint in {spent.outpoint for spent in last.inputs}
     if last is None or (needs_subsidy and _is_gone(view, swap.subsidy_outpoint)):
         purchase.save(step=Step.PAID)
@@ -135,7 +136,7 @@ async def _claimed(purchase: Purchase, spender: Spender) -> bool | None:
     return True
 
 
-async def _send(purchase: Purchase, claim: tx_builder.Transaction, said: set[str]) -> bool | None:
+async def _send(purchase: Purchase, claim: Transaction, said: set[str]) -> bool | None:
     """Broadcast the stored bytes. Refused for the fee: go back to build one at a higher rate."""
     try:
         await purchase.chain.broadcast(bytes.fromhex(purchase.record.claims[-1]["raw"]))

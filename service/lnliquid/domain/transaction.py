@@ -99,10 +99,10 @@ class _Bytes:
 
 def txid_of(raw: bytes) -> str:
     """The txid. Raises `ValueError` when the bytes are not exactly one transaction."""
-    return parse(raw).txid
+    return parse_transaction(raw).txid
 
 
-def parse(raw: bytes) -> Transaction:
+def parse_transaction(raw: bytes) -> Transaction:
     """Read a transaction. `ValueError` when the bytes are not exactly one."""
     try:
         return _transaction(_Bytes(raw))

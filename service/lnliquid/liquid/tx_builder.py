@@ -21,10 +21,6 @@ from embit.script import Script, Witness
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Coin, Outpoint
 from lnliquid.domain.terms import fee_sats
-from lnliquid.domain.transaction import Transaction as Transaction
-from lnliquid.domain.transaction import TxInput as TxInput
-from lnliquid.domain.transaction import TxOutput as TxOutput
-from lnliquid.domain.transaction import parse as parse
 from lnliquid.liquid.keys import CHANGE, Key, Keychain
 
 SEQUENCE_FINAL = 0xFFFFFFFF

@@ -5,9 +5,9 @@ not the HTLC's, sign refunds that fail, and pay change to scripts that only it c
 """
 
 from lnliquid.config import Settings
-from lnliquid.domain import transaction
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.htlc import p2wpkh_script
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.store import identity as store
@@ -81,5 +81,5 @@ def _follows(tx: Transaction, keys: Keychain) -> bool:
     coin = store.own_coin(tx)
     if coin is None:
         return True
-    paid = transaction.parse(coin.raw).outputs[coin.vout].script_pubkey
+    paid = parse_transaction(coin.raw).outputs[coin.vout].script_pubkey
     return paid == p2wpkh_script(keys.wallet_key(coin.branch, coin.key_index).key_hash)

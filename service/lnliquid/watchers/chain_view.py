@@ -14,9 +14,9 @@ from lnliquid.domain.errors import BackendRejected
 from lnliquid.domain.ports import Chain, ExpectedHistories, HistoryItem
 from lnliquid.domain.reconcile import ChainFacts
 from lnliquid.domain.swap import Swap, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.watchers import observe
 from lnliquid.watchers.backoff import Backoff
@@ -74,7 +74,7 @@ async def read_scripts(
     for txid, raw in raws.items():
         # One that cannot be read is as good as missing: its scripts are refused, no others.
         with contextlib.suppress(ValueError):
-            parsed[txid] = tx_builder.parse(raw)
+            parsed[txid] = parse_transaction(raw)
     whole: dict[bytes, ScriptHistory] = {}
     for script, items in found.items():
         missing = [i.txid for i in items if i.txid in wanted and i.txid not in parsed]
@@ -128,7 +128,7 @@ class ChainView:
 
         def look(session: Transaction) -> tuple[list[Swap], dict[str, int]]:
             if everything:
-                heights = own_tx_store.open_funding_heights(session) if at_start else {}
+                heights = tx_store.open_funding_heights(session) if at_start else {}
                 return swap_store.watched(session), heights
             found = sorted(swap_store.get_all(session, news).values(), key=lambda s: s.key_index)
             return [s for s in found if s.funding_txid and not s.finished], {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from lnliquid.domain.swap import Outpoint
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.store.tables import PENDING, OwnTxRow, Purpose, TxState
 
 
@@ -50,9 +50,9 @@ class OwnTx(Version):
         )
 
     @cached_property
-    def parsed(self) -> tx_builder.Transaction:
+    def parsed(self) -> Transaction:
         """Its parts."""
-        return tx_builder.parse(self.raw)
+        return parse_transaction(self.raw)
 
     @cached_property
     def inputs(self) -> frozenset[Outpoint]:

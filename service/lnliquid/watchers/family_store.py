@@ -8,7 +8,7 @@ import structlog
 from lnliquid.domain.swap import Outpoint, Swap
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Transaction
 from lnliquid.store.tables import LIVING, Purpose, TxState
 from lnliquid.watchers.families import OwnTx, Standing, is_dead, is_lost
@@ -21,13 +21,13 @@ Family = Sequence[OwnTx]
 
 def family_with(session: Transaction, txid: str) -> Family:
     """All versions of the family that this transaction belongs to; empty when it is not stored."""
-    return [OwnTx.of(row) for row in own_tx_store.versions(session, txid)]
+    return [OwnTx.of(row) for row in tx_store.versions(session, txid)]
 
 
 def moving_families(session: Transaction, above_height: int) -> dict[str, Family]:
     """The families that may still change, by name, see `transactions.moving`; the oldest first."""
     families: defaultdict[str, list[OwnTx]] = defaultdict(list)
-    for row in own_tx_store.moving(session, above_height):
+    for row in tx_store.moving(session, above_height):
         families[row.family].append(OwnTx.of(row))
     return dict(families)
 
@@ -50,14 +50,14 @@ def settle(session: Transaction, versions: Family, standing: Standing) -> set[st
         if version is current or version.state is TxState.REPLACED:
             continue
         moved |= {s.swap_id for s in swap_store.funded_by(session, version.txid)}
-        own_tx_store.point_to(session, version.txid, current.txid)
+        tx_store.point_to(session, version.txid, current.txid)
         values = {vout: o.value for vout, o in enumerate(current.parsed.outputs)}
         coin_store.move_coins(session, version.txid, current.txid, values)
         log.warning("another version stands", txid=current.txid, instead_of=version.txid)
     # It is there; another version may have freed its inputs when buried. A deposit's are not ours.
     if not standing.send and current.purpose is not Purpose.DEPOSIT:
         coin_store.take_outpoints(session, current.inputs, current.txid)
-    own_tx_store.set_state(session, current.txid, standing.state, standing.height)
+    tx_store.set_state(session, current.txid, standing.state, standing.height)
     return moved
 
 
@@ -84,7 +84,7 @@ def abandon(session: Transaction, txid: str, buried_at: int) -> set[str]:
         funded = swap_store.funded_by(session, version.txid)
         swaps |= {s.swap_id for s in funded if not s.finished}
         if version.state in LIVING:
-            own_tx_store.set_state(session, version.txid, TxState.ABANDONED, buried_at)
+            tx_store.set_state(session, version.txid, TxState.ABANDONED, buried_at)
         coin_store.free_outpoints(session, version.txid)
         if version.purpose is Purpose.DEPOSIT:
             coin_store.drop_coins_of(session, version.txid)
@@ -103,8 +103,8 @@ def revive(session: Transaction, fork_height: int) -> None:
     Each takes what it spends, but for what another of ours has by now: the chain decides between
     the two.
     """
-    for row in own_tx_store.abandoned_above(session, fork_height):
-        own_tx_store.set_state(session, row.txid, TxState.SIGNED)
+    for row in tx_store.abandoned_above(session, fork_height):
+        tx_store.set_state(session, row.txid, TxState.SIGNED)
         log.warning("abandoned transaction revived", txid=row.txid)
         if row.purpose != Purpose.DEPOSIT:
             spent = set[Outpoint]().union(*(v.inputs for v in family_with(session, row.txid)))

@@ -20,7 +20,7 @@ from lnliquid.domain.ports import Chain
 from lnliquid.domain.swap import Coin, InvoiceMark, Outpoint, State, Swap, Tip
 from lnliquid.liquid.keys import Keychain
 from lnliquid.store import coins as coin_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.coins import CoinsGone
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
@@ -182,9 +182,9 @@ class Bumper:
 
 
 def _graph(session: Transaction) -> Graph:
-    members = [OwnTx.of(row) for row in own_tx_store.pending(session)]
+    members = [OwnTx.of(row) for row in tx_store.pending(session)]
     above = {o.txid for m in members for o in m.inputs}
-    return Graph(members, own_tx_store.standing_for(session, above))
+    return Graph(members, tx_store.standing_for(session, above))
 
 
 def _package(session: Transaction, graph: Graph, root: OwnTx, policy_asset: str) -> list[Material]:

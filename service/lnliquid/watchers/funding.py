@@ -22,7 +22,7 @@ from lnliquid.liquid.mempool_limits import Chains
 from lnliquid.metrics.instruments import Instruments
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose
 from lnliquid.watchers.outbox import Outbox, ToStore
@@ -224,7 +224,7 @@ class Funder:
             return False
 
         def look(session: Transaction) -> tuple[list[Coin], int]:
-            is_idle = not swap_store.waiting(session, 1) and not own_tx_store.signs_pending(session)
+            is_idle = not swap_store.waiting(session, 1) and not tx_store.signs_pending(session)
             coins = coin_store.available_coins(session) if is_idle else []
             return coins, coin_store.cursor(session, NEXT_INDEX[CHANGE])
 

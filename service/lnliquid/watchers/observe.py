@@ -9,8 +9,8 @@ from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.ports import HistoryItem
 from lnliquid.domain.reconcile import ChainFacts, Spend
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap, Tip
-from lnliquid.liquid import coin_selection, tx_builder
-from lnliquid.liquid.tx_builder import TxInput
+from lnliquid.domain.transaction import Transaction, TxInput
+from lnliquid.liquid import coin_selection
 
 REORG_BLOCKS = 12
 """What is buried less deep is looked at again: a reorg may undo it."""
@@ -28,7 +28,7 @@ class ScriptHistory:
     """The history of one script, and the transactions in it, but those the reader knew."""
 
     items: tuple[HistoryItem, ...]
-    transactions: Mapping[str, tx_builder.Transaction] = field(default_factory=dict)
+    transactions: Mapping[str, Transaction] = field(default_factory=dict)
 
     @property
     def heights(self) -> dict[str, int | None]:

@@ -8,10 +8,11 @@ import structlog
 from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.domain.ports import Chain
 from lnliquid.domain.swap import Coin, Outpoint
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import tx_builder
 from lnliquid.liquid.keys import CHANGE
 from lnliquid.store import coins as coin_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.watchers.wallet import NEXT_INDEX
@@ -47,7 +48,7 @@ class ToStore:
 
     def write(self, session: Transaction, height: int) -> None:
         """T2, in a transaction of the caller. Raises `CoinsGone`."""
-        own_tx_store.add(
+        tx_store.add(
             session,
             txid=self.txid,
             raw=self.signed.raw,
@@ -60,7 +61,7 @@ class ToStore:
         if self.indexes is not None:
             coin_store.take_indexes(session, NEXT_INDEX[CHANGE], *self.indexes)
         if self.replaces is not None:
-            own_tx_store.point_to(session, self.replaces, self.txid)
+            tx_store.point_to(session, self.replaces, self.txid)
         coin_store.bind_coins(session, self.coins, self.txid)
         coin_store.bind_outpoints(session, self.outpoints, self.txid)
         if self.replaces is not None:
@@ -111,7 +112,7 @@ class Outbox:
         Those were made by others, or came back after they were abandoned. T2 keeps them.
         """
         made_by = {coin.outpoint.txid: coin for coin in coins}
-        known = await self.database.read(lambda s: own_tx_store.standing_for(s, made_by.keys()))
+        known = await self.database.read(lambda s: tx_store.standing_for(s, made_by.keys()))
         wanted = sorted(made_by.keys() - known.keys())
         if not wanted:
             return []
@@ -150,18 +151,18 @@ class Outbox:
             return False
 
     async def _answered(self, txid: str, state: TxState) -> None:
-        await self.database.write(lambda s: own_tx_store.mark_sent(s, txid, state))
+        await self.database.write(lambda s: tx_store.mark_sent(s, txid, state))
 
 
 def _keep_deposit(session: Transaction, coin: Coin, raw: bytes, height: int) -> None:
     """Follow and keep a deposit from now on: what we build on it lives and dies with it."""
-    own_tx_store.add(
+    tx_store.add(
         session,
         txid=coin.outpoint.txid,
         raw=raw,
         purpose=Purpose.DEPOSIT,
         fee_sats=0,
-        vsize=tx_builder.parse(raw).vsize,
+        vsize=parse_transaction(raw).vsize,
         signed_height=height,
     )
-    own_tx_store.set_state(session, coin.outpoint.txid, TxState.CONFIRMED, coin.height)
+    tx_store.set_state(session, coin.outpoint.txid, TxState.CONFIRMED, coin.height)

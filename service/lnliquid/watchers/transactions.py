@@ -15,10 +15,10 @@ from lnliquid.crashpoints import reach
 from lnliquid.domain.errors import BackendError
 from lnliquid.domain.ports import Chain, HistoryItem
 from lnliquid.domain.swap import Outpoint, Swap, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.watchers.chain_view import TipMoved, histories, read_scripts, require_tip
@@ -103,7 +103,7 @@ class TransactionTracker:
             # What was not buried then is looked at until it is, whatever `final_confs` is now.
             buried = coin_store.cursor(session, coin_store.BURIED_HEIGHT, lowest)
             families = moving_families(session, min(lowest, buried))
-            return (checked, buried), own_tx_store.unread_txids(session), families
+            return (checked, buried), tx_store.unread_txids(session), families
 
         heights_before, unread_before, families = await self.database.read(look)
         self._forget_all_but(families)
@@ -140,7 +140,7 @@ class TransactionTracker:
                 moved = set[str]().union(*(settle(session, due[n], s) for n, s in changed.items()))
                 for version in buried:
                     coin_store.keep_outpoints(session, version.txid, version.inputs)
-                own_tx_store.set_unread(session, unread)
+                tx_store.set_unread(session, unread)
                 coin_store.set_cursor(session, CHECKED_HEIGHT, tip.height)
                 coin_store.set_cursor(session, coin_store.BURIED_HEIGHT, buried_at)
                 return moved
@@ -260,7 +260,7 @@ class TransactionTracker:
         """Those of these that a transaction which is none of `own` spends, buried, read now."""
         try:
             parents = await self.chain.transactions(sorted({o.txid for o in spent}))
-            made = {txid: tx_builder.parse(raw).outputs for txid, raw in parents.items()}
+            made = {txid: parse_transaction(raw).outputs for txid, raw in parents.items()}
             scripts = {made[o.txid][o.vout].script_pubkey for o in spent if o.txid in made}
             found, _refused = await read_scripts(self.chain, sorted(scripts), own)
             await require_tip(self.chain, tip)

@@ -13,6 +13,7 @@ from lnliquid.cli.audit import verdict
 from lnliquid.domain import htlc
 from lnliquid.domain.ports import HistoryItem
 from lnliquid.domain.swap import Coin, Outpoint, State, Swap, Tip
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import CHANGE, RECEIVE
 from lnliquid.store.survey import Binding, OwnTx, StoredCoin, StoreFacts
@@ -168,7 +169,7 @@ class World:
 
     def see(self, raw: bytes, height: int | None) -> None:
         """Put a transaction on the chain."""
-        transaction = tx_builder.parse(raw)
+        transaction = parse_transaction(raw)
         self.raws[transaction.txid] = raw
         self.transactions[transaction.txid] = SeenTx(transaction, height)
 
@@ -508,7 +509,7 @@ class Backend(FakeChain):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.raws = dict(world.raws)
-        parsed = {txid: tx_builder.parse(raw) for txid, raw in self.raws.items()}
+        parsed = {txid: parse_transaction(raw) for txid, raw in self.raws.items()}
         for txid, transaction in parsed.items():
             touched = {o.script_pubkey for o in transaction.outputs}
             touched |= {

@@ -20,6 +20,7 @@ from lnliquid.buyer import Expectations, FundingView, SwapReply, Verdict, verify
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Offer, Outpoint, State, Tip
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import Key
@@ -77,7 +78,7 @@ class Facts:
 
     def funded_by(self, raw: bytes) -> "Facts":
         """The same with another funding transaction, named rightly by the seller."""
-        return both(swap(funding_txid=tx_builder.parse(raw).txid), view(raw=raw))(self)
+        return both(swap(funding_txid=parse_transaction(raw).txid), view(raw=raw))(self)
 
     def locked_by(self, script: bytes) -> "Facts":
         """The same with another script, funded as stated."""
@@ -101,7 +102,7 @@ def good() -> Facts:
             seller_key_hash=SELLER.key_hash.hex(),
             refund_lock_height=LOCK_HEIGHT,
             witness_script=SCRIPT,
-            funding_txid=tx_builder.parse(raw).txid,
+            funding_txid=parse_transaction(raw).txid,
             asset_vout=1,
             subsidy_vout=2,
             bolt11=invoice(HASH),

@@ -15,7 +15,7 @@ from lnliquid.domain.htlc import (
     read_spend_witness,
     witness_script,
 )
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 
 from ..builders import VECTORS
 
@@ -44,7 +44,7 @@ def recorded_spends() -> list[tuple[str, bool, bytes, list[bytes]]]:
     found = []
     for vector in VECTORS:
         coins = {(c["txid"], c["vout"]): c for c in vector["coins"]}
-        for item in tx_builder.parse(bytes.fromhex(vector["tx"])).inputs:
+        for item in parse_transaction(bytes.fromhex(vector["tx"])).inputs:
             coin = coins.get((item.outpoint.txid, item.outpoint.vout))
             if coin and coin["script_pubkey"].startswith("0020") and len(item.witness) in (4, 5):
                 script_pubkey = bytes.fromhex(coin["script_pubkey"])

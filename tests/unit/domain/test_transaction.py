@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from embit.liquid.transaction import LTransaction
 
-from lnliquid.domain import transaction
+from lnliquid.domain.transaction import parse_transaction
 
 from ..builders import ROOT
 
@@ -37,7 +37,7 @@ def test_there_are_recorded_transactions() -> None:
 def test_recorded_transactions_read_as_embit_reads_them() -> None:
     """Txid, inputs with their witnesses, outputs explicit and blinded, lock time."""
     for raw in map(bytes.fromhex, RECORDED):
-        found, other = transaction.parse(raw), LTransaction.parse(raw)
+        found, other = parse_transaction(raw), LTransaction.parse(raw)
         assert found.txid == other.txid().hex()
         assert [
             (i.outpoint.txid, i.outpoint.vout, i.sequence, i.witness) for i in found.inputs
@@ -61,7 +61,7 @@ def test_bytes_that_are_not_exactly_one_transaction_are_refused(change: Any) -> 
     """Cut off, with something behind, or nothing."""
     for raw in map(bytes.fromhex, RECORDED):
         with pytest.raises(ValueError, match="transaction"):
-            transaction.parse(change(raw))
+            parse_transaction(change(raw))
 
 
 def test_a_size_has_one_form_only() -> None:
@@ -69,4 +69,4 @@ def test_a_size_has_one_form_only() -> None:
     raw = bytes.fromhex(RECORDED[0])
     assert raw[5] < 0xFD
     with pytest.raises(ValueError, match="shortest"):
-        transaction.parse(raw[:5] + b"\xfd" + bytes([raw[5], 0]) + raw[6:])
+        parse_transaction(raw[:5] + b"\xfd" + bytes([raw[5], 0]) + raw[6:])

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Coin, Outpoint, Pending
 from lnliquid.domain.terms import MAX_AMOUNT, MAX_SWAPS_PER_FUNDING, fee_sats
+from lnliquid.domain.transaction import TxOutput, parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.coin_selection import MustWait, NotEnoughCoins, select_coins
 from lnliquid.liquid.keys import CHANGE, RECEIVE
@@ -62,7 +63,7 @@ def plan_refund(
     )
 
 
-def totals(outputs: tuple[tx_builder.TxOutput, ...]) -> Counter[str]:
+def totals(outputs: tuple[TxOutput, ...]) -> Counter[str]:
     """Sum of outputs by asset, the fee among them."""
     found: Counter[str] = Counter()
     for output in outputs:
@@ -108,24 +109,24 @@ def test_a_funding_has_its_outputs_where_it_says() -> None:
     swaps = [make_swap(n, asset_amount=100 + n) for n in range(3)]
     coins = [wallet_coin(1, 1_000, ASSET), wallet_coin(2, 50_000)]
     plan = plan_funding(swaps, coins)
-    outputs = tx_builder.parse(plan.signed.raw).outputs
+    outputs = parse_transaction(plan.signed.raw).outputs
     for swap in swaps:
         script = htlc.output_script(coin_selection.htlc_script(swap, LOCK_HEIGHT))
         asset_vout, subsidy_vout = plan.vouts[swap.swap_id]
-        assert outputs[asset_vout] == tx_builder.TxOutput(script, ASSET, swap.asset_amount)
-        assert outputs[subsidy_vout] == tx_builder.TxOutput(script, POLICY_ASSET, 500)
+        assert outputs[asset_vout] == TxOutput(script, ASSET, swap.asset_amount)
+        assert outputs[subsidy_vout] == TxOutput(script, POLICY_ASSET, 500)
     rest = 50_000 - 1_500 - plan.signed.fee_sats
     assert outputs[6:] == (
-        tx_builder.TxOutput(change_script(0), ASSET, 1_000 - 303),
-        tx_builder.TxOutput(change_script(1), POLICY_ASSET, rest),
-        tx_builder.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
+        TxOutput(change_script(0), ASSET, 1_000 - 303),
+        TxOutput(change_script(1), POLICY_ASSET, rest),
+        TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
     )
     assert plan.change == (
         Coin(Outpoint(plan.signed.txid, 6), ASSET, 697, CHANGE, 0, None),
         Coin(Outpoint(plan.signed.txid, 7), POLICY_ASSET, rest, CHANGE, 1, None),
     )
     assert {c.outpoint for c in plan.inputs} == {
-        i.outpoint for i in tx_builder.parse(plan.signed.raw).inputs
+        i.outpoint for i in parse_transaction(plan.signed.raw).inputs
     }
 
 
@@ -149,7 +150,7 @@ def test_a_funding_balances_and_pays_its_rate(
         return
     plan = plan_funding(swaps, coins, rate=rate)
     swaps = list(plan.swaps)
-    parsed = tx_builder.parse(plan.signed.raw)
+    parsed = parse_transaction(plan.signed.raw)
     held = Counter[str]()
     for coin in plan.inputs:
         held[coin.asset_id] += coin.value
@@ -309,12 +310,12 @@ def test_a_funding_never_sells_what_it_pays_with() -> None:
 def test_a_refund_pays_each_asset_once_to_a_fresh_address() -> None:
     """Assets are added up; the fee comes out of the L-BTC; lock time as asked."""
     plan = plan_refund(refund_inputs(3))
-    parsed = tx_builder.parse(plan.signed.raw)
+    parsed = parse_transaction(plan.signed.raw)
     assert parsed.lock_time == LOCK_HEIGHT
     assert parsed.outputs == (
-        tx_builder.TxOutput(change_script(5), ASSET, 150_000),
-        tx_builder.TxOutput(change_script(6), POLICY_ASSET, 1_500 - plan.signed.fee_sats),
-        tx_builder.TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
+        TxOutput(change_script(5), ASSET, 150_000),
+        TxOutput(change_script(6), POLICY_ASSET, 1_500 - plan.signed.fee_sats),
+        TxOutput(b"", POLICY_ASSET, plan.signed.fee_sats),
     )
     assert [(c.outpoint.vout, c.asset_id, c.value, c.index) for c in plan.payouts] == [
         (0, ASSET, 150_000, 5),
@@ -326,7 +327,7 @@ def test_a_refund_pays_each_asset_once_to_a_fresh_address() -> None:
 def test_a_leftover_subsidy_alone_is_swept() -> None:
     """One input, one output, the fee from itself."""
     plan = plan_refund(refund_inputs()[1:])
-    parsed = tx_builder.parse(plan.signed.raw)
+    parsed = parse_transaction(plan.signed.raw)
     assert [o.asset_id for o in parsed.outputs] == [POLICY_ASSET, POLICY_ASSET]
     assert parsed.outputs[0].value == 500 - plan.signed.fee_sats
     assert plan.signed.fee_sats == fee_sats(plan.signed.vsize, 100)
@@ -336,7 +337,7 @@ def test_a_refund_of_the_asset_alone_is_topped_up_from_the_wallet() -> None:
     """Its fee needs L-BTC that the HTLC does not hold any more; the change comes back."""
     coins = (wallet_coin(1, 5), wallet_coin(2, 10_000), wallet_coin(3, 10_000))
     plan = plan_refund(refund_inputs()[:1], coins)
-    parsed = tx_builder.parse(plan.signed.raw)
+    parsed = parse_transaction(plan.signed.raw)
     assert plan.topped_up == coins[:2]
     assert totals(parsed.outputs) == {ASSET: 50_000, POLICY_ASSET: 10_005}
     assert plan.signed.fee_sats == fee_sats(plan.signed.vsize, 100)
@@ -362,7 +363,7 @@ def test_a_refund_balances_and_pays_its_rate(
             plan_refund(inputs, coins, rate)
         return
     plan = plan_refund(inputs, coins, rate)
-    parsed = tx_builder.parse(plan.signed.raw)
+    parsed = parse_transaction(plan.signed.raw)
     lbtc = swaps * subsidy + sum(c.value for c in plan.topped_up)
     assert totals(parsed.outputs) == {ASSET: swaps * 50_000, POLICY_ASSET: lbtc}
     assert parsed.fee_sats == plan.signed.fee_sats >= fee_sats(parsed.vsize, rate)

@@ -3,7 +3,7 @@
 import pytest
 
 from lnliquid.domain.swap import Coin, Outpoint
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 from lnliquid.liquid.lanes import LanesPlan, is_uneven, lanes_wanted, plan_lanes
 from lnliquid.liquid.networks import REGTEST
@@ -48,7 +48,7 @@ def test_one_pair_is_split_into_equal_lanes() -> None:
     assert len(lbtc) == 4
     assert sum(lbtc) == 100_000 - made.signed.fee_sats
     assert [(c.branch, c.index) for c in made.outputs] == [(CHANGE, 7 + n) for n in range(8)]
-    parsed = tx_builder.parse(made.signed.raw)
+    parsed = parse_transaction(made.signed.raw)
     assert parsed.fee_sats == made.signed.fee_sats == -(-parsed.vsize // 10)
     assert [o.value for o in parsed.outputs if not o.is_fee] == [c.value for c in made.outputs]
 

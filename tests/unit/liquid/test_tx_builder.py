@@ -13,6 +13,7 @@ from lnlab.nodes.embedded.txmodel import parse_tx
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Outpoint
 from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats
+from lnliquid.domain.transaction import TxOutput, parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Key
 
@@ -137,7 +138,7 @@ def test_the_largest_batch_of_refunds_is_standard() -> None:
     signed = refund(300)
     assert signed.vsize == vsize_by_judge(signed.raw) < 100_000
     assert signed.fee_sats == fee_sats(signed.vsize, RATE)
-    assert len(tx_builder.parse(signed.raw).outputs) == 3
+    assert len(parse_transaction(signed.raw).outputs) == 3
 
 
 @given(
@@ -180,25 +181,25 @@ def test_signatures_have_one_length_and_are_valid() -> None:
 
 def test_sequences_and_lock_times() -> None:
     """A claim is final; a refund lets the lock time count; funding and refund can be replaced."""
-    assert {i.sequence for i in tx_builder.parse(claim().raw).inputs} == {0xFFFFFFFF}
-    assert tx_builder.parse(claim().raw).lock_time == 0
-    refunded = tx_builder.parse(refund(2, 77).raw)
+    assert {i.sequence for i in parse_transaction(claim().raw).inputs} == {0xFFFFFFFF}
+    assert parse_transaction(claim().raw).lock_time == 0
+    refunded = parse_transaction(refund(2, 77).raw)
     assert refunded.lock_time == 77
     assert {i.sequence for i in refunded.inputs} == {0xFFFFFFFD}
-    assert {i.sequence for i in tx_builder.parse(funding(1).raw).inputs} == {0xFFFFFFFD}
+    assert {i.sequence for i in parse_transaction(funding(1).raw).inputs} == {0xFFFFFFFD}
 
 
 def test_every_signature_is_sighash_all() -> None:
     """The last byte of each is 01; embit's default for Liquid would be 41."""
     for signed in (claim(), refund(1), funding(1)):
-        for item in tx_builder.parse(signed.raw).inputs:
+        for item in parse_transaction(signed.raw).inputs:
             assert len(item.witness[0]) == 71
             assert item.witness[0][-1] == 0x01
 
 
 def test_a_claim_pays_what_the_subsidy_leaves_to_the_buyer() -> None:
     """The asset whole, the rest of the subsidy, the fee as the last output."""
-    parsed = tx_builder.parse(claim(subsidy=500).raw)
+    parsed = parse_transaction(claim(subsidy=500).raw)
     assert [(o.asset_id, o.value) for o in parsed.outputs] == [
         (ASSET, 50_000), (POLICY_ASSET, 460), (POLICY_ASSET, 40),
     ]  # fmt: skip
@@ -211,8 +212,8 @@ def test_a_claim_pays_what_the_subsidy_leaves_to_the_buyer() -> None:
 def test_dust_of_a_claim_goes_to_the_fee(subsidy: int, outputs: int, fee: int) -> None:
     """No output below 30 sat is made, and the fee rate is never below the one asked."""
     signed = claim(subsidy=subsidy)
-    assert (len(tx_builder.parse(signed.raw).outputs), signed.fee_sats) == (outputs, fee)
-    assert tx_builder.parse(signed.raw).fee_sats == fee >= fee_sats(signed.vsize, RATE)
+    assert (len(parse_transaction(signed.raw).outputs), signed.fee_sats) == (outputs, fee)
+    assert parse_transaction(signed.raw).fee_sats == fee >= fee_sats(signed.vsize, RATE)
 
 
 def test_a_subsidy_below_the_fee_is_refused_with_what_is_missing() -> None:
@@ -226,7 +227,7 @@ def test_recorded_transactions_are_read(vector: dict[str, object]) -> None:
     """txid, outpoints, outputs, lock time and size as the lab's reader and elementsd have them."""
     raws = [*vector["chain"], *vector["mempool"], vector["tx"]]  # type: ignore[misc]
     for raw in map(bytes.fromhex, raws):
-        mine, judge = tx_builder.parse(raw), parse_tx(raw)
+        mine, judge = parse_transaction(raw), parse_tx(raw)
         assert mine.txid == judge.txid
         assert [(i.outpoint.txid, i.outpoint.vout) for i in mine.inputs] == [
             i.outpoint for i in judge.inputs
@@ -245,7 +246,7 @@ def test_recorded_coins_come_from_the_recorded_transactions() -> None:
     checked = 0
     for vector in VECTORS:
         raws = [*vector["chain"], *vector["mempool"]]
-        parents = {t.txid: t for t in (tx_builder.parse(bytes.fromhex(raw)) for raw in raws)}
+        parents = {t.txid: t for t in (parse_transaction(bytes.fromhex(raw)) for raw in raws)}
         for coin in vector["coins"]:
             if coin["txid"] in parents:
                 output = parents[coin["txid"]].outputs[coin["vout"]]
@@ -260,8 +261,8 @@ def test_a_transaction_without_witness_is_read() -> None:
     chain = Chain()
     chain.generate(1)
     raw, _ = chain.raw_tx(chain.block_txids(chain.tip_hash)[0])
-    assert tx_builder.parse(raw).txid == parse_tx(raw).txid
-    assert tx_builder.parse(raw).fee_sats == 0
+    assert parse_transaction(raw).txid == parse_tx(raw).txid
+    assert parse_transaction(raw).fee_sats == 0
 
 
 def test_a_transaction_without_witness_is_weighed() -> None:
@@ -270,7 +271,7 @@ def test_a_transaction_without_witness_is_weighed() -> None:
     chain.generate(1)
     raw, _ = chain.raw_tx(chain.block_txids(chain.tip_hash)[0])
     bare = parse_tx(raw).base
-    assert tx_builder.parse(bare).vsize == len(bare)
+    assert parse_transaction(bare).vsize == len(bare)
 
 
 def test_blinded_outputs_are_read_as_unknown() -> None:
@@ -283,10 +284,10 @@ def test_blinded_outputs_are_read_as_unknown() -> None:
     blinded = raw.replace(
         explicit, b"\x0a" + b"\x11" * 32 + b"\x08" + b"\x22" * 32 + b"\x02" + b"\x33" * 32
     )
-    output = tx_builder.parse(blinded).outputs[0]
+    output = parse_transaction(blinded).outputs[0]
     assert (output.asset_id, output.value, output.is_fee) == (None, None, False)
     assert output.script_pubkey == BUYER_SCRIPT
-    assert tx_builder.parse(blinded).txid == parse_tx(blinded).txid
+    assert parse_transaction(blinded).txid == parse_tx(blinded).txid
 
 
 def test_bytes_that_are_not_one_transaction_are_refused() -> None:
@@ -300,7 +301,7 @@ def test_bytes_that_are_not_one_transaction_are_refused() -> None:
     ]
     for item in damaged:
         with pytest.raises(ValueError, match="transaction"):
-            tx_builder.parse(item)
+            parse_transaction(item)
 
 
 def test_signing_does_not_change_what_was_asked() -> None:
@@ -310,12 +311,12 @@ def test_signing_does_not_change_what_was_asked() -> None:
         tx_builder.Output(BUYER_SCRIPT, ASSET, 3),
         tx_builder.Output(BUYER_SCRIPT, POLICY_ASSET, 900),
     ]
-    parsed = tx_builder.parse(
+    parsed = parse_transaction(
         tx_builder.sign([spend], outputs, policy_asset=POLICY_ASSET, fee=100).raw
     )
     assert parsed.inputs[0].outpoint == Outpoint(txid_of(5), 7)
     assert [replace(o) for o in parsed.outputs] == [
-        tx_builder.TxOutput(BUYER_SCRIPT, ASSET, 3),
-        tx_builder.TxOutput(BUYER_SCRIPT, POLICY_ASSET, 900),
-        tx_builder.TxOutput(b"", POLICY_ASSET, 100),
+        TxOutput(BUYER_SCRIPT, ASSET, 3),
+        TxOutput(BUYER_SCRIPT, POLICY_ASSET, 900),
+        TxOutput(b"", POLICY_ASSET, 100),
     ]

@@ -16,16 +16,16 @@ from typer.testing import CliRunner
 
 from lnliquid.cli import command_line
 from lnliquid.config import Settings
-from lnliquid.domain import transaction
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.htlc import p2wpkh_script
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.keys import CHANGE, Keychain
 from lnliquid.liquid.networks import MAINNET, TESTNET
 from lnliquid.seller import identity
 from lnliquid.store import identity as identity_store
 from lnliquid.store import schema
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import CoinRow, Purpose
 
@@ -167,13 +167,13 @@ async def test_coins_of_our_own_making_tell_the_wallet_where_no_swap_does(
     signed = plan_funding([make_swap(9)], DEPOSITS).signed
     index, vout = next(
         (index, vout)
-        for vout, output in enumerate(transaction.parse(signed.raw).outputs)
+        for vout, output in enumerate(parse_transaction(signed.raw).outputs)
         for index in range(9)
         if output.script_pubkey == p2wpkh_script(SELLER.wallet_key(CHANGE, index).key_hash)
     )
 
     def lanes(tx: Transaction) -> None:
-        own_tx_store.add(
+        tx_store.add(
             tx, txid=signed.txid, raw=signed.raw, purpose=Purpose.LANES,
             fee_sats=signed.fee_sats, vsize=signed.vsize, signed_height=1,
         )  # fmt: skip

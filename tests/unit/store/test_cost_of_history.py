@@ -16,7 +16,7 @@ from bench.history import a_round, grow_old, t1
 from bench.world import World, world
 from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Transaction
 
 FEW, MANY = 30, 3_000
@@ -48,13 +48,13 @@ def other_reads(tx: Transaction) -> None:
     """What is read of the store beside rounds, reservations and fundings."""
     queries.counts(tx)
     swap_store.final_fundings(tx, {"a", "b"})
-    own_tx_store.superseded(tx, {"a", "b"})
+    tx_store.superseded(tx, {"a", "b"})
     queries.locked(tx)
     queries.next_to_refund(tx, 10)
     queries.newest_events(tx, 0, 10)
     queries.funding_secs(tx, queries.last_event(tx) - 5, queries.last_event(tx))
-    for txid in own_tx_store.known(tx, {"f" * 64}) or {"f" * 64}:
-        own_tx_store.versions(tx, txid)
+    for txid in tx_store.known(tx, {"f" * 64}) or {"f" * 64}:
+        tx_store.versions(tx, txid)
 
 
 async def one_of_each(seller: World) -> None:
@@ -64,7 +64,7 @@ async def one_of_each(seller: World) -> None:
     await a_round(seller, 1)
     [swap] = seller.watcher.swaps.values()
     unread = {swap.funding_txid or ""}
-    await seller.database.write(lambda tx: own_tx_store.set_unread(tx, unread))
+    await seller.database.write(lambda tx: tx_store.set_unread(tx, unread))
     await a_round(seller, 2)
     await seller.database.read(other_reads)
 

@@ -21,7 +21,7 @@ from sqlalchemy import text
 
 from lnliquid.config import Settings
 from lnliquid.domain.swap import InvoiceMark, State, Swap
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.seller.create import Seller
 from lnliquid.seller.readiness import Readiness
 from lnliquid.store import swaps as swap_store
@@ -194,7 +194,7 @@ def check_sound(rows: Picture) -> None:
     assert len(dict(live)) == len(live), "an outpoint has two live owners"
     spent = set()
     for txid, raw in raws.items():
-        parsed = tx_builder.parse(raw)
+        parsed = parse_transaction(raw)
         assert parsed.txid == txid
         if txid in deposits:
             continue  # others made it, from coins of theirs

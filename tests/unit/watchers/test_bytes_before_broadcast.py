@@ -18,9 +18,9 @@ from lnlab.wait import wait_for
 from lnliquid.config import Settings
 from lnliquid.domain.ports import HistoryItem
 from lnliquid.domain.swap import State, Swap
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database
 from lnliquid.store.replica import Replica
 from lnliquid.store.tables import Purpose
@@ -58,7 +58,7 @@ class WatchfulChain(FakeChain):
 
     @staticmethod
     def _purpose(path: Path, raw: bytes) -> Purpose:
-        parsed = tx_builder.parse(raw)
+        parsed = parse_transaction(raw)
         with closing(connect(path)) as connection:
             rows = connection.execute(
                 "SELECT raw, purpose FROM own_tx WHERE txid = ?", (parsed.txid,)
@@ -158,11 +158,11 @@ async def test_what_is_only_in_the_database_yet_is_not_sent_by_the_tracker(
     tracker = TransactionTracker(database, world.chain, spenders.outbox, 2, lambda *_: True)
 
     for txid, raw in DEPOSITS.items():
-        scripts = {o.script_pubkey for o in tx_builder.parse(raw).outputs}
+        scripts = {o.script_pubkey for o in parse_transaction(raw).outputs}
         world.chain.found |= dict.fromkeys(scripts, (HistoryItem(txid, 1),))
 
     async def is_seen() -> bool:
-        return bool(await database.read(own_tx_store.pending))
+        return bool(await database.read(tx_store.pending))
 
     go_on.set()
     await tracker.check(await world.chain.tip())  # from here on it has nothing to store

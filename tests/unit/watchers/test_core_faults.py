@@ -9,10 +9,10 @@ import pytest
 from lnliquid.domain.ports import Invoice, InvoiceStatus
 from lnliquid.domain.reconcile import ChainFacts
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Transaction
 from lnliquid.store.tables import OwnTxRow, TxState
 from lnliquid.watchers.families import Standing
@@ -44,7 +44,7 @@ async def test_an_older_version_that_builds_on_nothing_dead_is_not_abandoned(
     helper = await world.fund(2, [wallet_coin(3, 70_000, ASSET), wallet_coin(4, 80_000)])
 
     def confirm(session: Transaction) -> None:
-        own_tx_store.set_state(session, helper.signed.txid, TxState.CONFIRMED, 100)
+        tx_store.set_state(session, helper.signed.txid, TxState.CONFIRMED, 100)
         for coin in helper.change:
             seen = coin_store.SeenCoin(coin.outpoint, coin.asset_id, coin.value, 100, None, None)
             coin_store.replace_script_coins(session, coin.branch, coin.index, [seen])
@@ -54,9 +54,9 @@ async def test_an_older_version_that_builds_on_nothing_dead_is_not_abandoned(
     plan = await world.fund(1, [wallet_coin(1, 60_000, ASSET), SMALL])
     await world.bump()
     family = plan.signed.txid
-    versions = await world.database.read(lambda s: own_tx_store.versions(s, family))
+    versions = await world.database.read(lambda s: tx_store.versions(s, family))
     assert len(versions) == 2
-    topped_up = {i.outpoint for i in tx_builder.parse(versions[1].raw).inputs}
+    topped_up = {i.outpoint for i in parse_transaction(versions[1].raw).inputs}
     assert of(helper, POLICY_ASSET).outpoint in topped_up
     # A reorg takes the helper out, and something else spends its input for good.
     await world.database.write(lambda s: abandon(s, helper.signed.txid, 0))
@@ -71,8 +71,8 @@ async def test_a_deposit_that_tops_a_bump_up_is_kept(world: World) -> None:
     await world.fund(1, [wallet_coin(1, 60_000, ASSET), SMALL])
     await world.bump()
     [newer] = [r for r in await world.rows() if r.state == TxState.ACCEPTED]
-    assert helper.outpoint in {i.outpoint for i in tx_builder.parse(newer.raw).inputs}
-    known = await world.database.read(lambda s: own_tx_store.known(s, [helper.outpoint.txid]))
+    assert helper.outpoint in {i.outpoint for i in parse_transaction(newer.raw).inputs}
+    known = await world.database.read(lambda s: tx_store.known(s, [helper.outpoint.txid]))
     assert known == {helper.outpoint.txid}
 
 
@@ -92,7 +92,7 @@ async def test_a_child_is_raised_after_an_older_version_of_its_parent_confirmed(
 
     await world.database.write(older_confirms)
     [child] = [r for r in await world.rows() if r.state == TxState.ACCEPTED]
-    await world.database.write(lambda s: own_tx_store.mark_sent(s, child.txid, TxState.REFUSED))
+    await world.database.write(lambda s: tx_store.mark_sent(s, child.txid, TxState.REFUSED))
     before = len(await world.rows())
     await world.database.write(
         lambda s: s.query(OwnTxRow).update({"signed_height": 1})  # long ago
@@ -178,7 +178,7 @@ async def test_a_deposit_that_came_back_is_followed_again(world: World) -> None:
     world.judge.chain.drop_mempool(world.judge.chain.mempool_txids()[0])
     await world.database.write(lambda s: put_coins(s, coins))
     await world.fund(2, coins)
-    rows = await world.database.read(lambda s: own_tx_store.moving(s, 0))
+    rows = await world.database.read(lambda s: tx_store.moving(s, 0))
     assert {c.outpoint.txid for c in coins} <= {r.txid for r in rows}
 
 
@@ -192,7 +192,7 @@ async def test_rival_children_of_two_versions_do_not_stop_the_bumper(world: Worl
     parent = await world.fund(1, [wallet_coin(1, 60_000, ASSET), wallet_coin(2, 90_000)])
     await world.bump()
     family = parent.signed.txid
-    [_, newer] = await world.database.read(lambda s: own_tx_store.versions(s, family))
+    [_, newer] = await world.database.read(lambda s: tx_store.versions(s, family))
     change = await world.database.read(lambda s: coin_store.coins_of(s, {newer.txid}))
     await world.fund(2, change)
 
@@ -222,7 +222,7 @@ async def test_a_version_that_a_deep_reorg_brings_back_has_its_inputs(world: Wor
         for versions in families:
             newest = versions[-1]
             settle(session, versions, Standing(newest.txid, TxState.CONFIRMED, 101))
-            spent = {i.outpoint for i in tx_builder.parse(newest.raw).inputs}
+            spent = {i.outpoint for i in parse_transaction(newest.raw).inputs}
             coin_store.keep_outpoints(session, newest.txid, spent)
         for versions in families:
             settle(session, versions, Standing(versions[0].txid, TxState.CONFIRMED, 101))

@@ -10,9 +10,9 @@ import pytest
 
 from lnliquid.config import Settings
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, TxState
@@ -80,7 +80,7 @@ class World:
     async def require_sound(self) -> None:
         """One version stands for each family, it has its inputs, and its parents stand too."""
         own = (await self.database.read(survey)).own_txs
-        standing = {o.txid: tx_builder.parse(o.raw) for o in own if o.is_living}
+        standing = {o.txid: parse_transaction(o.raw) for o in own if o.is_living}
         assert len(standing) == len({o.family for o in own})
         over = {o.txid for o in own} - standing.keys()
         for txid, parsed in standing.items():
@@ -162,7 +162,7 @@ async def test_a_parent_is_not_replaced_under_a_child_that_could_not_be_read(wor
     """The child may be in a block, and its parent with it."""
     await world.create(1)
     assert await world.funder.fund_waiting() == 1
-    child = (await world.database.read(own_tx_store.pending))[-1]
+    child = (await world.database.read(tx_store.pending))[-1]
     await world.bump(but=[child.txid])
     assert await world.states() == [TxState.ACCEPTED] * 2
 
@@ -174,7 +174,7 @@ async def test_a_funding_that_a_buyer_was_shown_is_not_replaced(
     world: World, shown: dict[str, Any]
 ) -> None:
     """The buyer pays for that very one; the child that builds on it pays for both."""
-    [funding] = await world.database.read(own_tx_store.pending)
+    [funding] = await world.database.read(tx_store.pending)
     [swap] = await world.database.read(lambda s: swap_store.funded_by(s, funding.txid))
     await world.database.write(lambda s: swap_store.save(s, swap, replace(swap, **shown)))
     await world.bump()

@@ -10,6 +10,7 @@ from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.ports import HistoryItem
 from lnliquid.domain.reconcile import ChainFacts, Spend
 from lnliquid.domain.swap import Outpoint, Swap
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.watchers import observe
@@ -51,7 +52,7 @@ def spend_of(*outs: Outpoint, swap: Swap = SWAP, kind: SpendKind | None) -> byte
 
 def read(history: list[tuple[str, int | None]], *raws: bytes, swap: Swap = SWAP) -> ChainFacts:
     """Facts from this history, with these transactions at hand."""
-    parsed = {t.txid: t for t in map(tx_builder.parse, raws)}
+    parsed = {t.txid: t for t in map(parse_transaction, raws)}
     items = tuple(HistoryItem(txid, height) for txid, height in history)
     return facts_of(swap, ScriptHistory(items, parsed))
 
@@ -64,7 +65,7 @@ REFUND = spend_of(ASSET_OUT, SUBSIDY_OUT, kind=SpendKind.REFUND)
 
 def id_of(raw: bytes) -> str:
     """txid of a raw transaction."""
-    return tx_builder.parse(raw).txid
+    return parse_transaction(raw).txid
 
 
 @pytest.mark.parametrize(("height", "seen"), [(None, True), (7, True)])

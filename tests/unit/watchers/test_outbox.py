@@ -10,7 +10,7 @@ from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout
 from lnliquid.domain.swap import Coin, Outpoint
 from lnliquid.liquid.keys import CHANGE
 from lnliquid.store import coins as coin_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import OutpointRow, OwnTxRow, Purpose, TxState
 from lnliquid.watchers.families import Standing
@@ -80,7 +80,7 @@ async def test_t2_takes_and_gives_everything_at_once(world: World) -> None:
     assert "broadcast" not in world.chain.calls
 
     def look(session: Transaction) -> None:
-        [row] = own_tx_store.versions(session, TXID)
+        [row] = tx_store.versions(session, TXID)
         assert (row.raw, row.fee_sats, row.vsize, row.signed_height, row.family) == (
             RAW, PLAN.signed.fee_sats, PLAN.signed.vsize, 77, TXID,
         )  # fmt: skip
@@ -103,7 +103,7 @@ async def test_the_deposits_that_it_spends_are_kept_with_their_bytes(world: Worl
     }
     for coin in COINS:
         [row] = await world.database.read(
-            lambda s: own_tx_store.versions(s, coin.outpoint.txid)  # noqa: B023
+            lambda s: tx_store.versions(s, coin.outpoint.txid)  # noqa: B023
         )
         assert row.raw == DEPOSITS[coin.outpoint.txid]
     world.chain.calls.clear()

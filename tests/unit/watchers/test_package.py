@@ -6,7 +6,7 @@ import pytest
 
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnliquid.domain.swap import Outpoint
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.watchers.families import OwnTx
 from lnliquid.watchers.package import Graph
@@ -25,7 +25,7 @@ def member(*inputs: Outpoint, value: int = 1_000, fee: int = 50, vsize: int = 50
         [*outputs, encode_output(POLICY_ASSET, fee)],
         witnesses=[()] * len(inputs),
     )
-    txid = tx_builder.parse(raw).txid
+    txid = parse_transaction(raw).txid
     return OwnTx(txid, TxState.ACCEPTED, None, txid, Purpose.FUNDING, raw, fee, vsize, 100)
 
 

@@ -10,7 +10,7 @@ from lnliquid.config import Settings
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Swap
 from lnliquid.domain.terms import MAX_AMOUNT
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.store.database import Database
 from lnliquid.watchers.observe import witness_script
 from lnliquid.watchers.refund_gate import Passed
@@ -39,13 +39,13 @@ class JudgedChain(FakeChain):
     def __init__(self) -> None:
         super().__init__()
         self.judge = Judge(LOCK_HEIGHT)
-        self.sent: list[tx_builder.Transaction] = []
+        self.sent: list[Transaction] = []
 
     async def broadcast(self, raw: bytes) -> None:
         """Judge, note, and put it into the mempool."""
         assert self.judge.verdict(raw).reject_reason is None
         self.judge.chain.submit(raw)
-        self.sent.append(tx_builder.parse(raw))
+        self.sent.append(parse_transaction(raw))
 
     def locked(self, number: int, amount: int) -> Swap:
         """A swap whose HTLC outputs are on the chain, in a transaction of their own."""

@@ -13,9 +13,9 @@ from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.ports import HistoryItem, Invoice, InvoiceStatus
 from lnliquid.domain.reconcile import ChainFacts, Policy, Spend
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Tip
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
 from lnliquid.watchers.chain_view import TipMoved
@@ -222,7 +222,7 @@ class World:
 
         def write(session: Transaction) -> None:
             swap, _ = swap_store.create(session, new_swap(make_request()))
-            own_tx_store.add(
+            tx_store.add(
                 session,
                 txid=txid_of(70),
                 raw=b"raw",
@@ -231,7 +231,7 @@ class World:
                 vsize=1,
                 signed_height=1,
             )
-            own_tx_store.set_state(session, txid_of(70), TxState.CONFIRMED, 500)
+            tx_store.set_state(session, txid_of(70), TxState.CONFIRMED, 500)
             funded = swap_store.FundedSwap(swap.swap_id, LOCK_HEIGHT, 0, 1)
             swap_store.bind_funding(session, txid_of(70), [funded])
             stored = swap_store.get(session, swap.swap_id)
@@ -322,7 +322,7 @@ async def test_a_refund_is_not_raised_against_money_rule_4(
     """A higher fee would let it replace the claim: it passes the gate like the first one."""
     passed = await world.parts.gate.open([world.swap], world.tip)
     await world.parts.refunds.refund(passed)
-    [refund] = await world.database.read(own_tx_store.pending)
+    [refund] = await world.database.read(tx_store.pending)
     world.chain.height += 100
     claim = claim_of(world.swap)
     world.chain.raws |= {refund.txid: refund.raw, claim.txid: claim.raw}
@@ -340,8 +340,8 @@ async def test_a_refund_is_not_raised_against_money_rule_4(
         world.chain.refused.add(output_script(world.swap))
     tip = await world.chain.tip()
     await world.parts.bumper.bump_stuck(tip, {refund.txid}, world.parts.gate)
-    family = await world.database.read(lambda s: own_tx_store.versions(s, refund.txid))
+    family = await world.database.read(lambda s: tx_store.versions(s, refund.txid))
     assert len(family) == versions
     if versions == 2:
-        spent = {i.outpoint for i in tx_builder.parse(family[1].raw).inputs}
+        spent = {i.outpoint for i in parse_transaction(family[1].raw).inputs}
         assert set(outpoints(world.swap)) <= spent

@@ -10,6 +10,7 @@ import pytest
 
 from lnliquid.domain.swap import Coin, Outpoint, Swap
 from lnliquid.domain.terms import fee_sats
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import CHANGE
 from lnliquid.store.tables import Purpose, TxState
@@ -124,7 +125,7 @@ def test_the_same_outputs_are_paid_at_the_rate(judge: Judge) -> None:
     newer = again(funding.member, funding.material, 300)
     assert newer.signed.fee_sats == fee_sats(newer.signed.vsize, 300)
     require_replaced(judge, funding.member, newer)
-    before, after = funding.member.parsed, tx_builder.parse(newer.signed.raw)
+    before, after = funding.member.parsed, parse_transaction(newer.signed.raw)
     assert [i.outpoint for i in after.inputs] == [i.outpoint for i in before.inputs]
     assert newer.outpoints == tuple(i.outpoint for i in before.inputs)
     [payer] = [c for c in newer.change if c.asset_id == POLICY_ASSET]
@@ -328,7 +329,7 @@ def test_a_refund_is_replaced_with_its_lock_height(judge: Judge, takes: int) -> 
     material = Material(member, coins, [swap], TOP_UPS[1:])
     newer = again(member, material)
     require_replaced(judge, member, newer)
-    parsed = tx_builder.parse(newer.signed.raw)
+    parsed = parse_transaction(newer.signed.raw)
     assert parsed.lock_time == LOCK_HEIGHT
     assert {o for o in newer.outpoints if o in outpoints(swap)} == set(outpoints(swap)[:takes])
     judge.chain.drop_mempool(newer.signed.txid)

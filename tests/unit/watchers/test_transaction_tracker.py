@@ -9,11 +9,11 @@ import pytest
 from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.domain.ports import HistoryItem
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State
-from lnliquid.liquid import tx_builder
+from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid.coin_selection import FundingPlan
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store import transactions as own_tx_store
+from lnliquid.store import transactions as tx_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.survey import survey
 from lnliquid.store.tables import OutpointRow, Purpose, TxState
@@ -68,7 +68,7 @@ class World:
 
         def write(session: Transaction) -> None:
             if on is not None:
-                own_tx_store.mark_sent(session, on.signed.txid, TxState.ACCEPTED)
+                tx_store.mark_sent(session, on.signed.txid, TxState.ACCEPTED)
             self._add(session, plan)
             coin_store.bind_coins(session, inputs, plan.signed.txid)
             coin_store.add_own_coins(session, plan.change)
@@ -84,7 +84,7 @@ class World:
 
         def write(session: Transaction) -> None:
             self._add(session, newer, replaces=plan.signed.txid)
-            own_tx_store.point_to(session, plan.signed.txid, newer.signed.txid)
+            tx_store.point_to(session, plan.signed.txid, newer.signed.txid)
             values = {c.outpoint.vout: c.value for c in newer.change}
             coin_store.move_coins(session, plan.signed.txid, newer.signed.txid, values)
 
@@ -92,7 +92,7 @@ class World:
         return newer
 
     def _add(self, session: Transaction, plan: FundingPlan, replaces: str | None = None) -> None:
-        own_tx_store.add(
+        tx_store.add(
             session,
             txid=plan.signed.txid,
             raw=plan.signed.raw,
@@ -106,7 +106,7 @@ class World:
     async def abandon(self, plan: FundingPlan) -> None:
         """It alone, as before whatever spends from it was stored."""
         txid = plan.signed.txid
-        await self.database.write(lambda s: own_tx_store.set_state(s, txid, TxState.ABANDONED))
+        await self.database.write(lambda s: tx_store.set_state(s, txid, TxState.ABANDONED))
 
     def reject(self, *plans: FundingPlan) -> None:
         """The node has not the coins that these spend."""
@@ -144,7 +144,7 @@ class World:
 
 def scripts_of(plan: FundingPlan) -> set[bytes]:
     """All scripts that it pays to."""
-    return {o.script_pubkey for o in tx_builder.parse(plan.signed.raw).outputs if not o.is_fee}
+    return {o.script_pubkey for o in parse_transaction(plan.signed.raw).outputs if not o.is_fee}
 
 
 @pytest.fixture
@@ -182,10 +182,10 @@ async def test_the_mark_of_one_that_was_refused_goes_once_it_is_read(world: Worl
     await world.check()
     world.chain.refused = scripts_of(plan)
     await world.check(blocks=2 * REORG_BLOCKS)
-    assert await world.database.read(own_tx_store.unread_txids) == {plan.signed.txid}
+    assert await world.database.read(tx_store.unread_txids) == {plan.signed.txid}
     world.chain.refused.clear()
     await world.check(blocks=1)
-    assert await world.database.read(own_tx_store.unread_txids) == set()
+    assert await world.database.read(tx_store.unread_txids) == set()
     assert (await world.states())[plan.signed.txid] == (TxState.CONFIRMED, 100)
     world.chain.calls.clear()
     await world.check(blocks=1)
