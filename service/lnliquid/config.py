@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lnliquid.domain.electrum_servers import parse_servers
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.terms import (
     CLAIM_VSIZE,
@@ -109,7 +110,8 @@ class Settings(BaseModel):
         False, description="needed to listen on anything but loopback or a unix socket"
     )
     electrum_url: str = Field(
-        pattern=r"^tcp://[^:/]+:\d+$", description="Electrum server of Liquid, tcp://host:port"
+        description="Electrum server of Liquid, tcp://host:port or ssl://host:port; several "
+        "separated by commas, the preferred one first"
     )
     lightning_rpc: Path = Field(description="unix socket of the seller's Core Lightning")
 
@@ -178,6 +180,12 @@ class Settings(BaseModel):
     @classmethod
     def _expand_user(cls, path: Path | None) -> Path | None:
         return path.expanduser() if path else None
+
+    @field_validator("electrum_url")
+    @classmethod
+    def _electrum_form(cls, value: str) -> str:
+        parse_servers(value)
+        return value
 
     @field_validator("listen", "operator_listen", "metrics_listen")
     @classmethod

@@ -26,7 +26,10 @@ def asset_id(text: str) -> str:
 
 
 SellerOption = Annotated[str, option("seller", "Seller's gRPC address: host:port or unix:/path.")]
-ElectrumOption = Annotated[str, option("electrum", "Your Electrum server: tcp://host:port.")]
+ElectrumOption = Annotated[
+    str,
+    option("electrum", "Your Electrum server: tcp:// or ssl://host:port; several with commas."),
+]
 LightningOption = Annotated[
     Path, option("lightning-rpc", "Unix socket `lightning-rpc` of your Core Lightning.")
 ]

@@ -1,4 +1,4 @@
-"""One TCP connection to an Electrum server: requests in flight, notifications, its end.
+"""One connection to an Electrum server: requests in flight, notifications, its end.
 
 Framing and JSON come from aiorpcX. Its own throttling, time-outs and batches are not used: requests
 are written one after the other and their answers awaited together, because some Liquid servers
@@ -6,11 +6,15 @@ close the connection on a JSON array. An error that is a plain string (electrs) 
 """
 
 import asyncio
+import hashlib
+import ssl
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from aiorpcx import NewlineFramer, RPCError, RPCSession, connect_rs
 from aiorpcx.jsonrpc import JSONRPC, JSONRPCConnection, JSONRPCLoose, Request
+
+from lnliquid.domain.electrum_servers import ElectrumServer
 
 MAX_MESSAGE_BYTES = 64_000_000
 """Longest line taken from a server; a transaction of 400,000 weight is 0.8 MB of hex."""
@@ -97,21 +101,45 @@ def _result(answer: asyncio.Future[Any]) -> Any:
 
 
 async def connect(
-    host: str,
-    port: int,
+    server: ElectrumServer,
     *,
     on_notification: NotificationHandler,
     on_lost: Callable[[], None],
     deadline_secs: float,
 ) -> ElectrumSession:
-    """Open a connection. Raises `OSError`, of which `TimeoutError` is one."""
+    """Open a connection, over TLS where the server is named so.
+
+    Raises `OSError`, of which `TimeoutError` is one; also for a certificate that is not trusted.
+    """
     client = connect_rs(
-        host,
-        port,
+        server.host,
+        server.port,
         session_factory=lambda transport: ElectrumSession(transport, on_notification, on_lost),
         framer=NewlineFramer(MAX_MESSAGE_BYTES),
+        **({"ssl": _tls_context(server)} if server.is_tls else {}),
     )
-    async with asyncio.timeout(deadline_secs):
-        _, protocol = await client.create_connection()
+    try:
+        async with asyncio.timeout(deadline_secs):
+            transport, protocol = await client.create_connection()
+    except ssl.SSLCertVerificationError as error:
+        raise OSError(
+            f"certificate not trusted: {error.verify_message}; "
+            "add ?fingerprint=SHA256 to the URL to trust this certificate alone"
+        ) from None
     session: ElectrumSession = protocol.session
+    if server.fingerprint is not None:
+        certificate = transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        found = hashlib.sha256(certificate).hexdigest()
+        if found != server.fingerprint:
+            await session.abort()
+            await session.close(force_after=1)
+            raise OSError(f"certificate has the fingerprint {found}, not {server.fingerprint}")
     return session
+
+
+def _tls_context(server: ElectrumServer) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if server.fingerprint is not None:  # compared in `connect`, before anything is sent
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

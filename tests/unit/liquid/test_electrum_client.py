@@ -272,13 +272,6 @@ async def test_connecting_reads_the_tip() -> None:
         assert wakes.count == 1
 
 
-@pytest.mark.parametrize("url", ["127.0.0.1:50001", "ssl://127.0.0.1:50001", "tcp://127.0.0.1"])
-def test_a_malformed_url_is_refused(url: str) -> None:
-    """Only tcp://host:port is taken."""
-    with pytest.raises(ValueError, match="tcp://host:port"):
-        ElectrumChain(url)
-
-
 async def test_the_server_may_come_up_later() -> None:
     """The client starts without its server, says why calls fail, and connects when it is there."""
     server = FakeServer()

@@ -9,7 +9,8 @@ from lnlab.wait import wait_for
 from lnliquid.domain.errors import BackendTimeout
 from lnliquid.domain.htlc import electrum_scripthash
 from lnliquid.domain.ports import ExpectedHistories, HistoryItem
-from lnliquid.liquid.electrum import RENEW_AT, ElectrumChain
+from lnliquid.liquid.electrum import ElectrumChain
+from lnliquid.liquid.electrum_connection import RENEW_AT
 from lnliquid.liquid.electrum_pace import Pace
 
 from .test_electrum_client import TXID_A, TXID_B, FakeServer, Refusal, connected, script
