@@ -100,7 +100,7 @@ class ElectrumChain(ElectrumConnection):
             except BackendRejected as error:
                 if strict:
                     raise
-                self._log.warning("electrum_not_given", txid=txid, reason=error.message)
+                self._log.warning("transaction not given", txid=txid, reason=error.message)
                 continue
             self._cache.put(txid, raw)
             found[txid] = raw

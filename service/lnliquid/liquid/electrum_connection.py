@@ -119,7 +119,7 @@ class ElectrumConnection:
         reason = f"{type(error).__name__}: {clean_reason(str(error))}".removesuffix(": ")
         if reason != self._outages.get(self._server):
             self._outages[self._server] = reason
-            self._log.warning("electrum_disconnected", url=str(self._server), reason=reason)
+            self._log.warning("electrum disconnected", url=str(self._server), reason=reason)
 
     async def _serve_connection(self) -> None:
         """Connect, catch up, follow until the connection ends. Always raises."""
@@ -130,7 +130,7 @@ class ElectrumConnection:
                 self._outages.clear()
                 self._is_served = True
                 self._connected.set()
-                self._log.info("electrum_connected", url=str(self._server), height=self._tip.height)
+                self._log.info("electrum connected", url=str(self._server), height=self._tip.height)
                 self._wake()
                 if before is not None:
                     await before.close(force_after=1)
@@ -185,7 +185,7 @@ class ElectrumConnection:
                     before, self._tip = self._tip, tip
                     self._wake()
                     if before is not None and not await self._is_on_chain(session, before):
-                        self._log.warning("electrum_reorg", height=tip.height, was=before.height)
+                        self._log.warning("electrum reorg", height=tip.height, was=before.height)
                         self._watches.compare_all()
                 if loop.time() >= sweep_at:
                     # One at a time: the server tells what changed, this is for what it lost.
@@ -207,7 +207,7 @@ class ElectrumConnection:
         if is_slow != self._is_slow:
             self._is_slow = is_slow
             self._log.warning(
-                "electrum_slow" if is_slow else "electrum_in_time", url=str(self._server)
+                "electrum slow" if is_slow else "electrum in time", url=str(self._server)
             )
             self._wake()
 
@@ -260,7 +260,7 @@ class ElectrumConnection:
                 # Too long a history, perhaps. One script must not stop the others (money rule 10):
                 # whoever reads it gets the error, and the next resync tries it again.
                 self._log.warning(
-                    "electrum_not_subscribed",
+                    "script not subscribed",
                     scripthash=scripthash,
                     reason=clean_reason(answer.message),
                 )
