@@ -155,6 +155,15 @@ class Rules:
             found[swap_id] = known[1]
         return found
 
+    def _blocks_at(self, heights: set[int], decided_at: int) -> set[str]:
+        """Nothing but a reorg of one of these blocks may open what became final on them again.
+
+        Those of the chain now, and the one that the daemon decided on: that may be replaced by now.
+        """
+        remembered = self.ask("SELECT block_id FROM block WHERE height = ?", decided_at)
+        now = {self.ground.chain.block_hash(height) for height in heights}
+        return now | {row["block_id"] for row in remembered}
+
     def _changed(self, old: Row | None, row: Row) -> None:
         state, name = State(row["state"]), f"swap {row['key_index']}"
         if state is State.FUNDED and (old is None or old["state"] != row["state"]):
@@ -165,13 +174,13 @@ class Rules:
             if state is State.FAILED:
                 if any(self.ground.find(t) for t in self.books.fundings_of(row["swap_id"])):
                     raise Violation(6, f"{name} is FAILED and its funding exists")
-                # Nothing but a reorg of this block, or below, may open it again.
-                buried = self.ground.chain.tip_height - self.settings.final_confs + 1
-                self._burials[row["swap_id"]] = {self.ground.chain.block_hash(buried)}
+                buried = {self.ground.chain.tip_height - self.settings.final_confs + 1}
+                self._burials[row["swap_id"]] = self._blocks_at(buried, row["final_height"])
                 return
             # A server that lies may have told another height; a reorg of that block opens it too.
-            told = min(row["final_height"], self.ground.chain.tip_height)
-            self._burials[row["swap_id"]] = self.buried(row) | {self.ground.chain.block_hash(told)}
+            told = {min(row["final_height"], self.ground.chain.tip_height)}
+            blocks = self._blocks_at(told, row["final_height"])
+            self._burials[row["swap_id"]] = self.buried(row) | blocks
         elif old and old["finished"] and not row["finished"]:
             blocks = self._burials[row["swap_id"]]
             if all(self.ground.chain.block_height(block) is not None for block in blocks):
