@@ -242,7 +242,11 @@ class Database:
         try:
             with Transaction(connection, expire_on_commit=False) as session:
                 session.now = self._clock.now()
+                sqlite: Any = session.connection().connection.dbapi_connection
+                before = sqlite.total_changes
                 told = [_outcome(session, work) for work in works]
+                if sqlite.total_changes == before:
+                    self._statements.clear()
                 if self._statements:
                     session.execute(_COUNT, {"name": COMMITS, "value": self._counted + 1})
                 statements = tuple(self._statements)

@@ -49,7 +49,6 @@ Group = tuple[int, Sequence[Statement]]
 
 MAX_MISSED = 10_000
 """Commits that are kept while the file is brought up to date."""
-
 CHANGES = ("INSERT", "UPDATE", "DELETE", "REPLACE", "WITH")
 
 
@@ -70,7 +69,10 @@ class Stamp:
 
 
 def recorded(engine: Engine) -> list[Statement]:
-    """A list that holds, at any moment, what the engine's one open transaction has changed."""
+    """A list that holds what the engine's one open transaction may have changed, or the last one.
+
+    Whether it did, SQLite's `total_changes` tells at its end.
+    """
     statements: list[Statement] = []
     marks: list[int] = []
     """How many there were when each open savepoint began."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -111,12 +111,34 @@ async def test_rows_whose_keys_the_database_makes_are_on_both(pair: Pair) -> Non
     assert sum('INSERT INTO "event"' in line for line in copy) == 5
 
 
-async def test_what_changes_nothing_is_no_commit(pair: Pair) -> None:
-    """Neither file is written for it."""
-    await pair.put("a", 1)
-    before = read_stamp(pair.path)
-    await pair.database.write(lambda tx: tx.execute(text("DELETE FROM cursor WHERE name = 'none'")))
-    assert read_stamp(pair.path) == before
+NOTHING = {
+    "asks for nothing": lambda tx: None,
+    "reads": lambda tx: coins.cursor(tx, "n"),
+    "changes no row": lambda tx: tx.execute(text("UPDATE cursor SET value = 9 WHERE name = 'x'")),
+    "returns no row": lambda tx: tx.execute(
+        text("UPDATE cursor SET value = 9 WHERE name = 'x' RETURNING name")
+    ).all(),
+    "was undone": lambda tx: _undone(tx),
+}
+
+
+def _undone(tx: Transaction) -> None:
+    with tx.begin_nested() as savepoint:
+        coins.set_cursor(tx, "x", 1)
+        savepoint.rollback()
+
+
+@pytest.mark.parametrize("work", NOTHING.values(), ids=list(NOTHING))
+async def test_what_changes_nothing_is_no_commit(
+    pair: Pair, work: Callable[[Transaction], object]
+) -> None:
+    """Also right after a commit that did: what was changed then is not counted again."""
+    await pair.put("n", 1)
+    before = dump(pair.path)
+    for _ in range(3):
+        await pair.database.write(work)
+    assert dump(pair.path) == before
+    assert dump(pair.replica) == before
 
 
 async def test_a_new_replica_is_a_copy(pair: Pair) -> None:
