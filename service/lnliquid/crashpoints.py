@@ -33,6 +33,9 @@ POINTS = (
     "refund.planned",  # a refund is signed, not stored
     "refund.stored",  # stored, not sent
     "refund.sent",  # sent
+    "withdraw.planned",  # a withdrawal is signed, not stored
+    "withdraw.stored",  # stored, not sent
+    "withdraw.sent",  # sent, the operator not told
     "bump.planned",  # a package is signed at a higher fee, not stored
     "bump.stored",  # stored, the older versions replaced, nothing sent
     "bump.sent",  # one of the package was sent

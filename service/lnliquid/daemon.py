@@ -28,6 +28,7 @@ from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.withdraw import Withdrawer
 from lnliquid.store import writable
 from lnliquid.store.database import Database
 from lnliquid.store.single_instance import only_process
@@ -151,11 +152,14 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
     readiness = Readiness(database, chain, lightning, inventory, settings)
     seller = Seller(database, readiness, funder, keys, settings, notices, instruments)
     operator = Operator(database, keys, settings, notices)
+    withdrawer = Withdrawer(database, chain, inventory, outbox, keys, settings)
     overview = Overview(database, operator, readiness, chain, backends, settings, clock)
     listeners = [
         _bind(lambda: listen(seller, settings.listen), settings.listen),
         _bind(
-            lambda: listen_operator(operator, overview, seller, settings.operator_address),
+            lambda: listen_operator(
+                operator, overview, withdrawer, seller, settings.operator_address
+            ),
             settings.operator_address,
         ),
     ]

@@ -22,6 +22,7 @@ NOT_OF_A_SALE = (
     "invoice.dropped",
     "bump.",
     "lanes.",
+    "withdraw.",
     "own_tx.resent",
     "own_tx.abandoned",
 )

@@ -17,6 +17,7 @@ from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Overview
 from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.withdraw import Withdrawer
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import OwnTxRow, Purpose
@@ -61,11 +62,12 @@ class SellerWorld:
         self.inventory = Inventory(self.database, chain, SELLER)
         self.inventory.synced = True
         self.readiness = Readiness(self.database, chain, lightning, self.inventory, self.settings)
+        outbox = Outbox(self.database, chain)
         self.funder = Funder(
             self.database,
             chain,
             self.inventory,
-            Outbox(self.database, chain),
+            outbox,
             SELLER,
             self.settings,
             self.notices,
@@ -79,6 +81,9 @@ class SellerWorld:
             self.settings,
             self.notices,
             self.instruments,
+        )
+        self.withdrawer = Withdrawer(
+            self.database, chain, self.inventory, outbox, SELLER, self.settings
         )
         self.operator = Operator(self.database, SELLER, self.settings, self.notices)
         self.overview = Overview(
@@ -96,7 +101,9 @@ class SellerWorld:
 
     async def open(self) -> None:
         """Listen, as the daemon does; again after `shut`, at the same address."""
-        self.listener = listen_operator(self.operator, self.overview, self.seller, self.address)
+        self.listener = listen_operator(
+            self.operator, self.overview, self.withdrawer, self.seller, self.address
+        )
         await self.listener.start()
 
     async def shut(self) -> None:

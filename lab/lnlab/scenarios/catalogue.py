@@ -19,6 +19,7 @@ from lnlab.scenarios.sale import Say
 from lnlab.scenarios.sale import sale as run_sale
 from lnlab.scenarios.several_buyers import several_buyers
 from lnlab.scenarios.watchers import watchers
+from lnlab.scenarios.withdraw import withdraw
 
 Run = Callable[[SellerDaemon, Say], Awaitable[None]]
 RunOnLab = Callable[[Lab, Say, int], Awaitable[None]]
@@ -87,6 +88,7 @@ SCENARIOS: Mapping[str, Scenario] = (
             "database-lost": loss.database_lost,
             "database-older": loss.older_copy,
             "several-buyers": several_buyers,
+            "withdraw": withdraw,
         }.items()
     }
     | {

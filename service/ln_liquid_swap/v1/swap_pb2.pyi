@@ -92,6 +92,38 @@ ACTOR_OPERATOR: Actor.ValueType  # 4
 """The operator: the daemon goes no further by itself."""
 Global___Actor: _TypeAlias = Actor  # noqa: Y015
 
+class _WithdrawalState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _WithdrawalStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WithdrawalState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    WITHDRAWAL_STATE_UNSPECIFIED: _WithdrawalState.ValueType  # 0
+    """Never sent."""
+    WITHDRAWAL_STATE_SENT: _WithdrawalState.ValueType  # 1
+    """Signed and stored. It is sent until it confirms."""
+    WITHDRAWAL_STATE_CONFIRMED: _WithdrawalState.ValueType  # 2
+    """In a block."""
+    WITHDRAWAL_STATE_ABANDONED: _WithdrawalState.ValueType  # 3
+    """It can never confirm: something else spends its coins, deep in the chain. Nothing was sent. Only
+    a reorg deeper than final_confs brings it back.
+    """
+
+class WithdrawalState(_WithdrawalState, metaclass=_WithdrawalStateEnumTypeWrapper):
+    """Where a withdrawal is."""
+
+WITHDRAWAL_STATE_UNSPECIFIED: WithdrawalState.ValueType  # 0
+"""Never sent."""
+WITHDRAWAL_STATE_SENT: WithdrawalState.ValueType  # 1
+"""Signed and stored. It is sent until it confirms."""
+WITHDRAWAL_STATE_CONFIRMED: WithdrawalState.ValueType  # 2
+"""In a block."""
+WITHDRAWAL_STATE_ABANDONED: WithdrawalState.ValueType  # 3
+"""It can never confirm: something else spends its coins, deep in the chain. Nothing was sent. Only
+a reorg deeper than final_confs brings it back.
+"""
+Global___WithdrawalState: _TypeAlias = WithdrawalState  # noqa: Y015
+
 @_typing.final
 class GetOfferRequest(_message.Message):
     """Asks for the terms of one asset."""
@@ -1186,3 +1218,296 @@ class RefundSwapResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefundSwapResponse: _TypeAlias = RefundSwapResponse  # noqa: Y015
+
+@_typing.final
+class WithdrawRequest(_message.Message):
+    """Asks to send coins of the wallet to an address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TAKE_RESERVE_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Names this withdrawal for ever: a UUID that the operator makes."""
+    asset_id: _builtins.str
+    """The asset, 64 hex digits in display order; L-BTC too."""
+    amount: _builtins.int
+    """What the address is to receive, in the smallest unit; 0 for all that can be withdrawn."""
+    address: _builtins.str
+    """Unblinded address of this network."""
+    take_reserve: _builtins.bool
+    """Also what refunds of open swaps may need for their fees."""
+    dry_run: _builtins.bool
+    """Only say what would be sent, and its fee."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        asset_id: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        address: _builtins.str = ...,
+        take_reserve: _builtins.bool = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset_id", b"asset_id", "dry_run", b"dry_run", "request_id", b"request_id", "take_reserve", b"take_reserve"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawRequest: _TypeAlias = WithdrawRequest  # noqa: Y015
+
+@_typing.final
+class WithdrawResponse(_message.Message):
+    """Answer to Withdraw."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWAL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def withdrawal(self) -> Global___Withdrawal:
+        """The withdrawal; with dry_run its txid is empty."""
+
+    def __init__(
+        self,
+        *,
+        withdrawal: Global___Withdrawal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawal", b"withdrawal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WithdrawResponse: _TypeAlias = WithdrawResponse  # noqa: Y015
+
+@_typing.final
+class Withdrawal(_message.Message):
+    """Coins that were sent, or are about to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    TXID_FIELD_NUMBER: _builtins.int
+    FEE_SATS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """As in the request."""
+    asset_id: _builtins.str
+    """The asset, 64 hex digits."""
+    amount: _builtins.int
+    """What the address receives, in the smallest unit."""
+    address: _builtins.str
+    """As in the request."""
+    txid: _builtins.str
+    """The transaction; another one when its fee was raised."""
+    fee_sats: _builtins.int
+    """Fee of the transaction, in sat."""
+    state: Global___WithdrawalState.ValueType
+    """Where it is."""
+    height: _builtins.int
+    """Height of its block, 0 for none."""
+    created_at: _builtins.int
+    """Unix seconds."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        asset_id: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        address: _builtins.str = ...,
+        txid: _builtins.str = ...,
+        fee_sats: _builtins.int = ...,
+        state: Global___WithdrawalState.ValueType = ...,
+        height: _builtins.int = ...,
+        created_at: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset_id", b"asset_id", "created_at", b"created_at", "fee_sats", b"fee_sats", "height", b"height", "request_id", b"request_id", "state", b"state", "txid", b"txid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Withdrawal: _TypeAlias = Withdrawal  # noqa: Y015
+
+@_typing.final
+class ListWithdrawalsRequest(_message.Message):
+    """Asks for withdrawals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """How many at the most; 0 for 100."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWithdrawalsRequest: _TypeAlias = ListWithdrawalsRequest  # noqa: Y015
+
+@_typing.final
+class ListWithdrawalsResponse(_message.Message):
+    """Answer to ListWithdrawals."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WITHDRAWALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def withdrawals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Withdrawal]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        withdrawals: _abc.Iterable[Global___Withdrawal] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["withdrawals", b"withdrawals"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWithdrawalsResponse: _TypeAlias = ListWithdrawalsResponse  # noqa: Y015
+
+@_typing.final
+class ListDepositsRequest(_message.Message):
+    """Asks for deposits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    limit: _builtins.int
+    """How many at the most; 0 for 100."""
+    def __init__(
+        self,
+        *,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDepositsRequest: _TypeAlias = ListDepositsRequest  # noqa: Y015
+
+@_typing.final
+class ListDepositsResponse(_message.Message):
+    """Answer to ListDeposits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEPOSITS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def deposits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Deposit]:
+        """Unconfirmed ones first, then newest first."""
+
+    def __init__(
+        self,
+        *,
+        deposits: _abc.Iterable[Global___Deposit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deposits", b"deposits"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDepositsResponse: _TypeAlias = ListDepositsResponse  # noqa: Y015
+
+@_typing.final
+class Deposit(_message.Message):
+    """An output that pays a receive address of the wallet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TXID_FIELD_NUMBER: _builtins.int
+    VOUT_FIELD_NUMBER: _builtins.int
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    txid: _builtins.str
+    """The output's transaction."""
+    vout: _builtins.int
+    """The output's index."""
+    asset_id: _builtins.str
+    """The asset, 64 hex digits."""
+    amount: _builtins.int
+    """In the smallest unit."""
+    address: _builtins.str
+    """The address that it pays."""
+    height: _builtins.int
+    """Height of its block, 0 while unconfirmed. It is spent and sold from final_confs confirmations on."""
+    def __init__(
+        self,
+        *,
+        txid: _builtins.str = ...,
+        vout: _builtins.int = ...,
+        asset_id: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        address: _builtins.str = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "amount", b"amount", "asset_id", b"asset_id", "height", b"height", "txid", b"txid", "vout", b"vout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Deposit: _TypeAlias = Deposit  # noqa: Y015
+
+@_typing.final
+class NewAddressRequest(_message.Message):
+    """Asks for a receive address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewAddressRequest: _TypeAlias = NewAddressRequest  # noqa: Y015
+
+@_typing.final
+class NewAddressResponse(_message.Message):
+    """Answer to NewAddress."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """Unblinded P2WPKH address; send asset or L-BTC there."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NewAddressResponse: _TypeAlias = NewAddressResponse  # noqa: Y015

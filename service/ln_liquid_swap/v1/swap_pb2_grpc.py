@@ -343,6 +343,26 @@ class OperatorServiceStub:
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
                 response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
                 _registered_method=True)
+        self.Withdraw = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/Withdraw',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawResponse.FromString,
+                _registered_method=True)
+        self.ListWithdrawals = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/ListWithdrawals',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsResponse.FromString,
+                _registered_method=True)
+        self.ListDeposits = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/ListDeposits',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsResponse.FromString,
+                _registered_method=True)
+        self.NewAddress = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/NewAddress',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
@@ -425,6 +445,56 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Withdraw(self, request, context):
+        """Sends coins of the wallet to an address, once for each request_id: the same request again
+        answers with the same withdrawal. The transaction is stored before it is sent, then followed,
+        sent again and raised in fee until it confirms. It never takes what is reserved for swaps, and
+        leaves the L-BTC that refunds of open swaps may need for fees unless take_reserve is set.
+
+        With dry_run nothing is stored or sent.
+
+        Status codes:
+        INVALID_ARGUMENT      a field is malformed; the address is blinded (its unblinded form is named),
+        of another network, or the wallet's own.
+        ALREADY_EXISTS        request_id was used with other parameters (reason REQUEST_ID_REUSED).
+        FAILED_PRECONDITION   so much cannot be withdrawn now (reason NOT_WITHDRAWABLE, with what can be).
+        UNAVAILABLE           a node does not answer, or the replica cannot be written (reason NOT_READY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWithdrawals(self, request, context):
+        """Withdrawals, newest first. Has no effect.
+
+        Status codes:
+        INVALID_ARGUMENT   a limit of more than 1000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeposits(self, request, context):
+        """What was paid to receive addresses of the wallet, newest first. Has no effect.
+
+        Status codes:
+        INVALID_ARGUMENT   a limit of more than 1000.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def NewAddress(self, request, context):
+        """A receive address that was not given out before. Each call takes one.
+
+        Status codes:
+        FAILED_PRECONDITION   the last 20 were never paid (reason TOO_MANY_ADDRESSES).
+        UNAVAILABLE           the store or its replica cannot be written (reason NOT_READY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperatorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -462,6 +532,26 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RefundSwap,
                     request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.FromString,
                     response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.SerializeToString,
+            ),
+            'Withdraw': grpc.unary_unary_rpc_method_handler(
+                    servicer.Withdraw,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawResponse.SerializeToString,
+            ),
+            'ListWithdrawals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWithdrawals,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsResponse.SerializeToString,
+            ),
+            'ListDeposits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeposits,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsResponse.SerializeToString,
+            ),
+            'NewAddress': grpc.unary_unary_rpc_method_handler(
+                    servicer.NewAddress,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -656,6 +746,114 @@ class OperatorService:
             '/ln_liquid_swap.v1.OperatorService/RefundSwap',
             ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
             ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Withdraw(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/Withdraw',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWithdrawals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/ListWithdrawals',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListWithdrawalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeposits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/ListDeposits',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.ListDepositsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def NewAddress(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/NewAddress',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.NewAddressResponse.FromString,
             options,
             channel_credentials,
             insecure,

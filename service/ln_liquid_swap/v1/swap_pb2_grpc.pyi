@@ -314,6 +314,40 @@ class OperatorServiceStub:
       NOT_FOUND             no swap has this id.
       FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
     """
+    Withdraw: _grpc.UnaryUnaryMultiCallable[_swap_pb2.WithdrawRequest, _swap_pb2.WithdrawResponse]
+    """Sends coins of the wallet to an address, once for each request_id: the same request again
+    answers with the same withdrawal. The transaction is stored before it is sent, then followed,
+    sent again and raised in fee until it confirms. It never takes what is reserved for swaps, and
+    leaves the L-BTC that refunds of open swaps may need for fees unless take_reserve is set.
+
+    With dry_run nothing is stored or sent.
+
+    Status codes:
+      INVALID_ARGUMENT      a field is malformed; the address is blinded (its unblinded form is named),
+                            of another network, or the wallet's own.
+      ALREADY_EXISTS        request_id was used with other parameters (reason REQUEST_ID_REUSED).
+      FAILED_PRECONDITION   so much cannot be withdrawn now (reason NOT_WITHDRAWABLE, with what can be).
+      UNAVAILABLE           a node does not answer, or the replica cannot be written (reason NOT_READY).
+    """
+    ListWithdrawals: _grpc.UnaryUnaryMultiCallable[_swap_pb2.ListWithdrawalsRequest, _swap_pb2.ListWithdrawalsResponse]
+    """Withdrawals, newest first. Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    ListDeposits: _grpc.UnaryUnaryMultiCallable[_swap_pb2.ListDepositsRequest, _swap_pb2.ListDepositsResponse]
+    """What was paid to receive addresses of the wallet, newest first. Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    NewAddress: _grpc.UnaryUnaryMultiCallable[_swap_pb2.NewAddressRequest, _swap_pb2.NewAddressResponse]
+    """A receive address that was not given out before. Each call takes one.
+
+    Status codes:
+      FAILED_PRECONDITION   the last 20 were never paid (reason TOO_MANY_ADDRESSES).
+      UNAVAILABLE           the store or its replica cannot be written (reason NOT_READY).
+    """
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
@@ -366,6 +400,40 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
       INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
       NOT_FOUND             no swap has this id.
       FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+    """
+    Withdraw: _aio.UnaryUnaryMultiCallable[_swap_pb2.WithdrawRequest, _swap_pb2.WithdrawResponse]  # type: ignore[assignment]
+    """Sends coins of the wallet to an address, once for each request_id: the same request again
+    answers with the same withdrawal. The transaction is stored before it is sent, then followed,
+    sent again and raised in fee until it confirms. It never takes what is reserved for swaps, and
+    leaves the L-BTC that refunds of open swaps may need for fees unless take_reserve is set.
+
+    With dry_run nothing is stored or sent.
+
+    Status codes:
+      INVALID_ARGUMENT      a field is malformed; the address is blinded (its unblinded form is named),
+                            of another network, or the wallet's own.
+      ALREADY_EXISTS        request_id was used with other parameters (reason REQUEST_ID_REUSED).
+      FAILED_PRECONDITION   so much cannot be withdrawn now (reason NOT_WITHDRAWABLE, with what can be).
+      UNAVAILABLE           a node does not answer, or the replica cannot be written (reason NOT_READY).
+    """
+    ListWithdrawals: _aio.UnaryUnaryMultiCallable[_swap_pb2.ListWithdrawalsRequest, _swap_pb2.ListWithdrawalsResponse]  # type: ignore[assignment]
+    """Withdrawals, newest first. Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    ListDeposits: _aio.UnaryUnaryMultiCallable[_swap_pb2.ListDepositsRequest, _swap_pb2.ListDepositsResponse]  # type: ignore[assignment]
+    """What was paid to receive addresses of the wallet, newest first. Has no effect.
+
+    Status codes:
+      INVALID_ARGUMENT   a limit of more than 1000.
+    """
+    NewAddress: _aio.UnaryUnaryMultiCallable[_swap_pb2.NewAddressRequest, _swap_pb2.NewAddressResponse]  # type: ignore[assignment]
+    """A receive address that was not given out before. Each call takes one.
+
+    Status codes:
+      FAILED_PRECONDITION   the last 20 were never paid (reason TOO_MANY_ADDRESSES).
+      UNAVAILABLE           the store or its replica cannot be written (reason NOT_READY).
     """
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -458,6 +526,64 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
           NOT_FOUND             no swap has this id.
           FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+        """
+
+    @_abc_1.abstractmethod
+    def Withdraw(
+        self,
+        request: _swap_pb2.WithdrawRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.WithdrawResponse, _abc.Awaitable[_swap_pb2.WithdrawResponse]]:
+        """Sends coins of the wallet to an address, once for each request_id: the same request again
+        answers with the same withdrawal. The transaction is stored before it is sent, then followed,
+        sent again and raised in fee until it confirms. It never takes what is reserved for swaps, and
+        leaves the L-BTC that refunds of open swaps may need for fees unless take_reserve is set.
+
+        With dry_run nothing is stored or sent.
+
+        Status codes:
+          INVALID_ARGUMENT      a field is malformed; the address is blinded (its unblinded form is named),
+                                of another network, or the wallet's own.
+          ALREADY_EXISTS        request_id was used with other parameters (reason REQUEST_ID_REUSED).
+          FAILED_PRECONDITION   so much cannot be withdrawn now (reason NOT_WITHDRAWABLE, with what can be).
+          UNAVAILABLE           a node does not answer, or the replica cannot be written (reason NOT_READY).
+        """
+
+    @_abc_1.abstractmethod
+    def ListWithdrawals(
+        self,
+        request: _swap_pb2.ListWithdrawalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.ListWithdrawalsResponse, _abc.Awaitable[_swap_pb2.ListWithdrawalsResponse]]:
+        """Withdrawals, newest first. Has no effect.
+
+        Status codes:
+          INVALID_ARGUMENT   a limit of more than 1000.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeposits(
+        self,
+        request: _swap_pb2.ListDepositsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.ListDepositsResponse, _abc.Awaitable[_swap_pb2.ListDepositsResponse]]:
+        """What was paid to receive addresses of the wallet, newest first. Has no effect.
+
+        Status codes:
+          INVALID_ARGUMENT   a limit of more than 1000.
+        """
+
+    @_abc_1.abstractmethod
+    def NewAddress(
+        self,
+        request: _swap_pb2.NewAddressRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.NewAddressResponse, _abc.Awaitable[_swap_pb2.NewAddressResponse]]:
+        """A receive address that was not given out before. Each call takes one.
+
+        Status codes:
+          FAILED_PRECONDITION   the last 20 were never paid (reason TOO_MANY_ADDRESSES).
+          UNAVAILABLE           the store or its replica cannot be written (reason NOT_READY).
         """
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

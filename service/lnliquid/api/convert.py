@@ -5,7 +5,8 @@ from importlib.metadata import version
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.config import Settings
 from lnliquid.domain.next_step import Outlook
-from lnliquid.domain.swap import Event, InvoiceMark, Offer, Request, State, Swap
+from lnliquid.domain.swap import Coin, Event, InvoiceMark, Offer, Request, State, Swap
+from lnliquid.domain.withdrawal import Order, Withdrawal
 from lnliquid.metrics.backends import Backend
 from lnliquid.seller.operator import Holding
 from lnliquid.seller.overview import Status
@@ -162,4 +163,43 @@ def event_to(event: Event) -> pb.SwapEvent:
         txid=event.txid or "",
         height=event.height or 0,
         at=event.at,
+    )
+
+
+def order_from(message: pb.WithdrawRequest) -> Order:
+    """The order of a withdrawal. UUIDs are compared without regard to case."""
+    return Order(
+        message.request_id.lower(), message.asset_id, message.amount or None, message.address
+    )
+
+
+def withdrawal_to(withdrawal: Withdrawal) -> pb.Withdrawal:
+    """A withdrawal as a message."""
+    state = pb.WithdrawalState.WITHDRAWAL_STATE_SENT
+    if withdrawal.is_abandoned:
+        state = pb.WithdrawalState.WITHDRAWAL_STATE_ABANDONED
+    elif withdrawal.height is not None:
+        state = pb.WithdrawalState.WITHDRAWAL_STATE_CONFIRMED
+    return pb.Withdrawal(
+        request_id=withdrawal.order.request_id,
+        asset_id=withdrawal.order.asset_id,
+        amount=withdrawal.amount,
+        address=withdrawal.order.address,
+        txid=withdrawal.txid,
+        fee_sats=withdrawal.fee_sats,
+        state=state,
+        height=withdrawal.height or 0,
+        created_at=withdrawal.created_at,
+    )
+
+
+def deposit_to(coin: Coin, address: str) -> pb.Deposit:
+    """A coin at a receive address, as a message."""
+    return pb.Deposit(
+        txid=coin.outpoint.txid,
+        vout=coin.outpoint.vout,
+        asset_id=coin.asset_id,
+        amount=coin.value,
+        address=address,
+        height=coin.height or 0,
     )

@@ -19,10 +19,12 @@ from lnliquid.domain.errors import (
     InvalidRequest,
     NotPaidUnclaimed,
     NotReady,
+    NotWithdrawable,
     PriceAboveCap,
     RequestConflict,
     SlowReader,
     SwapNotFound,
+    TooManyAddresses,
     TooManySwaps,
 )
 
@@ -35,6 +37,8 @@ AnySwapError = (
     | RequestConflict
     | PriceAboveCap
     | InsufficientInventory
+    | NotWithdrawable
+    | TooManyAddresses
     | TooManySwaps
     | NotPaidUnclaimed
     | SlowReader
@@ -104,6 +108,16 @@ def reply_to(error: AnySwapError) -> Reply:
                 wanted=error.wanted,
                 available=error.available,
             )
+        case NotWithdrawable():
+            return reply(
+                code.FAILED_PRECONDITION,
+                "NOT_WITHDRAWABLE",
+                asset_id=error.asset_id,
+                wanted=error.wanted,
+                available=error.available,
+            )
+        case TooManyAddresses():
+            return reply(code.FAILED_PRECONDITION, "TOO_MANY_ADDRESSES", unused=error.unused)
         case TooManySwaps():
             return reply(code.RESOURCE_EXHAUSTED, "TOO_MANY_SWAPS", limit=error.limit)
         case NotPaidUnclaimed():

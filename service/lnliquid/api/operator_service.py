@@ -7,6 +7,7 @@ from lnliquid.api.rpc import Context, rpc
 from lnliquid.domain.swap import State
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Filter, Overview
+from lnliquid.seller.withdraw import Withdrawer
 
 DEFAULT_LIMIT = 100
 DEFAULT_STATUS_LIMIT = 50
@@ -15,9 +16,10 @@ DEFAULT_STATUS_LIMIT = 50
 class OperatorServicer(pb_grpc.OperatorServiceServicer):
     """See the schema for each call."""
 
-    def __init__(self, operator: Operator, overview: Overview) -> None:
+    def __init__(self, operator: Operator, overview: Overview, withdrawer: Withdrawer) -> None:
         self._operator = operator
         self._overview = overview
+        self._withdrawer = withdrawer
 
     @rpc
     async def ListSwaps(self, request: pb.ListSwapsRequest, _: Context) -> pb.ListSwapsResponse:
@@ -71,3 +73,37 @@ class OperatorServicer(pb_grpc.OperatorServiceServicer):
     async def RefundSwap(self, request: pb.RefundSwapRequest, _: Context) -> pb.RefundSwapResponse:
         seen = await self._overview.refund(request.swap_id.lower(), request.reason)
         return pb.RefundSwapResponse(swap=convert.operator_swap_to(*seen))
+
+    @rpc
+    async def Withdraw(self, request: pb.WithdrawRequest, _: Context) -> pb.WithdrawResponse:
+        order = convert.order_from(request)
+        if request.dry_run:
+            quote = await self._withdrawer.quote(order, take_reserve=request.take_reserve)
+            would_be = pb.Withdrawal(
+                request_id=order.request_id,
+                asset_id=order.asset_id,
+                amount=quote.amount,
+                address=order.address,
+                fee_sats=quote.fee_sats,
+            )
+            return pb.WithdrawResponse(withdrawal=would_be)
+        made = await self._withdrawer.withdraw(order, take_reserve=request.take_reserve)
+        return pb.WithdrawResponse(withdrawal=convert.withdrawal_to(made))
+
+    @rpc
+    async def ListWithdrawals(
+        self, request: pb.ListWithdrawalsRequest, _: Context
+    ) -> pb.ListWithdrawalsResponse:
+        found = await self._withdrawer.listed(request.limit or DEFAULT_LIMIT)
+        return pb.ListWithdrawalsResponse(withdrawals=[convert.withdrawal_to(w) for w in found])
+
+    @rpc
+    async def ListDeposits(
+        self, request: pb.ListDepositsRequest, _: Context
+    ) -> pb.ListDepositsResponse:
+        found = await self._withdrawer.deposits(request.limit or DEFAULT_LIMIT)
+        return pb.ListDepositsResponse(deposits=[convert.deposit_to(*seen) for seen in found])
+
+    @rpc
+    async def NewAddress(self, _request: pb.NewAddressRequest, _: Context) -> pb.NewAddressResponse:
+        return pb.NewAddressResponse(address=await self._withdrawer.new_address())

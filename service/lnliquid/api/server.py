@@ -13,6 +13,7 @@ from lnliquid.api.swap_service import SwapServicer
 from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.overview import Overview
+from lnliquid.seller.withdraw import Withdrawer
 
 SWAP_SERVICE = pb.DESCRIPTOR.services_by_name["SwapService"].full_name
 OPERATOR_SERVICE = pb.DESCRIPTOR.services_by_name["OperatorService"].full_name
@@ -68,7 +69,8 @@ def listen(seller: Seller, address: str) -> Listener:
 
 
 def listen_operator(
-    operator: Operator, overview: Overview, seller: Seller, address: str
+    operator: Operator, overview: Overview, withdrawer: Withdrawer, seller: Seller, address: str
 ) -> Listener:
     """The operator's listener; what buyers may ask, the operator may too."""
-    return Listener(address, OperatorServicer(operator, overview), SwapServicer(seller))
+    servicer = OperatorServicer(operator, overview, withdrawer)
+    return Listener(address, servicer, SwapServicer(seller))

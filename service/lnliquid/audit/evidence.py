@@ -98,6 +98,14 @@ class Evidence:
             if outpoint.txid in self.ours
             and (swap := swaps.get(outputs[outpoint].script_pubkey)) is not None
         }
+        paid = {self.stored[w.txid].family: w.script_pubkey for w in store.withdrawals}
+        self.withdrawn = {
+            o
+            for o in self.explicit
+            if o.txid in self.stored
+            and outputs[o].script_pubkey == paid.get(self.stored[o.txid].family)
+        }
+        """Outputs of withdrawals to the addresses that the operator gave."""
         refunds = (h.spender for h in self.htlcs.values() if h.fate is Fate.REFUNDED)
         self.ours |= {txid for txid in refunds if txid is not None}
 

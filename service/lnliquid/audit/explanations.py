@@ -50,8 +50,8 @@ EXPLANATIONS: dict[str, Words] = {
     ),
     "ledger": Words(
         "The sums do not add up; it follows from differences named above, or money went elsewhere.",
-        "Clear the others first. Money at scripts that are not ours was sent with this mnemonic by "
-        "something else.",
+        "Clear the others first. Money at scripts that are neither ours nor a withdrawal's was "
+        "sent with this mnemonic by something else.",
     ),
     "invoice": Words(
         "Core Lightning and the store do not agree about an invoice; another program may have "

@@ -1,4 +1,6 @@
-"""The audit of money rule 7: what came in = available + reserved + locked + claimed + fees.
+"""The audit of money rule 7: all that came in is somewhere.
+
+It is available, reserved, locked, claimed, withdrawn, or was paid as fees.
 
 `audit` is pure: it states everything twice, by the store and by the chain, says where the two
 differ, adds up the equation on either side, and compares the store with Core Lightning's invoices.
@@ -25,15 +27,16 @@ class Ledger:
     wallet: int = 0
     locked: int = 0
     claimed: int = 0
+    withdrawn: int = 0
     fees: int = 0
     elsewhere: int = 0
-    """Paid by us to scripts that are neither the wallet's nor an HTLC's. There should be none."""
+    """Paid by us to scripts of no wallet, HTLC or withdrawal. There should be none."""
 
     @property
     def gap(self) -> int:
         """What came in and is nowhere; 0 when the ledger balances."""
-        here = self.wallet + self.locked + self.claimed + self.fees + self.elsewhere
-        return self.came_in - here
+        here = self.wallet + self.locked + self.claimed + self.withdrawn
+        return self.came_in - here - self.fees - self.elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,9 @@ def _of_store(store: StoreFacts, sides: Sides, policy_asset: str) -> dict[str, L
         if swap.funding_txid in sides.living:
             for _, outpoint, asset_id, value in sides.outputs_of(swap):
                 _add_htlc(ledgers[asset_id], value, sides.fate(outpoint))
+    for withdrawal in store.withdrawals:
+        if withdrawal.txid in sides.living:
+            ledgers[withdrawal.order.asset_id].withdrawn += withdrawal.amount
     for own in sides.living.values():
         ledgers[policy_asset].fees += own.fee_sats
     return ledgers
@@ -170,6 +176,8 @@ def _of_chain(seen: Evidence) -> dict[str, Ledger]:
             asset_id, value = seen.explicit[outpoint]
             if output.is_fee:
                 ledgers[asset_id].fees += value
+            elif outpoint in seen.withdrawn:
+                ledgers[asset_id].withdrawn += value
             elif outpoint not in seen.wallet and outpoint not in seen.htlcs:
                 ledgers[asset_id].elsewhere += value
     return ledgers
@@ -194,14 +202,16 @@ def _sums(assets: Iterable[AssetReport]) -> Iterator[Difference]:
                 f"{report.reserved} of {name} are reserved, {-report.available} more than the "
                 "wallet's coins hold",
             )
-        for column in ("came_in", "wallet", "locked", "claimed", "fees"):
+        for column in ("came_in", "wallet", "locked", "claimed", "withdrawn", "fees"):
             told, shown = getattr(report.store, column), getattr(report.chain, column)
             if told != shown:
                 what = column.replace("_", " ")
                 sums = f"{what} {told} by the store, {shown} by the chain"
                 yield Difference("ledger", f"{name}: {sums}")
         if report.chain.elsewhere:
-            lost = f"{report.chain.elsewhere} went to scripts that are not ours"
+            lost = (
+                f"{report.chain.elsewhere} went to scripts that are neither ours nor a withdrawal's"
+            )
             yield Difference("ledger", f"{name}: {lost}")
         for side, ledger in (("store", report.store), ("chain", report.chain)):
             if ledger.gap:

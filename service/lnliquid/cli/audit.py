@@ -53,8 +53,8 @@ def audit(
 ) -> None:
     """Compare store, chain and Core Lightning: nothing may be missing, nothing be double.
 
-    What came in = available + reserved + locked in HTLCs + claimed + fees, for each asset, coin by
-    coin; and every swap's invoice is what the store says of it.
+    What came in = available + reserved + locked in HTLCs + claimed + withdrawn + fees, for each
+    asset, coin by coin; and every swap's invoice is what the store says of it.
     """
     terminal.quiet_log()
     with terminal.clean_errors(as_json):
@@ -141,6 +141,7 @@ def _show(report: Report, last_line: str) -> None:
             ("+ unconfirmed", asset.unconfirmed),
             ("+ locked", book.locked),
             ("+ claimed", book.claimed),
+            ("+ withdrawn", book.withdrawn),
             ("+ fees", book.fees),
         ):
             terminal.show(f"  {name:14} {number:>26,}")

@@ -83,10 +83,25 @@ def address(
         Path | None, typer.Option(help="The seller's mnemonic, instead of --config.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="Liquid chain, instead of --config.")] = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="Ask the running daemon for one not given out before.")
+    ] = False,
+    operator: Annotated[
+        str | None,
+        typer.Option(envvar="LNLIQUID_OPERATOR", help="With --new: the daemon's operator address."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the seller's first receive address: send asset and L-BTC there to stock the seller."""
+    """Print a receive address of the seller: send asset and L-BTC there to stock it.
+
+    It is the first one, or with --new a fresh one.
+    """
     with console.clean_errors(as_json):
+        if new:
+            if operator is None:
+                raise typer.BadParameter("--new needs --operator")
+            _new_address(operator, as_json)
+            return
         if mnemonic_file is None or network is None:
             if mnemonic_file is not None or network is not None:
                 raise typer.BadParameter("--mnemonic-file and --network belong together")
@@ -95,6 +110,18 @@ def address(
         found = _first_address(mnemonic_file.expanduser(), _chain(network))
     if as_json:
         console.show_json({"address": found, "network": network})
+    else:
+        console.show(found)
+
+
+def _new_address(operator: str, as_json: bool) -> None:
+    from ln_liquid_swap.v1 import swap_pb2 as pb
+    from lnliquid.cli.operator import ask
+
+    request = pb.NewAddressRequest()
+    found = ask(operator, lambda stub, secs: stub.NewAddress(request, timeout=secs)).address
+    if as_json:
+        console.show_json({"address": found})
     else:
         console.show(found)
 

@@ -91,7 +91,8 @@ def ask(
         raise
 
 
-def _status(address: str) -> pb.GetStatusResponse:
+def status_of(address: str) -> pb.GetStatusResponse:
+    """How the daemon is, with the newest event only."""
     request = pb.GetStatusRequest(limit=1)
     return ask(address, lambda stub, secs: stub.GetStatus(request, timeout=secs))
 
@@ -136,7 +137,7 @@ def swaps(
             console.show("no swaps")
         else:
             screen = console.console()
-            precision = _status(operator).asset_precision
+            precision = status_of(operator).asset_precision
             screen.print(views.swaps_table(reply.swaps, precision, screen.width))
             if len(reply.swaps) == limit:
                 console.say(f"the newest {limit}; --limit shows more", style="dim")
@@ -160,7 +161,7 @@ def swap(
         if as_json and not watch:
             console.show_json(views.as_values(reply))
             return
-        precision = _status(operator).asset_precision
+        precision = status_of(operator).asset_precision
         if watch:
             watch_swap(operator, reply, precision, as_json=as_json)
         else:
@@ -175,7 +176,7 @@ def inventory(operator: OperatorOption, as_json: JsonOption = False) -> None:
             held = ask(operator, lambda stub, secs: stub.GetInventory(request, timeout=secs))
             console.show_json(views.as_values(held))
             return
-        status = _status(operator)
+        status = status_of(operator)
     screen = console.console()
     screen.print(views.inventory_table(status, screen.width))
     if status.paused:

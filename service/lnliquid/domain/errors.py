@@ -72,11 +72,12 @@ class RequestConflict(SwapError):
 
     request_id: str
     fields: tuple[str, ...]
+    kind: str = "swap"
 
     def __str__(self) -> str:
         return (
-            f"request_id {self.request_id} already names a swap with another "
-            f"{', '.join(self.fields)}; use a new request_id for a new swap"
+            f"request_id {self.request_id} already names a {self.kind} with another "
+            f"{', '.join(self.fields)}; use a new request_id for a new {self.kind}"
         )
 
 
@@ -108,6 +109,35 @@ class InsufficientInventory(SwapError):
         return (
             f"not enough inventory: {self.wanted} {unit} wanted, {self.available} available; "
             "ask for less or try again when other swaps have ended"
+        )
+
+
+@dataclass
+class NotWithdrawable(SwapError):
+    """The wallet does not hold so much that nothing else needs. `available` could be withdrawn."""
+
+    asset_id: str
+    wanted: int
+    available: int
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"cannot withdraw {self.wanted} of {self.asset_id}: {self.available} can be withdrawn; "
+            f"{self.reason}"
+        )
+
+
+@dataclass
+class TooManyAddresses(SwapError):
+    """So many receive addresses in a row were given out and none of them was paid."""
+
+    unused: int
+
+    def __str__(self) -> str:
+        return (
+            f"the last {self.unused} receive addresses were never paid: use one of them; "
+            "a wallet restored from its mnemonic looks no further than that"
         )
 
 

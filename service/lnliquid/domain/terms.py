@@ -32,6 +32,9 @@ CLAIM_VSIZE = 393
 392 below height 32,768, where the lock height takes a byte less.
 """
 
+REFUND_VSIZE = 375
+"""Refund of both outputs to two P2WPKH addresses with its fee, in vbytes."""
+
 
 def fee_sats(vsize: int, rate_sats_per_kvb: int) -> int:
     """Fee in sat of `vsize` vbytes, rounded up: rounding down fails by one sat at the floor."""

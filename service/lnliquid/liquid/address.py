@@ -21,6 +21,31 @@ def script_address(script_pubkey: bytes, network: Network) -> str:
     return str(addresses.address(Script(script_pubkey), network=network.embit))
 
 
+def payable_script(address: str, network: Network) -> bytes:
+    """Output script of any unblinded address of `network`, segwit or legacy.
+
+    Raises `AddressError` as `p2wpkh_key_hash` does.
+    """
+    text = address.strip()
+    if text.lower().startswith(f"{network.hrp}1"):
+        version, program = bech32.decode(network.hrp, text)
+        if version is None:
+            raise AddressError("the checksum does not match: a character is wrong or missing")
+        opcode = bytes([0x50 + version if version else 0])
+        return opcode + bytes([len(program)]) + bytes(program)
+    try:
+        payload = bytes(base58.decode_check(text))
+    except Exception:  # any failure means that this is no base58 address
+        payload = b""
+    if len(payload) == 21:
+        if payload[0] == network.p2pkh_prefix:
+            return b"\x76\xa9\x14" + payload[1:] + b"\x88\xac"
+        if payload[0] == network.p2sh_prefix:
+            return b"\xa9\x14" + payload[1:] + b"\x87"
+    p2wpkh_key_hash(text, network)  # raises with what is wrong with any other text
+    raise AddressError("the address has a form that is not known here")
+
+
 def p2wpkh_key_hash(address: str, network: Network) -> bytes:
     """The 20-byte key hash of an unblinded P2WPKH address of `network`.
 

@@ -24,6 +24,9 @@ class Network:
     embit_name: str
     policy_asset: str
     coin_type: int
+    p2pkh_prefix: int
+    p2sh_prefix: int
+    """First bytes of unblinded legacy addresses. (embit's p2pkh ones are those of bitcoin.)"""
     bolt11_currencies: tuple[str, ...]
 
     @property
@@ -48,6 +51,8 @@ MAINNET = Network(
     "liquidv1",
     POLICY_ASSETS["liquidv1"],
     1776,
+    57,
+    39,
     ("bc", "ex"),
 )
 TESTNET = Network(
@@ -55,6 +60,8 @@ TESTNET = Network(
     "liquidtestnet",
     POLICY_ASSETS["liquidtestnet"],
     1,
+    36,
+    19,
     ("tb", "tex"),
 )
 REGTEST = Network(
@@ -62,6 +69,8 @@ REGTEST = Network(
     "elementsregtest",
     POLICY_ASSETS["liquid-regtest"],
     1,
+    235,
+    75,
     ("ert",),
 )
 

@@ -18,7 +18,7 @@ from lnliquid.domain.errors import (
     SwapNotFound,
 )
 from lnliquid.domain.swap import Event, Offer, Request, State, Swap
-from lnliquid.domain.terms import fee_sats, total_price_msat
+from lnliquid.domain.terms import REFUND_VSIZE, fee_sats, total_price_msat
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.metrics.instruments import Instruments
@@ -33,8 +33,6 @@ from lnliquid.watchers.funding import Funder
 from lnliquid.watchers.wakeups import Notices
 
 log = structlog.get_logger()
-
-REFUND_VSIZE = 375
 
 
 class Seller:

@@ -75,16 +75,17 @@ BURIED_HEIGHT = "buried_height"
 """Cursor: what is in a block of this height or below has `final_confs` confirmations."""
 
 _NODE_HAS = (TxState.ACCEPTED, TxState.CONFIRMED)
+_OF_WALLET_COINS = [int(p) for p in (Purpose.FUNDING, Purpose.LANES, Purpose.WITHDRAWAL)]
 
 
 def _spendable(of_ours: Collection[TxState] = _NODE_HAS) -> ColumnElement[bool]:
     """Unspent, not bound, and sure to stay: buried, or made by a transaction of ours.
 
     A deposit may be undone by its sender until it is buried; what is built on it would die with it.
-    A refund of ours may lose against a claim until it is in a block. Fundings and lanes count in
-    the states `of_ours`: nothing is built on what the node has not taken.
+    A refund of ours may lose against a claim until it is in a block. What spends nothing but the
+    wallet's coins counts in the states `of_ours`: nothing is built on what the node has not taken.
     """
-    of_purpose = col(OwnTxRow.purpose).in_([int(Purpose.FUNDING), int(Purpose.LANES)])
+    of_purpose = col(OwnTxRow.purpose).in_(_OF_WALLET_COINS)
     ours = exists().where(
         col(OwnTxRow.txid) == col(CoinRow.txid),
         (of_purpose & col(OwnTxRow.state).in_(of_ours))
@@ -266,6 +267,13 @@ def _kept(tx: Transaction, txids: set[str]) -> set[str]:
     return set(tx.scalars(select(col(OwnTxRow.txid)).where(here, state.in_(LIVING) | abandoned)))
 
 
+def paid_to(tx: Transaction, branch: int, limit: int) -> list[Coin]:
+    """Coins of a branch, spent ones too; unconfirmed first, then newest first."""
+    order = (col(CoinRow.height).is_not(None), col(CoinRow.height).desc(), col(CoinRow.txid))
+    found = select(*_COIN).where(col(CoinRow.branch) == branch).order_by(*order).limit(limit)
+    return [coin_of_row(row) for row in tx.execute(found)]
+
+
 def coins_of(tx: Transaction, txids: set[str]) -> list[Coin]:
     """The wallet's outputs of these transactions, by output index."""
     of_these = select(*_COIN).where(col(CoinRow.txid).in_(txids))
@@ -304,6 +312,13 @@ def addresses_with_coins(tx: Transaction, spent_above_height: int) -> list[tuple
     )
     # Not DISTINCT: for that SQLite would walk all coins in the order of their addresses.
     return list({(int(b), int(i)) for b, i in rows})
+
+
+def paid_addresses(tx: Transaction, branch: int) -> int:
+    """One more than the highest index of this branch that a coin was ever seen at."""
+    newest = select(func.max(col(CoinRow.key_index))).where(col(CoinRow.branch) == branch)
+    found = tx.scalar(newest)
+    return 0 if found is None else int(found) + 1
 
 
 def last_spent_height(tx: Transaction) -> int:

@@ -112,6 +112,13 @@ def counts(tx: Transaction) -> Counts:
     )
 
 
+def to_refund(tx: Transaction) -> int:
+    """Number of swaps whose HTLC may have to be taken back, those that wait for funding too."""
+    states = (State.CREATED, State.FUNDED)
+    may = col(SwapRow.finished).is_(False), col(SwapRow.state).in_(states)
+    return int(tx.scalar(select(func.count()).where(*may)) or 0)
+
+
 def locked(tx: Transaction) -> tuple[int, int]:
     """(asset, L-BTC) in HTLCs that are neither claimed nor refunded, sent or about to be."""
     row = tx.execute(

@@ -6,8 +6,10 @@ from sqlalchemy import func, select
 from sqlmodel import col
 
 from lnliquid.domain.swap import Coin, Outpoint, State, Swap
+from lnliquid.domain.withdrawal import Withdrawal
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
+from lnliquid.store import withdrawals as withdrawal_store
 from lnliquid.store.database import Transaction
 from lnliquid.store.tables import (
     LIVING,
@@ -68,6 +70,7 @@ class StoreFacts:
     bindings: tuple[Binding, ...] = ()
     coins: tuple[StoredCoin, ...] = ()
     own_txs: tuple[OwnTx, ...] = ()
+    withdrawals: tuple[Withdrawal, ...] = ()
     cursors: tuple[tuple[str, int], ...] = ()
 
 
@@ -101,6 +104,7 @@ def survey(tx: Transaction) -> StoreFacts:
             )
             for row in tx.scalars(select(OwnTxRow).where(signed).order_by(col(OwnTxRow.txid)))
         ),
+        withdrawals=tuple(withdrawal_store.everything(tx)),
         cursors=tuple(
             (row.name, row.value)
             for row in tx.scalars(select(CursorRow).order_by(col(CursorRow.name)))

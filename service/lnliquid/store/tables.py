@@ -134,6 +134,8 @@ class Purpose(IntEnum):
     """Splits or merges the wallet's coins."""
     DEPOSIT = 4
     """Made by others. Kept and sent again because a transaction of ours spends from it."""
+    WITHDRAWAL = 5
+    """Sends coins of the wallet to an address that the operator gave."""
 
 
 class OwnTxRow(SQLModel, table=True):
@@ -159,6 +161,24 @@ class OwnTxRow(SQLModel, table=True):
     """The first version's txid, shared by all that replace one another."""
     unread: bool = Field(default=False, sa_column_kwargs={"server_default": text("0")})
     """It was in a block when last read, and could not be read since."""
+
+
+class WithdrawalRow(SQLModel, table=True):
+    """A withdrawal as it was ordered. Where it is now, its family of transactions says."""
+
+    __tablename__ = "withdrawal"
+    __table_args__ = (CheckConstraint("amount > 0", name="ck_withdrawal_amount"),)
+
+    request_id: str = Field(primary_key=True)
+    asset_id: str
+    amount: int
+    """What the address receives."""
+    is_all: bool
+    """Everything that could be withdrawn was asked for, and not this amount."""
+    address: str
+    script_pubkey: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    family: str = Field(unique=True, foreign_key="own_tx.txid")
+    created_at: int
 
 
 class EventRow(SQLModel, table=True):

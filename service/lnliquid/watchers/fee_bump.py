@@ -21,6 +21,7 @@ from lnliquid.domain.swap import Coin, InvoiceMark, Outpoint, State, Swap, Tip
 from lnliquid.liquid.keys import Keychain
 from lnliquid.store import coins as coin_store
 from lnliquid.store import transactions as tx_store
+from lnliquid.store import withdrawals
 from lnliquid.store.coins import CoinsGone
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.tables import Purpose, TxState
@@ -49,7 +50,7 @@ def was_shown(swap: Swap) -> bool:
 
 @dataclass(eq=False)
 class Bumper:
-    """Replaces fundings, lanes and refunds that wait too long for a block."""
+    """Replaces what waits too long for a block."""
 
     database: Database
     chain: Chain
@@ -199,5 +200,7 @@ def _package(session: Transaction, graph: Graph, root: OwnTx, policy_asset: str)
         coins = coin_store.coins_of(session, {own.txid, *(o.txid for o in now)})
         versions = {v.txid for v in family_with(session, own.txid)}
         by_outpoint = {c.outpoint: c for c in coins}
-        package.append(Material(own, by_outpoint, swaps_of(session, own), top_up, versions))
+        scripts = withdrawals.scripts_of(session, own.family)
+        material = Material(own, by_outpoint, swaps_of(session, own), top_up, versions, scripts)
+        package.append(material)
     return package

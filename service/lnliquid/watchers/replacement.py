@@ -28,7 +28,8 @@ class Material:
 
     `coins` of the wallet: those that it spends, as they stand now, those that it makes, and perhaps
     others. `swaps`: those that it funds or whose HTLC outputs it takes back. `top_up`: confirmed
-    L-BTC coins that may help it pay. `versions`: the txids of its family.
+    L-BTC coins that may help it pay. `versions`: the txids of its family. `withdrawn_to`: scripts
+    that the operator has it pay.
     """
 
     own: OwnTx
@@ -36,6 +37,7 @@ class Material:
     swaps: Sequence[Swap]
     top_up: Sequence[Coin]
     versions: Collection[str] = ()
+    withdrawn_to: Collection[bytes] = ()
 
     @property
     def change(self) -> list[Coin]:
@@ -133,7 +135,10 @@ def _refund_spend(outpoint: Outpoint, material: Material, keys: Keychain) -> tx_
 
 
 def _require_ours(outputs: Sequence[tx_builder.Output], material: Material, keys: Keychain) -> None:
-    """Every output pays the wallet or the HTLC of a swap, by our own keys, before it is signed."""
+    """Every output pays the wallet, the HTLC of a swap, or what the operator said, before signing.
+
+    Wallet and HTLCs by our own keys.
+    """
     scripts = {
         c.outpoint.vout: htlc.p2wpkh_script(keys.wallet_key(c.branch, c.index).key_hash)
         for c in material.change
@@ -143,5 +148,5 @@ def _require_ours(outputs: Sequence[tx_builder.Output], material: Material, keys
             if outpoint is not None and outpoint.txid == material.own.txid:
                 scripts[outpoint.vout] = output_script(swap)
     for vout, output in enumerate(outputs):
-        if scripts.get(vout) != output.script_pubkey:
+        if output.script_pubkey not in (scripts.get(vout), *material.withdrawn_to):
             raise CannotPay(f"its output {vout} is neither the wallet's nor that of a swap")

@@ -65,6 +65,14 @@ EXAMPLES: dict[type[SwapError], tuple[SwapError, grpc.StatusCode, str, dict[str,
         errors.InsufficientInventory("a", 9, 8), grpc.StatusCode.FAILED_PRECONDITION,
         "INSUFFICIENT_INVENTORY", {"asset_id": "a", "wanted": "9", "available": "8"},
     ),
+    errors.NotWithdrawable: (
+        errors.NotWithdrawable("a", 9, 8, "why"), grpc.StatusCode.FAILED_PRECONDITION,
+        "NOT_WITHDRAWABLE", {"asset_id": "a", "wanted": "9", "available": "8"},
+    ),
+    errors.TooManyAddresses: (
+        errors.TooManyAddresses(20), grpc.StatusCode.FAILED_PRECONDITION, "TOO_MANY_ADDRESSES",
+        {"unused": "20"},
+    ),
     errors.TooManySwaps: (
         errors.TooManySwaps(5), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_SWAPS",
         {"limit": "5"},

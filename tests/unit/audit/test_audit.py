@@ -181,7 +181,7 @@ class World:
             tuple(self.bindings),
             tuple(self.coins),
             tuple(self.own_txs),
-            (("next_receive_index", 3), ("next_change_index", 4)),
+            cursors=(("next_receive_index", 3), ("next_change_index", 4)),
         )
 
     def report(self) -> Report:
@@ -276,7 +276,9 @@ def test_a_funding_whose_coin_somebody_else_spent_is_a_loss_that_shows() -> None
     report = world.report()
     assert any("cannot confirm" in note for note in report.notes)
     assert {"unknown tx", "ledger"} <= {d.rule for d in report.differences}
-    assert any("499000 went to scripts that are not ours" in d.text for d in report.differences)
+    assert any(
+        "499000 went to scripts that are neither ours nor" in d.text for d in report.differences
+    )
 
 
 def test_a_claim_of_the_asset_alone_leaves_the_subsidy_locked() -> None:
@@ -482,7 +484,7 @@ PLANTED: dict[str, tuple[Callable[[World], object], str, str]] = {
         "ledger", "came in",
     ),
     "an output to a stranger": (
-        lambda w: other_output(w, -2, script_pubkey=STRANGER), "ledger", "not ours",
+        lambda w: other_output(w, -2, script_pubkey=STRANGER), "ledger", "neither ours nor",
     ),
 }  # fmt: skip
 """What goes wrong, the rule that has to notice, and words of what it says."""

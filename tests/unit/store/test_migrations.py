@@ -31,7 +31,7 @@ from ..builders import (
 
 TABLES = {
     "swap", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
-    "identity", "block", "alembic_version",
+    "identity", "block", "withdrawal", "alembic_version",
 }  # fmt: skip
 
 
