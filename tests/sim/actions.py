@@ -12,7 +12,7 @@ from lnliquid.liquid.coin_selection import MustWait
 from lnliquid.store.coins import CoinsGone
 from lnliquid.watchers.chain_view import TipMoved
 
-from . import faults, foreign
+from . import faults, foreign, withdrawals
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
 from .ground import ASSET, nothing_held, parsed
@@ -82,6 +82,11 @@ async def busy(world: World) -> str:
 async def crash(_world: World) -> str:
     """The power goes."""
     raise Crash("between two steps")
+
+
+async def withdraw(world: World) -> str:
+    """The operator takes coins out, or asks for it again."""
+    return await attempt(withdrawals.ask(world))
 
 
 # ---- buyers
@@ -349,6 +354,7 @@ WEIGHTS: dict[Action, int] = {
     faults.late_news: 25,
     faults.paid_news: 15,
     operator: 14,
+    withdraw: 14,
 }
 """How often each action comes, against the others."""
 

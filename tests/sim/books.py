@@ -11,6 +11,7 @@ from lnliquid.liquid.keys import CHANGE, RECEIVE, Keychain
 
 from .clockwork import Violation
 from .ground import ASSET, LBTC, Ground
+from .withdrawals import Withdrawals
 
 RECEIVE_ADDRESSES = 60
 AHEAD = 20
@@ -65,6 +66,7 @@ class Books:
         """Transactions that the daemon sent."""
         self.gone_out: dict[str, dict[str, int]] = {}
         """What others with the seller's keys took out, asset by asset, by txid."""
+        self.withdrawals = Withdrawals(ground)
 
     def fundings_of(self, swap_id: str) -> set[str]:
         """Fundings that were sent for this swap, over all its life."""
@@ -98,6 +100,7 @@ class Books:
         for txid, tx in self.sent.items():
             if ground.find(txid) is not None:
                 held[LBTC] += tx.fee_sats(LBTC)
+                held.update(self.withdrawals.paid(tx))
         for txid, taken in self.gone_out.items():
             if ground.find(txid) is not None:
                 held.update(taken)

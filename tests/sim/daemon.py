@@ -13,6 +13,7 @@ from lnliquid.liquid.keys import Keychain
 from lnliquid.seller.create import Seller
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import Readiness
+from lnliquid.seller.withdraw import Withdrawer
 from lnliquid.store import coins as coin_store
 from lnliquid.watchers.chain_view import TipMoved
 from lnliquid.watchers.fee_bump import Bumper
@@ -152,6 +153,9 @@ class Daemon:
         )
         self.renew_seller()
         self.operator = Operator(self.database, keys, settings, self.notices)
+        self.withdrawer = Withdrawer(
+            self.database, self.chain, self.inventory, outbox, keys, settings
+        )
         self.must_reload = True
         """As in `Watcher.run`: a round failed, or none was done yet."""
         self._paid = asyncio.get_running_loop().create_task(

@@ -268,6 +268,8 @@ class Rules:
                 if row["funding_txid"] == tx.txid:
                     scripts.append(self._lock(row))
         scripts += [lock.script for o, lock in self.books.locked.items() if o[0] == tx.txid]
+        if stored[0]["purpose"] == Purpose.WITHDRAWAL:
+            scripts += self.books.withdrawals.scripts
         self.books.all_known(tx, scripts)
         self.books.sent[tx.txid] = tx
 
@@ -317,6 +319,7 @@ class Rules:
             self._moves_checked = self._moves
             self._one_lock_each()
             self.books.balance()
+            self.books.withdrawals.check()
         for line in logs:
             self._no_secret(line)
         for swap_id, message in messages.items():

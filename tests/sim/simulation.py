@@ -21,7 +21,7 @@ from .world import World, captured_log
 
 CRASHES = 0.05
 """How likely the daemon dies somewhere within a step of its own work."""
-OWN_WORK = ("watch", "fund", "busy", "create", "repeat", "poll")
+OWN_WORK = ("watch", "fund", "busy", "create", "repeat", "poll", "withdraw")
 REST_EVERY = 80
 """Steps between two rests, at which the store must agree with the world."""
 MAX_TURNS = 40

@@ -35,6 +35,7 @@ class Truth:
                 self._is_true(row)
             self._nothing_hidden_is_payable(row)
         self._coins_are_true()
+        self._withdrawals_are_sent()
 
     def _is_failed(self, row: Row) -> None:
         """Of a swap that failed nothing is locked: else no one would take it back (rule 7)."""
@@ -160,6 +161,18 @@ class Truth:
         if stored != shown:
             only_stored, only_shown = stored.items() - shown.items(), shown.items() - stored.items()
             raise Violation(7, f"coins only stored: {only_stored}; only on chain: {only_shown}")
+
+    def _withdrawals_are_sent(self) -> None:
+        """What was promised is on its way, unless the store says that it can never be."""
+        withdrawals = self._rules.books.withdrawals
+        query = (
+            "SELECT request_id FROM withdrawal JOIN own_tx ON own_tx.family = withdrawal.family "
+            "WHERE state = ?"
+        )
+        abandoned = {r["request_id"] for r in self._rules.ask(query, int(TxState.ABANDONED))}
+        for request_id, ordered in withdrawals.ordered.items():
+            ordered.is_abandoned = request_id in abandoned
+        withdrawals.at_rest()
 
     def nothing_is_frozen(self, available: Iterable[Outpoint]) -> None:
         """After a long quiet time every coin is available, and all business is done (rule 7).
