@@ -271,14 +271,28 @@ class Settings(BaseModel):
     @property
     def cost_covering_amount(self) -> int:
         """The least amount whose price covers the L-BTC that is reserved for a swap."""
+        return self._cost_covering(self.price_msat_per_asset_unit)
+
+    def _cost_covering(self, price_msat_per_asset_unit: int) -> int:
         return least_amount(
-            self.lbtc_per_swap_sats, self.price_msat_per_asset_unit, self.asset_precision
+            self.lbtc_per_swap_sats, price_msat_per_asset_unit, self.asset_precision
         )
 
     @property
     def least_swap_amount(self) -> int:
-        """The smallest amount that is offered and taken."""
-        return self.min_swap_amount or self.cost_covering_amount
+        """The smallest amount that is offered and taken at the price of the settings."""
+        return self.least_amount_at(self.price_msat_per_asset_unit)
+
+    def least_amount_at(self, price_msat_per_asset_unit: int) -> int:
+        """The smallest amount that is offered and taken at this price."""
+        least = self._cost_covering(price_msat_per_asset_unit)
+        if self.min_swap_amount is None:
+            return least
+        return (
+            self.min_swap_amount
+            if self.allow_sales_below_cost
+            else max(self.min_swap_amount, least)
+        )
 
     @property
     def operator_address(self) -> str:

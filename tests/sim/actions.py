@@ -89,6 +89,19 @@ async def withdraw(world: World) -> str:
     return await attempt(withdrawals.ask(world))
 
 
+async def reprice(world: World) -> str:
+    """The operator sets another price, for ever or for a while, or clears it."""
+    usual = world.settings.price_msat_per_asset_unit
+    msat = world.rng.choice((0, usual, usual * world.rng.randrange(50, 150) // 100))
+    secs = world.rng.choice((0, 600, 7_200))
+
+    async def work() -> str:
+        price = await world.daemon.operator.set_price(ASSET, msat, secs)
+        return f"{price.msat_per_unit} until {price.valid_until}"
+
+    return await attempt(work())
+
+
 # ---- buyers
 
 
@@ -355,6 +368,7 @@ WEIGHTS: dict[Action, int] = {
     faults.paid_news: 15,
     operator: 14,
     withdraw: 14,
+    reprice: 8,
 }
 """How often each action comes, against the others."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from lnliquid.config import Settings
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import State
+from lnliquid.domain.terms import total_price_msat
 from lnliquid.store.tables import Purpose
 
 from .books import Books, Locked, Wallet
@@ -155,6 +156,24 @@ class Rules:
             found[swap_id] = known[1]
         return found
 
+    def _price_counted(self, row: Row) -> None:
+        """A new swap has a price that stood when it was made, and its buyer's cap is kept."""
+        settings, amount = self.settings, row["asset_amount"]
+        newest = self.ask("SELECT * FROM price ORDER BY seq DESC LIMIT 2")
+        prices = [
+            p["msat_per_unit"] or settings.price_msat_per_asset_unit
+            for p in newest
+            if p["valid_until"] is None or row["created_at"] < p["valid_until"]
+        ]
+        if len(newest) < 2:  # one of the two may have come with the very same commit
+            prices.append(settings.price_msat_per_asset_unit)
+        totals = {total_price_msat(amount, p, settings.asset_precision) for p in prices}
+        if row["total_price_msat"] not in totals:
+            name = f"swap {row['key_index']}"
+            raise Violation(8, f"{name} costs {row['total_price_msat']}, and not one of {totals}")
+        if row["total_price_msat"] > row["max_total_price_msat"]:
+            raise Violation(8, f"swap {row['key_index']} costs more than its buyer's cap")
+
     def _blocks_at(self, heights: set[int], decided_at: int) -> set[str]:
         """Nothing but a reorg of one of these blocks may open what became final on them again.
 
@@ -166,6 +185,8 @@ class Rules:
 
     def _changed(self, old: Row | None, row: Row) -> None:
         state, name = State(row["state"]), f"swap {row['key_index']}"
+        if old is None:
+            self._price_counted(row)
         if state is State.FUNDED and (old is None or old["state"] != row["state"]):
             confs, needed = self.confirmations(row)
             if confs < needed:

@@ -163,16 +163,15 @@ class Truth:
             raise Violation(7, f"coins only stored: {only_stored}; only on chain: {only_shown}")
 
     def _withdrawals_are_sent(self) -> None:
-        """What was promised is on its way, unless the store says that it can never be."""
-        withdrawals = self._rules.books.withdrawals
+        """What was promised is on its way as soon as the chain would take one of its versions."""
+        chain, withdrawals = self._ground.chain, self._rules.books.withdrawals
         query = (
-            "SELECT request_id FROM withdrawal JOIN own_tx ON own_tx.family = withdrawal.family "
-            "WHERE state = ?"
+            "SELECT request_id, txid FROM withdrawal "
+            "JOIN own_tx ON own_tx.family = withdrawal.family"
         )
-        abandoned = {r["request_id"] for r in self._rules.ask(query, int(TxState.ABANDONED))}
-        for request_id, ordered in withdrawals.ordered.items():
-            ordered.is_abandoned = request_id in abandoned
-        withdrawals.at_rest()
+        for row in self._rules.ask(query):
+            withdrawals.ordered[row["request_id"]].txids.add(row["txid"])
+        withdrawals.at_rest(lambda txid: chain.test_accept(self._rules.raws[txid]).allowed)
 
     def nothing_is_frozen(self, available: Iterable[Outpoint]) -> None:
         """After a long quiet time every coin is available, and all business is done (rule 7).

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,12 +25,11 @@ MOST = {ASSET: 40_000, LBTC: 30_000}
 
 @dataclass
 class Ordered:
-    """An order, the script that it alone pays, and the txid that it was answered with."""
+    """An order, the script that it alone pays, and the versions of its transaction."""
 
     order: Order
     script: bytes
-    txid: str | None = None
-    is_abandoned: bool = False
+    txids: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -63,18 +63,18 @@ class Withdrawals:
                 if (coin.asset, coin.value) != (ordered.order.asset_id, wanted):
                     raise Violation(7, f"withdrawal {name[-2:]} is paid {coin.value}, not {wanted}")
 
-    def at_rest(self) -> None:
-        """Each one that was answered is on its way, unless something else took its coins."""
+    def at_rest(self, can_be_sent: Callable[[str], bool]) -> None:
+        """Each one that was answered is on its way, unless something else has its coins now."""
         for name, ordered in self.ordered.items():
             coins = list(self.ground.chain.unspent(electrum_scripthash(ordered.script)))
-            if ordered.txid is not None and not ordered.is_abandoned and not coins:
+            if not coins and any(map(can_be_sent, ordered.txids)):
                 raise Violation(7, f"withdrawal {name[-2:]} was promised and is not sent")
 
 
 async def ask(world: "World") -> str:
     """A new withdrawal, or one that was ordered before, which must not be sent again."""
     orders, rng = world.rules.books.withdrawals.ordered, world.rng
-    open_ones = [o for o in orders.values() if o.txid is None]
+    open_ones = [o for o in orders.values() if not o.txids]
     is_new = len(orders) < MOST_ORDERS and (not open_ones or rng.random() < 0.5)
     if not is_new and not orders:
         return "nothing"
@@ -90,5 +90,5 @@ async def ask(world: "World") -> str:
         ordered = rng.choice(open_ones or list(orders.values()))
     reserve = rng.random() < 0.3
     made = await world.daemon.withdrawer.withdraw(ordered.order, take_reserve=reserve)
-    ordered.txid = made.txid
+    ordered.txids.add(made.txid)
     return f"{made.amount} of {made.order.asset_id[:4]}"

@@ -177,7 +177,7 @@ def new_swap(request: Request, **changes: Any) -> NewSwap:
         subsidy_sats=500,
         fee_share_sats=620,
         refund_headroom_sats=375,
-        total_price_msat=3_000,
+        price_msat=lambda _tx: 3_000,
         max_ln_cltv_blocks=100,
         policy_asset=POLICY_ASSET,
         max_inflight=100,

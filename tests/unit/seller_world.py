@@ -45,9 +45,9 @@ DEADLINE_SECS = 20.0
 class SellerWorld:
     """Database, operator, overview and metrics as the daemon puts them together, nodes faked."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **changes: object) -> None:
         self.clock = StillClock()
-        self.settings = Settings(**settings_values(folder))
+        self.settings = Settings(**settings_values(folder, **changes))
         self.database = Database(migrated(self.settings.database), self.clock)
         self.chain, self.lightning = FakeChain(), FakeLightning()
         self.notices = Notices()

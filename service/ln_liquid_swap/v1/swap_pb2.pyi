@@ -192,6 +192,7 @@ class Offer(_message.Message):
     LIQUID_BLOCK_SECS_FIELD_NUMBER: _builtins.int
     LIGHTNING_BLOCK_SECS_FIELD_NUMBER: _builtins.int
     LIGHTNING_NODE_ID_FIELD_NUMBER: _builtins.int
+    PRICE_VALID_UNTIL_FIELD_NUMBER: _builtins.int
     network: _builtins.str
     """Chain name: liquidv1, liquidtestnet or liquid-regtest."""
     asset_id: _builtins.str
@@ -226,6 +227,11 @@ class Offer(_message.Message):
     """Public key of the seller's Lightning node; the invoice must be signed by it. 66 hex digits;
     empty while the node has not answered since the daemon's start: do not order on such an offer.
     """
+    price_valid_until: _builtins.int
+    """The price stands until then, unix seconds; 0 while it has no end. It may change before: a swap
+    has the price of the moment at which it was created, and never more than its
+    max_total_price_msat.
+    """
     def __init__(
         self,
         *,
@@ -245,10 +251,11 @@ class Offer(_message.Message):
         liquid_block_secs: _builtins.int = ...,
         lightning_block_secs: _builtins.int = ...,
         lightning_node_id: _builtins.str = ...,
+        price_valid_until: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "asset_precision", b"asset_precision", "available_amount", b"available_amount", "claim_margin_blocks", b"claim_margin_blocks", "fee_subsidy_sats", b"fee_subsidy_sats", "invoice_expiry_secs", b"invoice_expiry_secs", "lightning_block_secs", b"lightning_block_secs", "lightning_node_id", b"lightning_node_id", "liquid_block_secs", b"liquid_block_secs", "max_ln_cltv_blocks", b"max_ln_cltv_blocks", "max_min_funding_confs", b"max_min_funding_confs", "max_swap_amount", b"max_swap_amount", "min_swap_amount", b"min_swap_amount", "network", b"network", "price_msat_per_asset_unit", b"price_msat_per_asset_unit", "refund_delta_blocks", b"refund_delta_blocks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "asset_precision", b"asset_precision", "available_amount", b"available_amount", "claim_margin_blocks", b"claim_margin_blocks", "fee_subsidy_sats", b"fee_subsidy_sats", "invoice_expiry_secs", b"invoice_expiry_secs", "lightning_block_secs", b"lightning_block_secs", "lightning_node_id", b"lightning_node_id", "liquid_block_secs", b"liquid_block_secs", "max_ln_cltv_blocks", b"max_ln_cltv_blocks", "max_min_funding_confs", b"max_min_funding_confs", "max_swap_amount", b"max_swap_amount", "min_swap_amount", b"min_swap_amount", "network", b"network", "price_msat_per_asset_unit", b"price_msat_per_asset_unit", "price_valid_until", b"price_valid_until", "refund_delta_blocks", b"refund_delta_blocks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1066,6 +1073,9 @@ class AssetInventory(_message.Message):
     COINS_FIELD_NUMBER: _builtins.int
     LANES_FIELD_NUMBER: _builtins.int
     LANES_WANTED_FIELD_NUMBER: _builtins.int
+    PRICE_MSAT_PER_ASSET_UNIT_FIELD_NUMBER: _builtins.int
+    PRICE_VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    PRICE_SET_AT_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The asset, 64 hex digits."""
     available: _builtins.int
@@ -1078,6 +1088,12 @@ class AssetInventory(_message.Message):
     """Coins large enough to fund a burst by themselves."""
     lanes_wanted: _builtins.int
     """How many of those there should be, with what there is."""
+    price_msat_per_asset_unit: _builtins.int
+    """Price of one asset unit at which it is sold; 0 for what is not on sale."""
+    price_valid_until: _builtins.int
+    """Until when, unix seconds; 0 for no end. Once it is over nothing is sold until a new price comes."""
+    price_set_at: _builtins.int
+    """When the operator set it, unix seconds; 0 for the price of the settings."""
     @_builtins.property
     def coins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Values of the single coins that are available, largest first."""
@@ -1092,10 +1108,13 @@ class AssetInventory(_message.Message):
         coins: _abc.Iterable[_builtins.int] | None = ...,
         lanes: _builtins.int = ...,
         lanes_wanted: _builtins.int = ...,
+        price_msat_per_asset_unit: _builtins.int = ...,
+        price_valid_until: _builtins.int = ...,
+        price_set_at: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "available", b"available", "coins", b"coins", "lanes", b"lanes", "lanes_wanted", b"lanes_wanted", "locked", b"locked", "reserved", b"reserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "available", b"available", "coins", b"coins", "lanes", b"lanes", "lanes_wanted", b"lanes_wanted", "locked", b"locked", "price_msat_per_asset_unit", b"price_msat_per_asset_unit", "price_set_at", b"price_set_at", "price_valid_until", b"price_valid_until", "reserved", b"reserved"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1218,6 +1237,62 @@ class RefundSwapResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefundSwapResponse: _TypeAlias = RefundSwapResponse  # noqa: Y015
+
+@_typing.final
+class SetPriceRequest(_message.Message):
+    """Asks for another price."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_ID_FIELD_NUMBER: _builtins.int
+    PRICE_MSAT_PER_ASSET_UNIT_FIELD_NUMBER: _builtins.int
+    VALID_SECS_FIELD_NUMBER: _builtins.int
+    asset_id: _builtins.str
+    """The asset, 64 hex digits in display order."""
+    price_msat_per_asset_unit: _builtins.int
+    """Price of one asset unit; 0 to go back to that of the settings."""
+    valid_secs: _builtins.int
+    """For how long; 0 for no end. When it is over, the asset is not sold until a new price comes."""
+    def __init__(
+        self,
+        *,
+        asset_id: _builtins.str = ...,
+        price_msat_per_asset_unit: _builtins.int = ...,
+        valid_secs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "price_msat_per_asset_unit", b"price_msat_per_asset_unit", "valid_secs", b"valid_secs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPriceRequest: _TypeAlias = SetPriceRequest  # noqa: Y015
+
+@_typing.final
+class SetPriceResponse(_message.Message):
+    """Answer to SetPrice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_MSAT_PER_ASSET_UNIT_FIELD_NUMBER: _builtins.int
+    PRICE_VALID_UNTIL_FIELD_NUMBER: _builtins.int
+    price_msat_per_asset_unit: _builtins.int
+    """The price that counts now."""
+    price_valid_until: _builtins.int
+    """Until when, unix seconds; 0 for no end."""
+    def __init__(
+        self,
+        *,
+        price_msat_per_asset_unit: _builtins.int = ...,
+        price_valid_until: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price_msat_per_asset_unit", b"price_msat_per_asset_unit", "price_valid_until", b"price_valid_until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPriceResponse: _TypeAlias = SetPriceResponse  # noqa: Y015
 
 @_typing.final
 class WithdrawRequest(_message.Message):

@@ -83,6 +83,7 @@ class SwapServiceServicer:
         Status codes:
         INVALID_ARGUMENT   asset_id is not 64 hex digits.
         NOT_FOUND          this asset is not sold here.
+        UNAVAILABLE        the time of its price is over (ErrorInfo reason PRICE_STALE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -109,7 +110,8 @@ class SwapServiceServicer:
         (INSUFFICIENT_INVENTORY, with what is available).
         RESOURCE_EXHAUSTED   too many swaps are unfinished.
         UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
-        paused sales; google.rpc.RetryInfo says when to try again.
+        paused sales; google.rpc.RetryInfo says when to try again. Or the time of
+        the price is over (ErrorInfo reason PRICE_STALE).
         After any of these no swap exists under this request_id that did not exist before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -343,6 +345,11 @@ class OperatorServiceStub:
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
                 response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
                 _registered_method=True)
+        self.SetPrice = channel.unary_unary(
+                '/ln_liquid_swap.v1.OperatorService/SetPrice',
+                request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceRequest.SerializeToString,
+                response_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceResponse.FromString,
+                _registered_method=True)
         self.Withdraw = channel.unary_unary(
                 '/ln_liquid_swap.v1.OperatorService/Withdraw',
                 request_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.WithdrawRequest.SerializeToString,
@@ -445,6 +452,19 @@ class OperatorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetPrice(self, request, context):
+        """Sets the price of an asset from now on, also across restarts, in the place of that of the settings.
+        Swaps that exist keep theirs. With a price of 0 that of the settings counts again.
+
+        Status codes:
+        INVALID_ARGUMENT   a field is malformed.
+        NOT_FOUND          the asset is not sold here (reason ASSET_NOT_OFFERED).
+        UNAVAILABLE        the store or its replica cannot be written (reason NOT_READY).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Withdraw(self, request, context):
         """Sends coins of the wallet to an address, once for each request_id: the same request again
         answers with the same withdrawal. The transaction is stored before it is sent, then followed,
@@ -532,6 +552,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.RefundSwap,
                     request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.FromString,
                     response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.SerializeToString,
+            ),
+            'SetPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrice,
+                    request_deserializer=ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceRequest.FromString,
+                    response_serializer=ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceResponse.SerializeToString,
             ),
             'Withdraw': grpc.unary_unary_rpc_method_handler(
                     servicer.Withdraw,
@@ -746,6 +771,33 @@ class OperatorService:
             '/ln_liquid_swap.v1.OperatorService/RefundSwap',
             ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapRequest.SerializeToString,
             ln__liquid__swap_dot_v1_dot_swap__pb2.RefundSwapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ln_liquid_swap.v1.OperatorService/SetPrice',
+            ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceRequest.SerializeToString,
+            ln__liquid__swap_dot_v1_dot_swap__pb2.SetPriceResponse.FromString,
             options,
             channel_credentials,
             insecure,

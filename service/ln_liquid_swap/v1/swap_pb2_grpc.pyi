@@ -54,6 +54,7 @@ class SwapServiceStub:
     Status codes:
       INVALID_ARGUMENT   asset_id is not 64 hex digits.
       NOT_FOUND          this asset is not sold here.
+      UNAVAILABLE        the time of its price is over (ErrorInfo reason PRICE_STALE).
     """
     CreateSwap: _grpc.UnaryUnaryMultiCallable[_swap_pb2.CreateSwapRequest, _swap_pb2.CreateSwapResponse]
     """Locks the asset for the buyer and returns the swap once it can be paid.
@@ -76,7 +77,8 @@ class SwapServiceStub:
                            (INSUFFICIENT_INVENTORY, with what is available).
       RESOURCE_EXHAUSTED   too many swaps are unfinished.
       UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
-                           paused sales; google.rpc.RetryInfo says when to try again.
+                           paused sales; google.rpc.RetryInfo says when to try again. Or the time of
+                           the price is over (ErrorInfo reason PRICE_STALE).
     After any of these no swap exists under this request_id that did not exist before.
     """
     GetSwap: _grpc.UnaryUnaryMultiCallable[_swap_pb2.GetSwapRequest, _swap_pb2.GetSwapResponse]
@@ -122,6 +124,7 @@ class SwapServiceAsyncStub(SwapServiceStub):
     Status codes:
       INVALID_ARGUMENT   asset_id is not 64 hex digits.
       NOT_FOUND          this asset is not sold here.
+      UNAVAILABLE        the time of its price is over (ErrorInfo reason PRICE_STALE).
     """
     CreateSwap: _aio.UnaryUnaryMultiCallable[_swap_pb2.CreateSwapRequest, _swap_pb2.CreateSwapResponse]  # type: ignore[assignment]
     """Locks the asset for the buyer and returns the swap once it can be paid.
@@ -144,7 +147,8 @@ class SwapServiceAsyncStub(SwapServiceStub):
                            (INSUFFICIENT_INVENTORY, with what is available).
       RESOURCE_EXHAUSTED   too many swaps are unfinished.
       UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
-                           paused sales; google.rpc.RetryInfo says when to try again.
+                           paused sales; google.rpc.RetryInfo says when to try again. Or the time of
+                           the price is over (ErrorInfo reason PRICE_STALE).
     After any of these no swap exists under this request_id that did not exist before.
     """
     GetSwap: _aio.UnaryUnaryMultiCallable[_swap_pb2.GetSwapRequest, _swap_pb2.GetSwapResponse]  # type: ignore[assignment]
@@ -193,6 +197,7 @@ class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
         Status codes:
           INVALID_ARGUMENT   asset_id is not 64 hex digits.
           NOT_FOUND          this asset is not sold here.
+          UNAVAILABLE        the time of its price is over (ErrorInfo reason PRICE_STALE).
         """
 
     @_abc_1.abstractmethod
@@ -221,7 +226,8 @@ class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
                                (INSUFFICIENT_INVENTORY, with what is available).
           RESOURCE_EXHAUSTED   too many swaps are unfinished.
           UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
-                               paused sales; google.rpc.RetryInfo says when to try again.
+                               paused sales; google.rpc.RetryInfo says when to try again. Or the time of
+                               the price is over (ErrorInfo reason PRICE_STALE).
         After any of these no swap exists under this request_id that did not exist before.
         """
 
@@ -314,6 +320,15 @@ class OperatorServiceStub:
       NOT_FOUND             no swap has this id.
       FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
     """
+    SetPrice: _grpc.UnaryUnaryMultiCallable[_swap_pb2.SetPriceRequest, _swap_pb2.SetPriceResponse]
+    """Sets the price of an asset from now on, also across restarts, in the place of that of the settings.
+    Swaps that exist keep theirs. With a price of 0 that of the settings counts again.
+
+    Status codes:
+      INVALID_ARGUMENT   a field is malformed.
+      NOT_FOUND          the asset is not sold here (reason ASSET_NOT_OFFERED).
+      UNAVAILABLE        the store or its replica cannot be written (reason NOT_READY).
+    """
     Withdraw: _grpc.UnaryUnaryMultiCallable[_swap_pb2.WithdrawRequest, _swap_pb2.WithdrawResponse]
     """Sends coins of the wallet to an address, once for each request_id: the same request again
     answers with the same withdrawal. The transaction is stored before it is sent, then followed,
@@ -400,6 +415,15 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
       INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
       NOT_FOUND             no swap has this id.
       FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+    """
+    SetPrice: _aio.UnaryUnaryMultiCallable[_swap_pb2.SetPriceRequest, _swap_pb2.SetPriceResponse]  # type: ignore[assignment]
+    """Sets the price of an asset from now on, also across restarts, in the place of that of the settings.
+    Swaps that exist keep theirs. With a price of 0 that of the settings counts again.
+
+    Status codes:
+      INVALID_ARGUMENT   a field is malformed.
+      NOT_FOUND          the asset is not sold here (reason ASSET_NOT_OFFERED).
+      UNAVAILABLE        the store or its replica cannot be written (reason NOT_READY).
     """
     Withdraw: _aio.UnaryUnaryMultiCallable[_swap_pb2.WithdrawRequest, _swap_pb2.WithdrawResponse]  # type: ignore[assignment]
     """Sends coins of the wallet to an address, once for each request_id: the same request again
@@ -526,6 +550,21 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT      swap_id is not a UUID, or no reason is given.
           NOT_FOUND             no swap has this id.
           FAILED_PRECONDITION   the swap is not paid and unclaimed (ErrorInfo reason NOT_PAID_UNCLAIMED).
+        """
+
+    @_abc_1.abstractmethod
+    def SetPrice(
+        self,
+        request: _swap_pb2.SetPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_swap_pb2.SetPriceResponse, _abc.Awaitable[_swap_pb2.SetPriceResponse]]:
+        """Sets the price of an asset from now on, also across restarts, in the place of that of the settings.
+        Swaps that exist keep theirs. With a price of 0 that of the settings counts again.
+
+        Status codes:
+          INVALID_ARGUMENT   a field is malformed.
+          NOT_FOUND          the asset is not sold here (reason ASSET_NOT_OFFERED).
+          UNAVAILABLE        the store or its replica cannot be written (reason NOT_READY).
         """
 
     @_abc_1.abstractmethod

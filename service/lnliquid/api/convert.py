@@ -5,6 +5,7 @@ from importlib.metadata import version
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.config import Settings
 from lnliquid.domain.next_step import Outlook
+from lnliquid.domain.price import Price
 from lnliquid.domain.swap import Coin, Event, InvoiceMark, Offer, Request, State, Swap
 from lnliquid.domain.withdrawal import Order, Withdrawal
 from lnliquid.metrics.backends import Backend
@@ -32,6 +33,7 @@ def offer_to(offer: Offer) -> pb.Offer:
         asset_id=offer.asset_id,
         asset_precision=offer.asset_precision,
         price_msat_per_asset_unit=offer.price_msat_per_asset_unit,
+        price_valid_until=offer.price_valid_until,
         min_swap_amount=offer.min_swap_amount,
         max_swap_amount=offer.max_swap_amount,
         available_amount=offer.available_amount,
@@ -100,6 +102,7 @@ def operator_swap_to(swap: Swap, ahead: Outlook | None) -> pb.OperatorSwap:
 
 def holding_to(held: Holding) -> pb.AssetInventory:
     """What is held of one asset, as a message."""
+    price = held.price or Price(0)
     return pb.AssetInventory(
         asset_id=held.asset_id,
         available=held.available,
@@ -108,6 +111,9 @@ def holding_to(held: Holding) -> pb.AssetInventory:
         coins=held.coins,
         lanes=held.lanes,
         lanes_wanted=held.lanes_wanted,
+        price_msat_per_asset_unit=price.msat_per_unit,
+        price_valid_until=price.valid_until or 0,
+        price_set_at=price.set_at or 0,
     )
 
 

@@ -21,6 +21,7 @@ from lnliquid.domain.errors import (
     NotReady,
     NotWithdrawable,
     PriceAboveCap,
+    PriceStale,
     RequestConflict,
     SlowReader,
     SwapNotFound,
@@ -36,6 +37,7 @@ AnySwapError = (
     | AssetNotOffered
     | RequestConflict
     | PriceAboveCap
+    | PriceStale
     | InsufficientInventory
     | NotWithdrawable
     | TooManyAddresses
@@ -100,6 +102,8 @@ def reply_to(error: AnySwapError) -> Reply:
                 total_price_msat=error.total_price_msat,
                 max_total_price_msat=error.max_total_price_msat,
             )
+        case PriceStale():
+            return reply(code.UNAVAILABLE, "PRICE_STALE", valid_until=error.valid_until)
         case InsufficientInventory():
             return reply(
                 code.FAILED_PRECONDITION,

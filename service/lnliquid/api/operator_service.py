@@ -75,6 +75,15 @@ class OperatorServicer(pb_grpc.OperatorServiceServicer):
         return pb.RefundSwapResponse(swap=convert.operator_swap_to(*seen))
 
     @rpc
+    async def SetPrice(self, request: pb.SetPriceRequest, _: Context) -> pb.SetPriceResponse:
+        price = await self._operator.set_price(
+            request.asset_id, request.price_msat_per_asset_unit, request.valid_secs
+        )
+        return pb.SetPriceResponse(
+            price_msat_per_asset_unit=price.msat_per_unit, price_valid_until=price.valid_until or 0
+        )
+
+    @rpc
     async def Withdraw(self, request: pb.WithdrawRequest, _: Context) -> pb.WithdrawResponse:
         order = convert.order_from(request)
         if request.dry_run:

@@ -21,6 +21,7 @@ COMMANDS = {
         "resume-sales",
         "refund",
     ),
+    "lnliquid.cli.price": ("price",),
     "lnliquid.cli.withdraw": ("withdraw", "withdrawals", "deposits"),
     "lnliquid.cli.backup": ("backup",),
     "lnliquid.cli.health": ("health",),

@@ -151,6 +151,10 @@ def write_rows(rows: list[Row], write: Callable[..., None] = show, *, width: int
         write(f"{label:{width}}{value}", indent=width)
 
 
+def _until(offer: Offer) -> str:
+    return f", until {utc(offer.price_valid_until)} UTC" if offer.price_valid_until else ""
+
+
 def offer_rows(offer: Offer, seller: str) -> list[Row]:
     """An offer with units and what its numbers mean."""
     hold_secs = offer.max_ln_cltv_blocks * offer.lightning_block_secs
@@ -163,7 +167,7 @@ def offer_rows(offer: Offer, seller: str) -> list[Row]:
         ("network", offer.network),
         ("asset", offer.asset_id),
         ("precision", f"{precision}: one unit is {10 ** min(precision, 8)} of the smallest"),
-        ("price", f"{sats(offer.price_msat_per_asset_unit)} a unit"),
+        ("price", f"{sats(offer.price_msat_per_asset_unit)} a unit{_until(offer)}"),
         ("least", units(offer.min_swap_amount, precision)),
         ("most", most),
         ("available", units(offer.available_amount, precision)),

@@ -96,6 +96,16 @@ class PriceAboveCap(SwapError):
 
 
 @dataclass
+class PriceStale(SwapError):
+    """The time of the price that the operator set is over; nothing is sold without a new one."""
+
+    valid_until: int
+
+    def __str__(self) -> str:
+        return "the seller's price is out of date; try again when there is a new one"
+
+
+@dataclass
 class InsufficientInventory(SwapError):
     """Not enough unreserved coins. `available` is what could be reserved at that moment."""
 

@@ -276,3 +276,5 @@ class Offer:
     liquid_block_secs: int
     lightning_block_secs: int
     lightning_node_id: str
+    price_valid_until: int = 0
+    """Unix seconds; 0 while the price has no end."""

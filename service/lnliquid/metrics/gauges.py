@@ -51,6 +51,12 @@ class Gauges:
         self._paused = gauge("paused", "1 while the operator has paused new swaps, else 0")
         self._held = gauge("inventory", "Amount in the smallest unit", "asset", "part")
         self._lanes = gauge("lanes", "Coins that can fund a burst by themselves", "asset")
+        self._price = gauge("price_msat_per_asset_unit", "Price of one asset unit", "asset")
+        self._price_until = gauge(
+            "price_valid_until_seconds",
+            "Unix time until which the price stands, 0: no end",
+            "asset",
+        )
         self._lanes_wanted = gauge("lanes_wanted", "How many lanes there should be", "asset")
         self._up = gauge("backend_up", "1 when the node answered its last call, else 0", "backend")
         self._lag = gauge(
@@ -95,6 +101,9 @@ class Gauges:
         for held in status.holdings:
             for part in ("available", "reserved", "locked"):
                 self._held.labels(held.asset_id, part).set(getattr(held, part))
+            if held.price is not None:
+                self._price.labels(held.asset_id).set(held.price.msat_per_unit)
+                self._price_until.labels(held.asset_id).set(held.price.valid_until or 0)
             self._lanes.labels(held.asset_id).set(held.lanes)
             self._lanes_wanted.labels(held.asset_id).set(held.lanes_wanted)
         for backend in status.backends:

@@ -17,6 +17,7 @@ from lnliquid.domain.errors import (
     SwapError,
     SwapNotFound,
 )
+from lnliquid.domain.price import Price
 from lnliquid.domain.swap import Event, Offer, Request, State, Swap
 from lnliquid.domain.terms import REFUND_VSIZE, fee_sats, total_price_msat
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
@@ -26,8 +27,9 @@ from lnliquid.seller.batch import Gather
 from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.requests import Requests
 from lnliquid.store import coins as coin_store
+from lnliquid.store import prices as price_store
 from lnliquid.store import swaps as swap_store
-from lnliquid.store.database import Database
+from lnliquid.store.database import Database, Transaction
 from lnliquid.store.swaps import NewSwap
 from lnliquid.watchers.funding import Funder
 from lnliquid.watchers.wakeups import Notices
@@ -60,17 +62,20 @@ class Seller:
         self._read = Gather(self._read_all)
 
     async def offer(self, asset_id: str) -> Offer:
-        """The terms for this asset now. Raises `AssetNotOffered`."""
+        """The terms for this asset now. Raises `AssetNotOffered`, `PriceStale`."""
         self._require_offered(asset_id)
         await self._readiness.problem()  # a buyer comes: look at the nodes, and at this tip
         s = self._settings
-        available = await self._database.read(lambda tx: coin_store.reservable(tx, asset_id))
+        available, price, now = await self._database.read(
+            lambda tx: (coin_store.reservable(tx, asset_id), self._price(tx), tx.now)
+        )
+        price.require_valid(now)
         return Offer(
             network=s.network,
             asset_id=asset_id,
             asset_precision=s.asset_precision,
-            price_msat_per_asset_unit=s.price_msat_per_asset_unit,
-            min_swap_amount=s.least_swap_amount,
+            price_msat_per_asset_unit=price.msat_per_unit,
+            min_swap_amount=s.least_amount_at(price.msat_per_unit),
             max_swap_amount=s.max_swap_amount,
             available_amount=max(0, available),
             fee_subsidy_sats=s.fee_subsidy_sats,
@@ -82,6 +87,7 @@ class Seller:
             liquid_block_secs=s.liquid_block_secs,
             lightning_block_secs=s.lightning_block_secs,
             lightning_node_id=await self._readiness.node_id(),
+            price_valid_until=price.valid_until or 0,
         )
 
     async def create_swap(self, request: Request) -> Swap:
@@ -93,7 +99,7 @@ class Seller:
         swap = await self._requests.swap_of(request)
         if swap is None:
             began = time.monotonic()
-            new = self._priced(request)
+            new = self._new(request)
             self._notices.begin_creating()
             try:
                 # A client that hangs up while T1 is on its way does not lose the wake-up.
@@ -103,15 +109,10 @@ class Seller:
             self._instruments.create_secs.observe(time.monotonic() - began)
         return await self._until_payable(swap)
 
-    def _priced(self, request: Request) -> NewSwap:
-        """The terms of a new swap. Raises what is wrong with the request itself."""
+    def _new(self, request: Request) -> NewSwap:
+        """What T1 stores, without the price. Raises what is wrong with the request itself."""
         buyer_key_hash = self._check(request)
         s = self._settings
-        price = total_price_msat(
-            request.asset_amount, s.price_msat_per_asset_unit, s.asset_precision
-        )
-        if price > request.max_total_price_msat:
-            raise PriceAboveCap(price, request.max_total_price_msat)
         swap_id = str(uuid.uuid4())
         return NewSwap(
             request=request,
@@ -120,7 +121,6 @@ class Seller:
             subsidy_sats=s.fee_subsidy_sats,
             fee_share_sats=s.fee_share_sats,
             refund_headroom_sats=fee_sats(REFUND_VSIZE, s.fee_cap_sats_per_kvb),
-            total_price_msat=price,
             max_ln_cltv_blocks=s.max_ln_cltv_blocks,
             policy_asset=self._keys.network.policy_asset,
             max_inflight=s.max_inflight_swaps,
@@ -128,11 +128,30 @@ class Seller:
                 self._keys.payment_hash(index, swap_id),
                 self._keys.refund_key(index).key_hash,
             ),
+            price_msat=lambda tx: self._total_price(tx, request),
         )
+
+    def _price(self, tx: Transaction) -> Price:
+        s = self._settings
+        return price_store.at_present(tx, s.asset_id, s.price_msat_per_asset_unit)
+
+    def _total_price(self, tx: Transaction, request: Request) -> int:
+        """The price at this moment. Raises `PriceStale`, `InvalidRequest`, `PriceAboveCap`."""
+        price, s = self._price(tx), self._settings
+        price.require_valid(tx.now)
+        least = s.least_amount_at(price.msat_per_unit)
+        if not least <= request.asset_amount <= s.max_swap_amount:
+            text = f"must be between {least} and {s.max_swap_amount} here"
+            raise InvalidRequest((FieldViolation("asset_amount", text),))
+        total = total_price_msat(request.asset_amount, price.msat_per_unit, s.asset_precision)
+        if total > request.max_total_price_msat:
+            raise PriceAboveCap(total, request.max_total_price_msat)
+        return total
 
     async def _reserve_all(self, news: Sequence[NewSwap]) -> Sequence[Swap | SwapError]:
         """T1 for all that came meanwhile: the swap or the refusal of each."""
-        refusals = await self._readiness.refusals([new.total_price_msat for new in news])
+        costs = await self._database.read(lambda tx: self._estimates(tx, news))
+        refusals = await self._readiness.refusals(costs)
         ready = [new for new, refusal in zip(news, refusals, strict=True) if refusal is None]
         if not ready:
             return [refusal for refusal in refusals if refusal is not None]
@@ -141,6 +160,22 @@ class Seller:
             await self._database.write(lambda tx: swap_store.create_all(tx, ready), on_replica=True)
         )
         return [refusal or self._told(next(outcomes)) for refusal in refusals]
+
+    def _estimates(self, tx: Transaction, news: Sequence[NewSwap]) -> list[int]:
+        """What Lightning must be able to receive for each; T1 decides what it costs, and whether.
+
+        Raises `PriceStale`.
+        """
+        price, precision = self._price(tx), self._settings.asset_precision
+        price.require_valid(tx.now)
+        requests = [new.request for new in news]
+        return [
+            min(
+                total_price_msat(r.asset_amount, price.msat_per_unit, precision),
+                r.max_total_price_msat,
+            )
+            for r in requests
+        ]
 
     def _told(self, outcome: tuple[Swap, bool] | SwapError) -> Swap | SwapError:
         """Set going what a new swap needs."""
@@ -230,13 +265,10 @@ class Seller:
             key_hash = p2wpkh_key_hash(request.buyer_claim_address, self._keys.network)
         except AddressError as error:
             violations.append(FieldViolation("buyer_claim_address", str(error)))
-        if not s.least_swap_amount <= request.asset_amount <= s.max_swap_amount:
-            violations.append(
-                FieldViolation(
-                    "asset_amount",
-                    f"must be between {s.least_swap_amount} and {s.max_swap_amount} here",
-                )
-            )
+        least = s.min_swap_amount or 1  # T1 knows the price, and with it the least that pays
+        if not least <= request.asset_amount <= s.max_swap_amount:
+            text = f"must be between {least} and {s.max_swap_amount} here"
+            violations.append(FieldViolation("asset_amount", text))
         if request.min_funding_confs > s.max_min_funding_confs:
             violations.append(
                 FieldViolation(

@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 import structlog
 
 from lnliquid.config import Settings
-from lnliquid.domain.errors import NotPaidUnclaimed, SwapNotFound
+from lnliquid.domain.errors import AssetNotOffered, NotPaidUnclaimed, SwapNotFound
+from lnliquid.domain.price import Price
 from lnliquid.domain.swap import Swap
 from lnliquid.liquid.keys import Keychain
 from lnliquid.liquid.lanes import lanes_wanted, useful_lanes
 from lnliquid.seller.readiness import PAUSED
 from lnliquid.store import coins as coin_store
+from lnliquid.store import prices as price_store
 from lnliquid.store import queries
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.database import Database, Transaction
@@ -33,6 +35,8 @@ class Holding:
     lanes: int
     """Coins large enough to count as a lane, and how many of those there should be."""
     lanes_wanted: int
+    price: Price | None
+    """At which it is sold; None for L-BTC."""
 
 
 class Operator:
@@ -78,11 +82,38 @@ class Operator:
                         tuple(values),
                         useful_lanes(values, wanted),
                         wanted,
+                        None if asset == self._policy_asset else self._price(session),
                     )
                 )
             return result
 
         return await self._database.read(look)
+
+    def _price(self, session: Transaction) -> Price:
+        s = self._settings
+        return price_store.at_present(session, s.asset_id, s.price_msat_per_asset_unit)
+
+    async def set_price(self, asset_id: str, msat_per_unit: int, valid_secs: int) -> Price:
+        """Set the price from now on, for so long, 0 for ever; a price of 0: that of the settings.
+
+        Returns the one that counts now. Raises `AssetNotOffered`, `StoreFailure`.
+        """
+        if asset_id != self._settings.asset_id:
+            raise AssetNotOffered(asset_id)
+
+        def store(session: Transaction) -> Price:
+            until = session.now + valid_secs if msat_per_unit and valid_secs else None
+            price_store.put(session, asset_id, msat_per_unit or None, until)
+            return self._price(session)
+
+        price = await self._database.write(store, on_replica=True)
+        log.warning(
+            "price set" if price.set_at else "price of the settings restored",
+            asset_id=asset_id,
+            price_msat_per_asset_unit=price.msat_per_unit,
+            valid_until=price.valid_until,
+        )
+        return price
 
     async def paused(self) -> bool:
         """True while no new swaps are taken at the operator's word."""

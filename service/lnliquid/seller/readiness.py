@@ -11,6 +11,7 @@ from lnliquid.domain.ports import Chain, NodeInfo, SellerLightning
 from lnliquid.domain.swap import Tip
 from lnliquid.seller.node_options import lightning_problem
 from lnliquid.store import coins as coin_store
+from lnliquid.store import prices as price_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.paths import directory_refusal
 from lnliquid.watchers import chain_incidents
@@ -93,11 +94,11 @@ class Readiness:
         if self._store_problem is not None:
             return self._store_problem
         try:
-            paused = await self._database.read(_pause_reason)
+            refused = await self._database.read(self._refused_by_operator)
         except StoreFailure:
             return "the store cannot be read"
-        if paused is not None:
-            return paused
+        if refused is not None:
+            return refused
         if await self._cannot_write():
             return "the store cannot be written"
         if (reason := self._database.replica_problem) is not None:
@@ -112,6 +113,13 @@ class Readiness:
             return "the wallet is still being read from the Liquid backend"
         await self._ask_lightning()
         return self._problem
+
+    def _refused_by_operator(self, session: Transaction) -> str | None:
+        s = self._settings
+        price = price_store.at_present(session, s.asset_id, s.price_msat_per_asset_unit)
+        if (reason := _pause_reason(session)) is None and price.is_stale(session.now):
+            return "the time of the price that was set is over: set a new one, or clear it"
+        return reason
 
     async def _look(self) -> None:
         """Try whether what the next order must write can be written, before it comes."""

@@ -30,11 +30,12 @@ class NewSwap:
     subsidy_sats: int
     fee_share_sats: int
     refund_headroom_sats: int
-    total_price_msat: int
     max_ln_cltv_blocks: int
     policy_asset: str
     max_inflight: int
     keys: Callable[[int], tuple[bytes, bytes]]
+    price_msat: Callable[[Transaction], int]
+    """The total price at the moment of T1; raises a `SwapError` when it cannot be sold then."""
 
     @property
     def lbtc_sats(self) -> int:
@@ -81,7 +82,7 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
     """T1 for many: each swap with its amounts reserved, or the swap that was there.
 
     An outcome each, as if they had come one after another: (swap, is new), or `RequestConflict`,
-    `TooManySwaps` or `InsufficientInventory`, of which nothing is stored.
+    `TooManySwaps`, `InsufficientInventory` or what the price raised, of which nothing is stored.
     """
     remaining = _Remaining(tx)
     next_index = coins.cursor(tx, NEXT_SWAP)
@@ -92,13 +93,20 @@ def create_all(tx: Transaction, news: Sequence[NewSwap]) -> list[tuple[Swap, boo
         request = new.request
         if known is None and request.request_id in made:
             known = _same_or_conflict(request, made[request.request_id])
-        outcome = remaining.refusal(new) if known is None else known
+        outcome: Swap | SwapError | None = known
+        price_msat = 0
+        if known is None:
+            try:
+                price_msat = new.price_msat(tx)
+                outcome = remaining.refusal(new)
+            except SwapError as error:
+                outcome = error
         if isinstance(outcome, SwapError):
             outcomes.append(outcome)
         elif outcome is not None:
             outcomes.append((outcome, False))
         else:
-            swap = _created(new, next_index + len(made), tx.now)
+            swap = _created(new, next_index + len(made), price_msat, tx.now)
             made[request.request_id] = swap
             remaining.take(new)
             outcomes.append((swap, True))
@@ -143,7 +151,7 @@ class _Remaining:
         self._lbtc_sats -= new.lbtc_sats
 
 
-def _created(new: NewSwap, key_index: int, now: int) -> Swap:
+def _created(new: NewSwap, key_index: int, price_msat: int, now: int) -> Swap:
     request = new.request
     payment_hash, seller_key_hash = new.keys(key_index)
     return Swap(
@@ -154,7 +162,7 @@ def _created(new: NewSwap, key_index: int, now: int) -> Swap:
         asset_id=request.asset_id,
         asset_amount=request.asset_amount,
         subsidy_sats=new.subsidy_sats,
-        total_price_msat=new.total_price_msat,
+        total_price_msat=price_msat,
         max_total_price_msat=request.max_total_price_msat,
         min_funding_confs=request.min_funding_confs,
         max_ln_cltv_blocks=new.max_ln_cltv_blocks,

@@ -181,6 +181,21 @@ class WithdrawalRow(SQLModel, table=True):
     created_at: int
 
 
+class PriceRow(SQLModel, table=True):
+    """A price that the operator set; rows are only ever added, the newest of an asset counts."""
+
+    __tablename__ = "price"
+    __table_args__ = (Index("ix_price_asset", "asset_id", "seq"),)
+
+    seq: int | None = Field(default=None, primary_key=True)
+    asset_id: str
+    msat_per_unit: int | None = None
+    """None: back to the price of the settings."""
+    valid_until: int | None = None
+    """Unix seconds; None for no end."""
+    at: int
+
+
 class EventRow(SQLModel, table=True):
     """The event log; rows are only ever added."""
 

@@ -61,6 +61,9 @@ EXAMPLES: dict[type[SwapError], tuple[SwapError, grpc.StatusCode, str, dict[str,
         errors.PriceAboveCap(7, 6), grpc.StatusCode.FAILED_PRECONDITION, "PRICE_ABOVE_CAP",
         {"total_price_msat": "7", "max_total_price_msat": "6"},
     ),
+    errors.PriceStale: (
+        errors.PriceStale(7), grpc.StatusCode.UNAVAILABLE, "PRICE_STALE", {"valid_until": "7"},
+    ),
     errors.InsufficientInventory: (
         errors.InsufficientInventory("a", 9, 8), grpc.StatusCode.FAILED_PRECONDITION,
         "INSUFFICIENT_INVENTORY", {"asset_id": "a", "wanted": "9", "available": "8"},

@@ -31,7 +31,8 @@ from ..builders import (
 
 TABLES = {
     "swap", "reserved_outpoint", "coin", "own_tx", "event", "cursor",
-    "identity", "block", "withdrawal", "alembic_version",
+    "identity", "block", "withdrawal", "price",
+    "alembic_version",
 }  # fmt: skip
 
 
