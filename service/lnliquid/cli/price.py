@@ -22,7 +22,9 @@ def register(cli: typer.Typer) -> None:
 
 def price(
     operator: OperatorOption,
-    asset: Annotated[str | None, typer.Argument(help="Asset id, 64 hex digits.")] = None,
+    asset: Annotated[
+        str | None, typer.Argument(metavar="ASSET", help="Asset id, 64 hex digits.")
+    ] = None,
     msat: Annotated[
         int | None, typer.Argument(min=1, metavar="MSAT", help="msat for one unit of the asset.")
     ] = None,
@@ -69,12 +71,8 @@ def _show(status: pb.GetStatusResponse, asset: str | None, as_json: bool) -> Non
         console.show_json({"prices": [{name: getattr(h, name) for name in names} for h in found]})
         return
     for held in found:
-        by = f"set {utc(held.price_set_at)} UTC" if held.price_set_at else "from the settings"
-        until = held.price_valid_until
         console.show(f"asset  {held.asset_id}")
-        console.show(f"price  {sats(held.price_msat_per_asset_unit)} a unit, {by}, {_until(until)}")
-        if until and until <= status.now:
-            console.show("       out of date: nothing is sold until a new one is set", style="red")
+        console.show(f"price  {views.price_text(held, status.now)}", indent=7)
 
 
 def _until(unix_secs: int) -> str:

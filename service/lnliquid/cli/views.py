@@ -198,7 +198,18 @@ def inventory_table(status: pb.GetStatusResponse, width: int) -> Group:
         values = ", ".join(number(value, precision) for value in held.coins[:8])
         more = f", and {len(held.coins) - 8} smaller" if len(held.coins) > 8 else ""
         coins.append(Text(f"coins of {short}: {values or 'none'}{more}", style="dim"))
+        if held.price_msat_per_asset_unit:
+            coins.append(Text(f"price of {short}: {price_text(held, status.now)}"))
     return Group(table, Text(), *coins)
+
+
+def price_text(held: pb.AssetInventory, now: int) -> str:
+    """The price of an asset, where it comes from, and until when it stands."""
+    by = f"set {utc(held.price_set_at)} UTC" if held.price_set_at else "from the settings"
+    until = held.price_valid_until
+    end = f"until {utc(until)} UTC" if until else "without end"
+    over = "; OUT OF DATE, nothing is sold" if until and until <= now else ""
+    return f"{sats(held.price_msat_per_asset_unit)} a unit, {by}, {end}{over}"
 
 
 def holdings(status: pb.GetStatusResponse) -> Iterator[tuple[pb.AssetInventory, str, int]]:

@@ -1,5 +1,6 @@
 """The operator's commands for coins that come in and go out: withdraw, withdrawals, deposits."""
 
+import re
 import sys
 import uuid
 from typing import Annotated
@@ -12,6 +13,7 @@ from lnliquid.cli.formatting import number, utc
 from lnliquid.cli.operator import CODES, OperatorOption, ask, status_of
 from lnliquid.cli.options import JsonOption, epilog
 from lnliquid.domain.errors import EXIT_FAILED
+from lnliquid.grpc_client import NoAnswer
 
 LBTC = "L-BTC"
 ALL = "all"
@@ -35,6 +37,15 @@ def register(cli: typer.Typer) -> None:
         cli.command(name, epilog=text, rich_help_panel="Operator")(command)
 
 
+def asset_of(text: str) -> str:
+    """An asset id in lower case, or L-BTC. Wrong usage when it is neither."""
+    if text.upper() == LBTC:
+        return LBTC
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise typer.BadParameter(f"{text!r} is neither {LBTC} nor an asset id, 64 hex digits")
+    return text.lower()
+
+
 def amount_of(text: str) -> int:
     """An amount of the smallest unit; 0 stands for `all`. Wrong usage when it is neither."""
     if text == ALL:
@@ -46,11 +57,15 @@ def amount_of(text: str) -> int:
 
 
 def withdraw(
-    asset: Annotated[str, typer.Argument(help="L-BTC, or the asset's id, 64 hex digits.")],
+    asset: Annotated[
+        str, typer.Argument(parser=asset_of, metavar="ASSET", help="L-BTC, or an asset's id.")
+    ],
     amount: Annotated[
         int, typer.Argument(parser=amount_of, metavar="AMOUNT|all", help="In the smallest unit.")
     ],
-    address: Annotated[str, typer.Argument(help="Unblinded address of this network.")],
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="Unblinded address of this network.")
+    ],
     operator: OperatorOption,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     request_id: Annotated[
@@ -69,21 +84,22 @@ def withdraw(
         policy_asset = status.assets[-1].asset_id
         request = pb.WithdrawRequest(
             request_id=request_id or str(uuid.uuid4()),
-            asset_id=policy_asset if asset.upper() == LBTC else asset,
+            asset_id=policy_asset if asset == LBTC else asset,
             amount=amount,
             address=address,
             take_reserve=take_reserve,
         )
         if not yes:
             _agree(operator, request, status)
-        if request_id is None:
-            console.say(f"request id {request.request_id}", style="dim")
-            console.say(
-                "should no answer come: run it again with --request-id and this id; "
-                "it sends nothing twice",
-                style="dim",
+        console.say(f"request id {request.request_id}", style="dim")
+        try:
+            reply = ask(operator, lambda stub, secs: stub.Withdraw(request, timeout=secs))
+        except NoAnswer as error:
+            error.hint = (
+                f"it may have been sent: run it again with --request-id {request.request_id}; "
+                "that sends nothing twice"
             )
-        reply = ask(operator, lambda stub, secs: stub.Withdraw(request, timeout=secs))
+            raise
     made = reply.withdrawal
     if as_json:
         console.show_json(views.as_values(reply))
