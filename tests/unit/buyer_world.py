@@ -161,7 +161,9 @@ class PayingNode:
         return payment
 
     async def payment(self, payment_hash: bytes) -> Payment:
-        """What became of it."""
+        """What became of it; fails while the node is down."""
+        if self.fails:
+            raise self.fails
         return self.payments.get(payment_hash, Payment(PaymentStatus.ABSENT))
 
 

@@ -13,7 +13,12 @@ from lnliquid.buyer.claim_tx import affordable_rate, build_claim, claim_rate
 from lnliquid.buyer.errors import AssetLost, BuyerError, SellerDeclined, SellerUnavailable
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.purchase import Purchase
-from lnliquid.domain.errors import BackendError, BackendRejected
+from lnliquid.domain.errors import (
+    BackendError,
+    BackendRejected,
+    BackendTimeout,
+    BackendUnavailable,
+)
 from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.swap import Coin, Outpoint, State, Tip
 from lnliquid.domain.transaction import Transaction, parse_transaction
@@ -21,10 +26,13 @@ from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.tx_builder import FeeNotCovered
 
+_NOTHING_SHOWN = HtlcView(Tip(0, ""), FundingView(None, None), {})
+
 
 async def build(purchase: Purchase) -> None:
     """PAID → CLAIMING: sign a claim of what is unspent and store it. Sends nothing."""
-    view = await purchase.until("the Electrum server", lambda: _look(purchase))
+    # The first claim is built without a look: whatever a server shows, it is to be sent.
+    view = await _look(purchase) if purchase.record.claims else _NOTHING_SHOWN
     swap = purchase.swap
     if _is_gone(view, swap.asset_outpoint):
         # Spent by a claim of ours or by a refund: following it tells which.
@@ -97,6 +105,12 @@ async def follow(purchase: Purchase) -> None:
     and as PAID when another claim has to be built. Raises `AssetLost` when a refund won.
     """
     said: set[str] = set()
+    claims = purchase.record.claims
+    if claims:  # sent first, looked at later
+        with contextlib.suppress(BackendUnavailable, BackendTimeout):
+            last = parse_transaction(bytes.fromhex(claims[-1]["raw"]))
+            if await _send(purchase, last, said):
+                return
     await purchase.until("a block that holds the claim", lambda: _advance(purchase, said))
 
 
@@ -171,11 +185,11 @@ async def _lost(purchase: Purchase, refund: Spender, *, with_subsidy: bool) -> N
 
 
 async def _look(purchase: Purchase) -> HtlcView:
-    """The HTLC as seen now. A server that refuses to show it (a script can be flooded with dust)
-    counts as one that shows no spender: the claim is sent regardless.
+    """The HTLC as seen now. A server that does not show it, as for a script that was flooded with
+    dust, counts as one that shows no spender: the claim is sent regardless.
     """
     try:
         return await look_at_htlc(purchase.chain, purchase.swap)
-    except BackendRejected as rejected:
-        purchase.say("claim", f"the Electrum server does not show the swap: {rejected.message}")
-        return HtlcView(Tip(0, ""), FundingView(None, None), {})
+    except BackendError as error:
+        purchase.say("claim", f"the Electrum server does not show the swap: {error.message}")
+        return _NOTHING_SHOWN

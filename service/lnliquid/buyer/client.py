@@ -18,6 +18,7 @@ from lnliquid.buyer.chain_view import read_coins
 from lnliquid.buyer.checks import Verdict
 from lnliquid.buyer.errors import BuyerError, OrderDiffers, OtherWallet, SellerUnavailable
 from lnliquid.buyer.journal import Journal, Order, Record, Step
+from lnliquid.buyer.payment import take_from_elsewhere, was_found
 from lnliquid.buyer.purchase import Parts, Progress, Purchase
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.buyer.settings import BuyerSettings
@@ -105,16 +106,27 @@ class Buyer:
             raise BuyerError(f"{order.request_id} ended as {outcome.step.value}, before any check")
         return outcome.verdict
 
-    async def resume(self, name: str) -> Outcome:
+    async def resume(
+        self, name: str, *, preimage: bytes | None = None, pay_ended: bool = True
+    ) -> Outcome:
         """Go on with a purchase of the journal, a dry run too; an ended one is looked at again.
 
-        `name`: its request id or swap id.
+        `name`: its request id or swap id. `preimage`: from another wallet that paid its invoice.
+        Without `pay_ended` one that ended unpaid goes on only if it was paid after all.
         """
         request_id = self.journal.load(name).order.request_id
         with self.journal.lock(request_id):
             record = self.journal.load(request_id)
             if record.step is Step.DONE:
                 record.step = Step.CLAIMING  # a reorg may have undone the claim since
+            if preimage is not None:
+                take_from_elsewhere(self._purchase(record), preimage)
+            elif (
+                record.step in (Step.REFUSED, Step.DECLINED)
+                and not pay_ended
+                and not await was_found(self._purchase(record))
+            ):
+                return Outcome(record)
             return await self._run(record, dry_run=False)
 
     async def balance(self, asset_id: str) -> int:
@@ -171,11 +183,14 @@ class Buyer:
                 f"{self.journal.mnemonic_file}: put the right one back"
             )
 
+    def _purchase(self, record: Record) -> Purchase:
+        self._require_own(record)
+        return Purchase(record=record, **vars(self.parts))
+
     async def _run(self, record: Record, dry_run: bool) -> Outcome:
         """Go from step to step until it is over, or claimed and seen, or checked (`dry_run`)."""
         _reopen(record)
-        self._require_own(record)
-        purchase = Purchase(record=record, **vars(self.parts))
+        purchase = self._purchase(record)
         purchase.save(dry_run=dry_run and record.step in (Step.REQUESTED, Step.CREATED))
         while not record.step.is_over:
             match record.step:
@@ -183,6 +198,8 @@ class Buyer:
                     await ordering.create(purchase)
                 case Step.CREATED:
                     await ordering.check(purchase)
+                    if record.step is not Step.CREATED:
+                        continue  # it was paid after all
                     if dry_run:
                         break
                     await payment.pay(purchase)
@@ -260,13 +277,15 @@ def open_keychain(journal: Journal, settings: BuyerSettings) -> Keychain:
 
 
 def _reopen(record: Record) -> None:
-    """Look again at what ended badly. Raises `BuyerError` where a seller's no was the end."""
+    """Look again at what ended badly. Raises `BuyerError` where the seller never made a swap."""
     match record.step:
         case Step.REFUSED:
             # A payment can only have been started after a clean verdict, which stores this.
             record.step = Step.PAYING if record.funding_raw else Step.CREATED
         case Step.LOST:
             record.step = Step.CLAIMING
+        case Step.DECLINED if record.swap is not None:
+            record.step = Step.PAYING if record.funding_raw else Step.CREATED
         case Step.DECLINED:
             raise BuyerError(f"{record.order.request_id} ended before: {record.note}")
 

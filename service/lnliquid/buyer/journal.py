@@ -98,6 +98,8 @@ class Record:
     verdict: dict[str, Any] | None = None
     paying_until: int = 0
     """Until then the node may still be trying to pay; a failed payment is not final."""
+    may_be_paid_late: bool = False
+    """A payment was started once; that none was found later is the node's word of that moment."""
     paying_node_id: str = ""
     """The Lightning node that may be paying, or has paid; only it can tell what came of that."""
     amount_sent_msat: int | None = None
@@ -125,6 +127,17 @@ class Record:
     def is_dry_run(self) -> bool:
         """True while it was only looked at: plain `resume` leaves it alone."""
         return self.dry_run and not self.step.is_over
+
+    @property
+    def is_open(self) -> bool:
+        """Plain `resume` goes on with it: something is left to do, or it may have been paid.
+
+        A payment that was started counts as possible for as long as a seller could settle it:
+        until the chain is far above the lock height only Lightning knows.
+        """
+        if self.step in (Step.REFUSED, Step.DECLINED):
+            return self.may_be_paid_late
+        return not self.step.is_over and not self.dry_run
 
     @property
     def price_msat(self) -> int:

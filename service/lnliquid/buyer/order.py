@@ -1,12 +1,15 @@
 """First steps of a purchase: have the swap made, wait until it is funded, check all of it."""
 
+from dataclasses import dataclass
+
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.buyer.answers import swap_of, to_json
 from lnliquid.buyer.chain_view import HtlcView, look_at_htlc
 from lnliquid.buyer.checks import Verdict
 from lnliquid.buyer.claim_tx import claim_rate
-from lnliquid.buyer.errors import HashChanged, SellerDeclined, VerdictNotClean
+from lnliquid.buyer.errors import BuyerError, HashChanged, SellerDeclined, VerdictNotClean
 from lnliquid.buyer.journal import Step
+from lnliquid.buyer.payment import was_found
 from lnliquid.buyer.purchase import Purchase
 from lnliquid.buyer.verify import verify
 from lnliquid.domain.swap import State
@@ -34,39 +37,60 @@ async def check(purchase: Purchase) -> None:
     """Wait until the swap can be paid and its funding is seen, run every check, store the verdict.
 
     CREATED stays CREATED when the verdict is clean, else it becomes REFUSED and `VerdictNotClean`
-    is raised. `SellerDeclined` when the seller has given the swap up.
+    is raised; DECLINED and `SellerDeclined` when the seller has given the swap up. PAYING or PAID
+    instead of either when the Lightning node knows of a payment.
     """
     purchase.say("funding", "waiting for the funding to confirm")
-    answer = await purchase.until("the funding", lambda: _payable(purchase))
+    answer: pb.Swap | _Over = await purchase.until("the funding", lambda: _payable(purchase))
+    if isinstance(answer, _Over):
+        await _end_unpaid(purchase, answer.step, answer.error)
+        return
+    was_clean = purchase.record.swap if purchase.record.funding_raw else None
     purchase.save(swap=to_json(answer))
     purchase.say("funding", f"funded by {answer.funding_txid}")
     verdict, view = await purchase.until("confirmations", lambda: _judge(purchase))
     if not verdict.ok:
-        error = VerdictNotClean(verdict)
-        purchase.save(step=Step.REFUSED, verdict=verdict.to_dict(), note=str(error))
-        raise error
+        # A payment of the swap that was clean before may still go through: that one is claimed.
+        purchase.save(verdict=verdict.to_dict(), swap=was_clean or purchase.record.swap)
+        await _end_unpaid(purchase, Step.REFUSED, VerdictNotClean(verdict))
+        return
     raw = view.funding.raw.hex() if view.funding.raw else ""
     purchase.save(verdict=verdict.to_dict(), funding_raw=raw)
     purchase.say("verify", f"all {len(verdict.checks)} checks passed")
 
 
-async def _payable(purchase: Purchase) -> pb.Swap | None:
+@dataclass(frozen=True)
+class _Over:
+    """The seller's word that ends the purchase, unless something was paid."""
+
+    step: Step
+    error: BuyerError
+
+
+async def _end_unpaid(purchase: Purchase, step: Step, error: BuyerError) -> None:
+    """End the purchase and raise why, if Lightning says too that nothing was paid (rule 12)."""
+    if await purchase.until("the Lightning node", lambda: was_found(purchase)):
+        purchase.say("pay", f"{error}; but the Lightning node knows of a payment: going on")
+        return
+    purchase.save(step=step, note=str(error))
+    raise error
+
+
+async def _payable(purchase: Purchase) -> "pb.Swap | _Over | None":
     """The swap once there is something to judge; None while the seller is still at work.
 
-    → REFUSED and `HashChanged` when it is not the same any more: a payment of the hash that was
-    told first may have been started, and to pay another one could be to pay twice.
+    When it is not the same any more a payment of the hash that was told first may have been
+    started, and to pay another one could be to pay twice.
     """
     before = purchase.swap
     answer = await purchase.seller.swap(before.swap_id)
     if before.payment_hash and answer.payment_hash != before.payment_hash:
-        changed = HashChanged(before.payment_hash, answer.payment_hash)
-        purchase.save(step=Step.REFUSED, note=str(changed))
-        raise changed
+        return _Over(Step.REFUSED, HashChanged(before.payment_hash, answer.payment_hash))
     state = swap_of(answer).state
     if state in (State.FAILED, State.REFUNDED):
-        declined = SellerDeclined(state.name, "it gave the swap up; nothing was paid")
-        purchase.save(step=Step.DECLINED, swap=to_json(answer), note=str(declined))
-        raise declined
+        return _Over(
+            Step.DECLINED, SellerDeclined(state.name, "it gave the swap up; nothing was paid")
+        )
     waiting = state is State.CREATED or (state is State.FUNDED and not answer.bolt11)
     return None if waiting else answer
 

@@ -27,7 +27,12 @@ async def pay(purchase: Purchase) -> None:
     node = await purchase.lightning.info()
     grace_secs = round(_GRACE_CALLS * purchase.settings.call_secs)
     ends_at = purchase.clock.now() + purchase.settings.pay_wait_secs + grace_secs
-    purchase.save(step=Step.PAYING, paying_until=ends_at, paying_node_id=node.node_id)
+    purchase.save(
+        step=Step.PAYING,
+        paying_until=ends_at,
+        paying_node_id=node.node_id,
+        may_be_paid_late=True,
+    )
     purchase.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
     try:
         payment = await purchase.lightning.pay(
@@ -94,6 +99,36 @@ async def look_up(purchase: Purchase) -> None:
     else:
         _nothing_paid(purchase)
         purchase.say("pay", "nothing was paid yet; checking everything again")
+
+
+async def was_found(purchase: Purchase) -> bool:
+    """Does the node know of a payment for this swap? → PAID when complete, PAYING while pending.
+
+    Asked before it is said that nothing was paid, whatever the seller or a check says (money rule
+    12): a payment may have gone through late, or was made by hand or by another program.
+
+    Raises the kinds of `BackendError` when the node cannot be asked.
+    """
+    swap = purchase.swap
+    if not swap.payment_hash:
+        return False
+    payment = await purchase.lightning.payment(bytes.fromhex(swap.payment_hash))
+    if payment.status is PaymentStatus.COMPLETE:
+        take_preimage(purchase, payment)
+    elif payment.status is PaymentStatus.PENDING:
+        node = await purchase.lightning.info()
+        purchase.save(step=Step.PAYING, paying_node_id=node.node_id)
+    return payment.status in (PaymentStatus.COMPLETE, PaymentStatus.PENDING)
+
+
+def take_from_elsewhere(purchase: Purchase, preimage: bytes) -> None:
+    """→ PAID with a preimage that another wallet got. Raises `BuyerError` when it is another's."""
+    if hashlib.sha256(preimage).hexdigest() != purchase.swap.payment_hash:
+        raise BuyerError(
+            f"this is not the preimage of {purchase.request_id}: its payment hash is "
+            f"{purchase.swap.payment_hash}"
+        )
+    take_preimage(purchase, Payment(PaymentStatus.COMPLETE, preimage=preimage))
 
 
 def _nothing_paid(purchase: Purchase, why: str = "") -> None:

@@ -26,7 +26,8 @@ COMMANDS = {
     "lnliquid.cli.backup": ("backup",),
     "lnliquid.cli.health": ("health",),
     "lnliquid.cli.restore": ("restore",),
-    "lnliquid.cli.buyer": ("offer", "buy", "resume", "history", "show", "balance"),
+    "lnliquid.cli.buyer": ("offer", "buy", "resume"),
+    "lnliquid.cli.purchases": ("history", "show", "balance"),
     "lnliquid.cli.verify": ("verify",),
 }
 """Modules to names of commands, in the order of the help."""

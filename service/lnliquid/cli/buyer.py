@@ -1,5 +1,6 @@
-"""The buyer's commands: offer, buy, resume, history, show, balance."""
+"""The buyer's commands that deal with a seller: offer, buy, resume."""
 
+import re
 import sys
 import uuid
 from dataclasses import asdict, replace
@@ -42,19 +43,15 @@ DEFAULT_CONFS = 2
 
 
 def register(cli: typer.Typer) -> None:
-    """Add the buyer's commands to the command line."""
-    for command, example in (
-        (offer, "--seller 127.0.0.1:50051 --asset 5ac9…"),
-        (buy, "--asset 5ac9… --amount 1000 --max-price-msat 250000"),
-        (resume, "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"),
-        (history, ""),
-        (show_purchase, "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11 --json"),
-        (balance, "--asset 5ac9…"),
-    ):
-        name = command.__name__.removesuffix("_purchase")
-        line = f"lnliquid {name} {example}".rstrip()
-        epilog = f"\b\nExample:\n  {line}\n\n{output.EXIT_CODES}"
-        cli.command(name, epilog=epilog, rich_help_panel="Buyer")(command)
+    """Add these commands to the command line."""
+    output.add_commands(
+        cli,
+        {
+            "offer --seller 127.0.0.1:50051 --asset 5ac9…": offer,
+            "buy --asset 5ac9… --amount 1000 --max-price-msat 250000": buy,
+            "resume 7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11": resume,
+        },
+    )
 
 
 def offer(
@@ -211,6 +208,12 @@ async def _quote(settings: BuyerSettings, asset: str) -> Offer:
         return await buyer.offer(asset)
 
 
+def _preimage(text: str) -> str:
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise typer.BadParameter("a preimage is 64 hex digits")
+    return text.lower()
+
+
 def resume(
     electrum: ElectrumOption,
     lightning_rpc: LightningOption,
@@ -221,6 +224,14 @@ def resume(
     seller: Annotated[
         str, option("seller", "The seller's address, if it is not the stored one any more.")
     ] = "",
+    preimage: Annotated[
+        str | None,
+        typer.Option(
+            parser=_preimage,
+            metavar="HEX",
+            help="From another wallet that paid the invoice.",
+        ),
+    ] = None,
     outage_secs: OutageOption = OUTAGE_SECS,
     directory: DirOption = DEFAULT_DIR,
     as_json: JsonOption = False,
@@ -228,8 +239,10 @@ def resume(
     """Go on with purchases that were interrupted, wherever they were.
 
     A purchase that was refused is checked again and paid if all is well now; so is a dry run, but
-    only when it is named.
+    only when it is named. One that ended unpaid after a payment was started is looked up again.
     """
+    if preimage is not None and request_id is None:
+        raise typer.BadParameter("--preimage needs the purchase that it is for")
     with clean_errors(as_json):
         journal = Journal(directory.expanduser())
         records = [journal.load(request_id)] if request_id else _unfinished(journal)
@@ -245,7 +258,8 @@ def resume(
         of_which = name[:8] if len(records) > 1 else ""
         mine = replace(settings, seller=seller or record.seller)
         async with connect(mine, lambda p: output.say_progress(p, of_which)) as buyer:
-            return await buyer.resume(name)
+            known = bytes.fromhex(preimage) if preimage else None
+            return await buyer.resume(name, preimage=known, pay_ended=request_id is not None)
 
     if request_id:
         output.finish(journal, records[0].order.request_id, as_json, run(records[0]))
@@ -261,71 +275,10 @@ def resume(
     raise typer.Exit(worst)
 
 
-def history(directory: DirOption = DEFAULT_DIR, as_json: JsonOption = False) -> None:
-    """List the purchases of your journal, oldest first. Needs no connection."""
-    with clean_errors(as_json):
-        journal = Journal(directory.expanduser())
-        records, damaged = journal.all(), journal.damaged()
-    for problem in damaged:
-        say(problem, style="red")
-    if as_json:
-        show_json({"purchases": [record.public_dict() for record in records], "damaged": damaged})
-        return
-    if records:
-        show(f"{'REQUEST':37} {'STEP':21} ORDERED (UTC)")
-    for record in records:
-        for line in output.history_lines(record):
-            show(line)
-    if not records:
-        show("no purchases yet")
-
-
-def show_purchase(
-    swap: Annotated[str, typer.Argument(help="Request id or swap id.")],
-    directory: DirOption = DEFAULT_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Show one purchase and its checks. Needs no connection, and shows no secrets."""
-    with clean_errors(as_json):
-        record = Journal(directory.expanduser()).load(swap)
-    if as_json:
-        show_json(Outcome(record).to_dict())
-        return
-    output.write_rows(output.record_rows(record))
-    if record.checks:
-        output.write_verdict(record.checks)
-
-
-def balance(
-    asset: AssetOption,
-    electrum: ElectrumOption,
-    network: NetworkOption,
-    directory: DirOption = DEFAULT_DIR,
-    as_json: JsonOption = False,
-) -> None:
-    """Show how much of an asset your claim addresses hold, unconfirmed coins too."""
-
-    async def read() -> int:
-        settings = BuyerSettings(directory.expanduser(), network, electrum_url=electrum)
-        async with connect(settings) as buyer:
-            return await buyer.balance(asset)
-
-    with clean_errors(as_json):
-        records = Journal(directory.expanduser()).all()
-        amount = output.run_now(read())
-    if as_json:
-        show_json({"asset_id": asset, "balance": amount})
-    else:
-        # The only place that knows the precision without asking a seller.
-        known = (r.offer.get("asset_precision") for r in records if r.order.asset_id == asset)
-        precision = next(known, None)
-        output.write_rows([("balance", units(amount, precision)), ("asset", asset)])
-
-
 def _unfinished(journal: Journal) -> list[Record]:
     for problem in journal.damaged():
         say(problem, style="red")
-    return [r for r in journal.all() if not r.step.is_over and not r.dry_run]
+    return [r for r in journal.all() if r.is_open]
 
 
 def _uuid(text: str) -> str:

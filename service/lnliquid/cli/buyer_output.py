@@ -155,6 +155,13 @@ def _until(offer: Offer) -> str:
     return f", until {utc(offer.price_valid_until)} UTC" if offer.price_valid_until else ""
 
 
+def add_commands(cli: typer.Typer, commands: Mapping[str, Callable[..., None]]) -> None:
+    """Add commands, each by an example that begins with its name."""
+    for example, command in commands.items():
+        epilog = f"\b\nExample:\n  lnliquid {example}\n\n{EXIT_CODES}"
+        cli.command(example.split()[0], epilog=epilog, rich_help_panel="Buyer")(command)
+
+
 def offer_rows(offer: Offer, seller: str) -> list[Row]:
     """An offer with units and what its numbers mean."""
     hold_secs = offer.max_ln_cltv_blocks * offer.lightning_block_secs

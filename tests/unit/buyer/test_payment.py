@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from ln_liquid_swap.v1 import swap_pb2
 from lnliquid.buyer import BuyerError, Step
 from lnliquid.buyer.answers import read_swap
 from lnliquid.buyer.chain_view import look_at_htlc
 from lnliquid.buyer.errors import (
     AssetLost,
     PaymentFailed,
+    SellerDeclined,
     Unfinished,
     VerdictNotClean,
 )
-from lnliquid.domain.errors import BackendTimeout, BackendUnavailable
+from lnliquid.domain.errors import BackendError, BackendTimeout, BackendUnavailable
 from lnliquid.domain.htlc import p2wpkh_script
 from lnliquid.domain.ports import HistoryItem, Payment, PaymentStatus
 from lnliquid.liquid import tx_builder
@@ -232,3 +234,130 @@ class MovingChain(ChainView):
         if self.reads == 1:
             self.chain.generate()
         return answer
+
+
+def gave_up(swap: swap_pb2.Swap) -> None:
+    """The seller says that it took the asset back, and shows no invoice."""
+    swap.state, swap.bolt11 = swap_pb2.SWAP_STATE_REFUNDED, ""
+
+
+def tell_another_script(swap: swap_pb2.Swap) -> None:
+    """The seller tells of another lock than the one that was checked."""
+    swap.witness_script, swap.refund_lock_height = b"\x51", 7
+
+
+async def failed_to_pay(world: BuyerWorld) -> bytes:
+    """A purchase whose `pay` found no route; its payment hash."""
+    hashes = []
+
+    def fail(payment_hash: bytes) -> Payment:
+        hashes.append(payment_hash)
+        return Payment(PaymentStatus.FAILED, failure="no route")
+
+    world.node.behave = fail
+    with pytest.raises(PaymentFailed):
+        await world.buy()
+    return hashes[0]
+
+
+@pytest.mark.parametrize("ended", [True, False])
+async def test_lightnings_word_counts_and_not_the_sellers(world: BuyerWorld, ended: bool) -> None:
+    """A payment that went through late, or by hand: the seller says REFUNDED, and it is claimed.
+
+    Also when the purchase had ended before it went through.
+    """
+    payment_hash = await failed_to_pay(world)
+    request_id = world.order().request_id
+    world.seller.tell = gave_up
+    if ended:
+        with pytest.raises(SellerDeclined, match="REFUNDED"):
+            await world.resume()
+        assert world.record().step is Step.DECLINED
+    world.node.complete(payment_hash)
+    world.mine_when("claim sent")
+    outcome = await world.resume()
+    assert (outcome.claimed, outcome.request_id) == (True, request_id)
+    assert len(world.spends()) == 1
+
+
+async def test_a_pending_payment_is_waited_for_whatever_the_seller_says(world: BuyerWorld) -> None:
+    """It may still go through."""
+    payment_hash = await failed_to_pay(world)
+    world.seller.tell = gave_up
+    world.node.payments[payment_hash] = Payment(PaymentStatus.PENDING)
+    world.hurry()
+    with pytest.raises(Unfinished, match="the payment"):
+        await world.resume()
+    assert world.record().step is Step.PAYING
+
+
+async def test_what_was_clean_is_claimed_after_a_bad_verdict(world: BuyerWorld) -> None:
+    """The seller tells of something else by now; the payment was for what was checked."""
+    payment_hash = await failed_to_pay(world)
+    clean = world.record().reply
+    world.clock.time += 601
+    world.seller.tell = tell_another_script
+    with pytest.raises(VerdictNotClean):
+        await world.resume()
+    record = world.record()
+    assert (record.step, record.reply) == (Step.REFUSED, clean)
+    world.node.complete(payment_hash)
+    assert (await world.resume()).claimed
+
+
+async def test_nothing_is_said_to_be_unpaid_without_asking(world: BuyerWorld) -> None:
+    """While the node is down the purchase stays open."""
+    await failed_to_pay(world)
+    world.seller.tell = gave_up
+    world.node.fails = world.outage()
+    world.hurry()
+    with pytest.raises(BackendUnavailable):
+        await world.resume()
+    assert not world.record().step.is_over
+
+
+async def test_a_preimage_from_another_wallet(world: BuyerWorld) -> None:
+    """Another wallet paid the invoice: with its preimage the asset is claimed, with no other."""
+    await world.buy(dry_run=True)
+    [swap] = world.seller.swaps.values()
+    preimage = world.seller.preimage_of(bytes.fromhex(swap.payment_hash))
+    async with world.buyer() as buyer:
+        with pytest.raises(BuyerError, match="not the preimage"):
+            await buyer.resume(world.order().request_id, preimage=bytes(32))
+        outcome = await buyer.resume(world.order().request_id, preimage=preimage)
+    assert outcome.claimed
+    assert world.node.max_delays == []
+
+
+@pytest.mark.parametrize("error", [BackendUnavailable, BackendTimeout])
+async def test_a_claim_needs_nothing_but_a_broadcast(
+    world: BuyerWorld, monkeypatch: pytest.MonkeyPatch, error: type[BackendError]
+) -> None:
+    """Tip, histories and estimates fail; the claim is sent before any of them is waited for."""
+    await world.pay_only()
+
+    async def fail(*_: object, **__: object) -> None:
+        raise error("electrum", "no answer")
+
+    for name in ("tip", "histories", "transactions", "fee_rate_sats_per_kvb"):
+        monkeypatch.setattr(world.view, name, fail)
+    world.hurry()
+    with pytest.raises(Unfinished):
+        await world.resume()
+    assert len(world.spends()) == 1
+
+
+async def test_what_ended_is_looked_up_and_not_paid(world: BuyerWorld) -> None:
+    """Plain `resume`: a purchase that ended unpaid stays so, unless Lightning says otherwise."""
+    payment_hash = await failed_to_pay(world)
+    world.seller.tell = gave_up
+    with pytest.raises(SellerDeclined):
+        await world.resume()
+    assert world.record().is_open
+    world.seller.tell = lambda swap: None  # it could be paid again
+    world.node.behave = world.node.complete
+    async with world.buyer() as buyer:
+        outcome = await buyer.resume(world.order().request_id, pay_ended=False)
+        assert (outcome.step, world.node.paid) == (Step.DECLINED, 0)
+        world.node.complete(payment_hash)
+        assert (await buyer.resume(world.order().request_id, pay_ended=False)).claimed
