@@ -20,7 +20,12 @@ from lnliquid.config import Settings
 
 from ..builders import ROOT
 
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+PAGES = sorted(
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "deploy/README.md")),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
+)
 PROGRAMS: dict[str, Any] = {
     "lnliquid": typer.main.get_command(command_line()),
     "lnlab": typer.main.get_command(lab_app),
@@ -38,6 +43,11 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST_NAME = re.compile(r"`(test_\w+\.py)(?:::(\w+))?`")
 FILE_NAME = re.compile(r"`((?:service|lab|tests|tools|proto|docs|requirements)/[\w./-]+)`")
+
+
+def page_id(page: Path) -> str:
+    """Path from the repository's root."""
+    return str(page.relative_to(ROOT))
 
 
 def prose(page: Path) -> str:
@@ -110,7 +120,7 @@ def environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_links_lead_somewhere(page: Path) -> None:
     """Every link within the repository names a file, and a heading of it where it names one."""
     for target in LINK.findall(prose(page)):
@@ -123,7 +133,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_commands_are_those_of_the_programs(page: Path) -> None:
     """Each command of a `sh` block exists, with these options, and has all that it needs."""
     for line in shell_lines(page):
@@ -187,7 +197,7 @@ def test_pages_and_picture_know_the_buyers_checks() -> None:
             assert counts == (str(offline), str(len(CHECKS) - offline)), shown
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_named_tests_and_files_exist(page: Path) -> None:
     """A test is named as `file::function`, a file by its path from the root."""
     text = prose(page)
