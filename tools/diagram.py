@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SERVICE = ROOT / "service" / "lnliquid"
 START = State.CREATED
+PROPER_NOUNS = ("Core ", "Lightning", "Liquid")
 BAR = r"\|"
 """A bar inside a table's cell."""
 
@@ -91,15 +92,33 @@ def settings_table() -> str:
 
 
 def modules() -> str:
-    """Each module of the service with its duty, in the words of its own docstring."""
-    rows = []
-    for path in sorted(SERVICE.iterdir(), key=lambda path: (path.is_dir(), path.name)):
-        source = path / "__init__.py" if path.is_dir() else path
-        if path.name.startswith("__") or not source.is_file() or source.suffix != ".py":
-            continue
-        doc = ast.get_docstring(ast.parse(source.read_text())) or ""
-        rows.append((f"`{path.name}{'/' if path.is_dir() else ''}`", _first_sentence(doc)))
-    return _table(("module", "duty"), rows)
+    """Each folder of the service and its modules, with their duties from the docstrings."""
+    lines = []
+    folders = {path.parent for path in SERVICE.rglob("*.py")} - {
+        *SERVICE.glob("store/migrations/**")
+    }
+    for folder in sorted(folders):
+        name = f"{folder.relative_to(SERVICE.parent)}/".removeprefix("lnliquid/") or "lnliquid/"
+        lines.append(f"- **`{name}`** {_first_sentence(folder / '__init__.py')}")
+        duties = [
+            f"`{path.stem}` {duty(_first_sentence(path))}"
+            for path in sorted(folder.glob("*.py"))
+            if not path.name.startswith("__")
+        ]
+        lines += textwrap.wrap(" · ".join(duties), 140, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def duty(sentence: str) -> str:
+    """The sentence's first clause, without its article; of `Name: text`, the text."""
+    text = re.sub(r"\s*\([^)]*\)", "", sentence)
+    head, _, rest = text.partition(": ")
+    text = rest if rest and len(head.split()) < 4 else text
+    text = re.sub(r"^(The|An?) ", "", text[:1].upper() + text[1:])
+    clause = re.match(r"(?:\S+ ){2,}?\S*[^\s:;,]([:;,]| so that)\s", text)
+    text = (text[: clause.start(1)] if clause else text).rstrip(".?")
+    is_ordinary = text.split()[0][1:].islower() and not text.startswith(PROPER_NOUNS)
+    return text[0].lower() + text[1:] if is_ordinary else text
 
 
 def checks_table() -> str:
@@ -183,8 +202,10 @@ def _code(value: Any) -> str:
     return f"`{value:_}`" if isinstance(value, int) else f"`{value}`"
 
 
-def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=[.])\s", " ".join(text.split()), maxsplit=1)[0]
+def _first_sentence(source: Path) -> str:
+    """First sentence of a module's docstring."""
+    text = ast.get_docstring(ast.parse(source.read_text())) or ""
+    return re.split(r"(?<=[.?])\s", " ".join(text.split()), maxsplit=1)[0]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from lnlab.cli import app as lab_app
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.cli import command_line
 from lnliquid.config import Settings
+from tools.diagram import duty
 
 from ..builders import ROOT
 
@@ -43,6 +44,11 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 TEST_NAME = re.compile(r"`(test_\w+\.py)(?:::(\w+))?`")
 FILE_NAME = re.compile(r"`((?:service|lab|tests|tools|proto|docs|requirements)/[\w./-]+)`")
+SERVICE = ROOT / "service" / "lnliquid"
+MODULE_NAME = re.compile(
+    rf"`((?:{'|'.join(folder.parent.name for folder in SERVICE.glob('*/__init__.py'))})/[\w./]+)`"
+)
+"""A file of the service, named by its path below `service/lnliquid/`."""
 
 
 def page_id(page: Path) -> str:
@@ -199,7 +205,7 @@ def test_pages_and_picture_know_the_buyers_checks() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_named_tests_and_files_exist(page: Path) -> None:
-    """A test is named as `file::function`, a file by its path from the root."""
+    """A test is named as `file::function`, a file by its path from the root or in the service."""
     text = prose(page)
     for file, function in TEST_NAME.findall(text):
         paths = list((ROOT / "tests").rglob(file))
@@ -209,6 +215,9 @@ def test_named_tests_and_files_exist(page: Path) -> None:
         ), f"{page.name}: {file}::{function}"
     for name in FILE_NAME.findall(text):
         assert (ROOT / name).exists(), f"{page.name}: {name}"
+    if page.parent.name != "adr":  # decisions name the files of their day
+        for name in MODULE_NAME.findall(text):
+            assert (SERVICE / name).exists(), f"{page.name}: {name}"
 
 
 def diagram(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -227,6 +236,23 @@ def test_blocks_written_from_the_code_are_fresh() -> None:
     """State diagram, meanings, time budget, settings and modules are what the code says."""
     done = diagram(ROOT, "--check")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("sentence", "shown"),
+    [
+        ("The seller daemon put together: settings, tasks.", "seller daemon put together"),
+        ("Lanes: the inventory as pairs of coins.", "inventory as pairs of coins"),
+        ("Checks of the answer (section 8).", "checks of the answer"),
+        ("`SwapService` of the schema: calls of buyers.", "`SwapService` of the schema"),
+        ("CreateSwap's front half: check, reserve, and wait.", "check, reserve, and wait"),
+        ("SQLModel tables.", "SQLModel tables"),
+        ("Core Lightning: a node.", "node"),
+    ],
+)
+def test_a_duty_is_the_first_clause_of_a_docstring(sentence: str, shown: str) -> None:
+    """Short enough for a list of all modules; a name before a colon is not repeated."""
+    assert duty(sentence) == shown
 
 
 def test_a_stale_diagram_is_noticed_and_mended(tmp_path: Path) -> None:
