@@ -63,7 +63,7 @@ class Crowd:
     def claim(self, swaps: Iterable[Swap], *, whole: bool = True) -> list[str]:
         """The buyers' claims go to the mempool; returns their txids.
 
-        Without `whole` only the asset is taken, with somebody else's coin for the fee.
+        Without `whole` only the asset is taken, with another wallet's coin for the fee.
         """
         return [self._claim(swap, whole) for swap in swaps]
 

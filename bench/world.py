@@ -185,7 +185,7 @@ class YesLightning:
         return self.made.pop(label, None) is not None
 
     async def wait_paid(self, after_pay_index: int, wait_secs: int) -> Invoice | None:
-        """Nobody pays."""
+        """No payment ever comes."""
         return None
 
 
@@ -248,7 +248,7 @@ class World:
     keys: Keychain
 
     def request(self, number: int) -> Request:
-        """A request that nobody else makes."""
+        """A request of its own number."""
         return Request(
             request_id=f"00000000-0000-4000-8000-{number:012d}",
             asset_id=ASSET,
