@@ -14,7 +14,7 @@ demo *args:
 test: check
     pytest tests -n 3 --dist worksteal
 
-# formatter, linter, types, schema, what is generated from the code, and every link of the docs
+# formatter, linter, types, schema, what is generated from the code, words, and every link of the docs
 check:
     ruff format --check .
     ruff check .
@@ -22,6 +22,7 @@ check:
     python -m tools.proto check
     python -m tools.diagram --check
     python -m tools.apidoc --check
+    python -m tools.words
     NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # unit tests only
