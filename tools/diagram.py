@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 SERVICE = ROOT / "service" / "lnliquid"
 START = State.CREATED
+CONNECTIVES = r"(?:so that|(?<=, )(?:and|so|which|with|as|not|more|from|in|each|what|who|the))"
+"""Words that begin another clause, most of them after a comma."""
 PROPER_NOUNS = ("Core ", "Lightning", "Liquid")
 BAR = r"\|"
 """A bar inside a table's cell."""
@@ -86,9 +88,11 @@ def settings_table() -> str:
     rows = []
     for name, field in Settings.model_fields.items():
         default = "**needed**" if _needed(field) else _code(field.default)
-        accepted, meaning = _accepted(field), field.description or ""
-        rows.append((f"`{name}`", default, unit_of(name), accepted, meaning))
-    return _table(("setting", "default", "unit", "accepted", "meaning"), rows)
+        unit = unit_of(name)
+        has_value = default.startswith("`")
+        with_unit = f"{default} {unit if has_value or not unit else f'({unit})'}".strip()
+        rows.append((f"`{name}`", with_unit, _accepted(field), field.description or ""))
+    return _table(("setting", "default, unit", "accepted", "meaning"), rows)
 
 
 def modules() -> str:
@@ -115,8 +119,8 @@ def duty(sentence: str) -> str:
     head, _, rest = text.partition(": ")
     text = rest if rest and len(head.split()) < 4 else text
     text = re.sub(r"^(The|An?) ", "", text[:1].upper() + text[1:])
-    clause = re.match(r"(?:\S+ ){2,}?\S*[^\s:;,]([:;,]| so that)\s", text)
-    text = (text[: clause.start(1)] if clause else text).rstrip(".?")
+    clause = re.match(rf"(?:\S+ ){{2,}}?\S*[^\s:;,](?P<end>[:;]|,? {CONNECTIVES})\s", text)
+    text = (text[: clause.start("end")] if clause else text).rstrip(".?")
     is_ordinary = text.split()[0][1:].islower() and not text.startswith(PROPER_NOUNS)
     return text[0].lower() + text[1:] if is_ordinary else text
 
@@ -185,13 +189,22 @@ def _accepted(field: FieldInfo) -> str:
     for rule in field.metadata:
         for name, sign in (("gt", ">"), ("ge", "≥"), ("lt", "<"), ("le", "≤")):
             if (limit := getattr(rule, name, None)) is not None:
-                bounds[sign] = f"{sign} {limit:,}"
+                bounds[sign] = f"{sign} {_number(limit)}"
         if (pattern := getattr(rule, "pattern", None)) is not None:
             return _code(pattern)
     if bounds:
         return ", ".join(bounds.values())
     kind = (get_args(field.annotation) or (field.annotation,))[0]
     return {Path: "path", str: "text", bool: "`true`, `false`"}[kind]
+
+
+def _number(value: float) -> str:
+    """With thousands separators; from a million million on as a power of ten."""
+    if value < 10**12:
+        return f"{value:,}"
+    digits, zeros = re.fullmatch(r"(\d+?)(0*)", str(value)).groups()  # type: ignore[union-attr]
+    power = str(len(digits) + len(zeros) - 1).translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{digits[0]}.{digits[1:] or 0}·10{power}"
 
 
 def _code(value: Any) -> str:
