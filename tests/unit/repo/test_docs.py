@@ -220,6 +220,21 @@ def test_named_tests_and_files_exist(page: Path) -> None:
             assert (SERVICE / name).exists(), f"{page.name}: {name}"
 
 
+def test_log_lines_of_the_runbook_are_those_of_the_service() -> None:
+    """A line that the operator is told to look for is written somewhere in the code."""
+    source = "\n".join(path.read_text() for path in SERVICE.rglob("*.py"))
+    page = prose(ROOT / "docs/operator.md")
+    table = page.split("| line | meaning |\n")[1].split("\n\n")[0]
+    alerts = page.split("| alert | what to do |")[1].split("\n\n")[0]
+    named = [
+        name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])
+    ]
+    named += re.findall(r"`([a-z]+(?: [a-z]+)+)`", alerts)
+    ours = [name for name in named if not name.startswith(tuple(PROGRAMS))]
+    assert len(ours) > 20
+    assert [name for name in ours if f'"{name}"' not in source] == []
+
+
 def diagram(root: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """`python -m tools.diagram` in this tree."""
     return subprocess.run(
