@@ -113,14 +113,14 @@ class SimDatabase(Database):
         self._disk = disk
         self._on_commit = committed
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], kind: str) -> T:
         """See `Database`. May die before the commit, or after it."""
         await self._life.pause("store.write")
         if self._disk.full:
-            self.failed = True
+            self.failures.note(kind, work, "database or disk is full")
             raise StoreFailure("database or disk is full")
         future: Future[T] = Future()
-        self._commit([(work, future)])
+        self._commit([(work, future, kind)])
         self._life.require()
         self._on_commit()
         await self._life.pause("store.written")

@@ -2,7 +2,8 @@
 
 Group commit: writes that arrive while a commit is on its way to the disk go into the next
 transaction together, each in a savepoint of its own, so that one refused write does not undo its
-neighbours. A write is reported done only after `COMMIT` with `synchronous=FULL` (money rule 1).
+neighbours. A group that cannot be committed is divided, so that one write for which there is no
+room fails alone. A write is reported done only after `COMMIT` with `synchronous=FULL` (rule 1).
 """
 
 import asyncio
@@ -11,14 +12,17 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Engine, create_engine, event
+import structlog
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
@@ -30,14 +34,27 @@ from lnliquid.store import schema
 from lnliquid.store.locks import database_file, is_in_place
 from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
 from lnliquid.store.tables import CursorRow
+from lnliquid.store.write_failures import WriteFailures, kind_of
+from lnliquid.threads import within
+
+log = structlog.get_logger()
 
 T = TypeVar("T")
 
 MAX_GROUP = 256
 """Writes in one transaction; bounds how long the first of them waits."""
+DIVIDE_SECS = 5.0
+"""For how long a group that failed is divided; those left then fail together."""
+STALL_SECS = 3.0
+"""A commit, or a read of a few rows, that takes longer stands still."""
+CLOSE_SECS = 2.0
+"""A database that takes longer to close is left as after a power cut."""
+SPILL_PAGES = 10
+"""Pages that SQLite keeps in memory at a rehearsal; what is more goes to the disk."""
 
-Write = tuple[Callable[["Transaction"], Any], Future[Any]]
-"""What is to be written, and who waits for it."""
+Write = tuple[Callable[["Transaction"], Any], Future[Any], str]
+"""What is to be written, who waits for it, and what kind of write it is. It may be run again after
+a roll-back, so it changes nothing but rows."""
 Outcome = tuple[Any, BaseException | None]
 """What a write returned, or why it was undone."""
 
@@ -49,6 +66,14 @@ class Transaction(Session):
 
 
 class _Stop: ...
+
+
+class _NotBegun(Exception):
+    """There was no transaction at all: to divide the group would help none of its writes."""
+
+
+class _Rehearsed(Exception):
+    """Rolls a rehearsal back."""
 
 
 _COUNT = sqlite_insert(CursorRow).on_conflict_do_update(
@@ -64,10 +89,10 @@ class Database:
         self._clock = clock
         self.commits = 0
         """Number of commits so far, each one an fsync."""
-        self.failed = False
-        """True after a commit that failed, as on a full disk, until one succeeds, and once the
-        writer has ended.
-        """
+        self.failures = WriteFailures()
+        """Kinds of writes that failed, as on a full disk, and did not succeed since."""
+        self._busy_since: float | None = None
+        """When the writer began with its present group, of a monotonic clock."""
         self.stamp: int | None = 0
         """Another one after each commit, None while one is on its way to the disk.
 
@@ -102,6 +127,18 @@ class Database:
         self._writer.start()
 
     @property
+    def failed(self) -> bool:
+        """True while some kind of write failed and did not succeed since."""
+        return self.failures.reason is not None
+
+    @property
+    def stalled_secs(self) -> float:
+        """For how long the present commit has stood still, 0 when it does not."""
+        began = self._busy_since
+        secs = 0.0 if began is None else time.monotonic() - began
+        return secs if secs > STALL_SECS else 0.0
+
+    @property
     def replica_problem(self) -> str | None:
         """Why the replica lacks commits, None when it has all of them or there is to be none."""
         return None if self._replica is None else self._replica.failed
@@ -121,24 +158,29 @@ class Database:
         if (problem := self.replica_problem) is not None:
             raise ReplicaFailure(f"the replica fails: {problem}")
 
-    async def write(self, work: Callable[[Transaction], T], *, on_replica: bool = False) -> T:
+    async def write(
+        self, work: Callable[[Transaction], T], *, on_replica: bool = False, kind: str = ""
+    ) -> T:
         """Run `work` in the next group and return its result once that is on the disk.
 
-        A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when the group could
-        not be committed, and with `on_replica` `ReplicaFailure` when the replica did not take it:
+        It may be run again after a roll-back. `kind`: what a failure belongs to; by default the
+        place in the program that `work` is from.
+
+        A `SwapError` from `work` undoes this write only. Raises `StoreFailure` when it could not be
+        committed, and with `on_replica` `ReplicaFailure` when the replica did not take it:
         it is in the database then. A caller that is cancelled does not undo what was queued.
         """
-        result = await self._write(work)
+        result = await self._write(work, kind or kind_of(work))
         if on_replica:
             self.require_replica()
         return result
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], kind: str) -> T:
         self._require_open()
         future: Future[T] = Future()
-        self._queue.put((work, future))
+        self._queue.put((work, future, kind))
         if self._closed:  # since it was looked at: the writer may have emptied the queue before
-            self._refuse(self._queued())
+            self._refuse(self._queued(), self._closed)
         return await asyncio.shield(asyncio.wrap_future(future))
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
@@ -147,12 +189,30 @@ class Database:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, work)
 
+    async def rehearse(self) -> None:
+        """Try each kind of write that failed again and roll it back: that counts as a success.
+
+        Nothing else may try it, such as an order that is refused because of the failure. Raises
+        `StoreFailure` for the first kind that still fails.
+        """
+        for kind, work in self.failures.open().items():
+            await self.write(partial(_rehearsed, work=work), kind=kind)
+
     def close(self) -> None:
-        """Finish what is queued and close the file. Calls from now on raise `StoreFailure`."""
+        """Finish what is queued and close the file. Calls from now on raise `StoreFailure`.
+
+        A disk that hangs is not waited for: both files stay as a power cut would leave them.
+        """
         if self._closed:
             return
         self._closed = "the database is closed"
         self._queue.put(_Stop())
+        try:
+            within(CLOSE_SECS, self._end, "store-close")
+        except TimeoutError:
+            log.warning("database not closed", path=str(self._path), reason="its disk hangs")
+
+    def _end(self) -> None:
         self._writer.join()
         self._readers.shutdown()
         self._release()
@@ -181,32 +241,34 @@ class Database:
             raise StoreFailure(_reason(error)) from None
 
     def _run(self) -> None:
-        group: list[Write] = []
         is_last = False
-        try:
-            while not is_last:
-                group, is_last = self._next_group()
+        while not is_last:
+            group: list[Write] = []
+            try:
+                is_last = self._next_group(group)
+                self._busy_since = time.monotonic()
                 if group:
                     self._commit(group)
-        finally:
-            if not is_last:  # for an unknown reason; no write waits for ever all the same
-                self.failed = True
-                self._closed = "the writer of the database has ended, see the log"
-                self._refuse([*group, *self._queued()])
+            except BaseException as error:  # a defect; no write waits for ever, and others go on
+                log.error("writer failed", reason=_reason(error), exc_info=error)
+                for work, _, kind in group:
+                    self.failures.note(kind, work, _reason(error))
+                self._refuse(group, f"the writer failed: {_reason(error)}")
+            finally:
+                self._busy_since = None
 
-    def _next_group(self) -> tuple[list[Write], bool]:
+    def _next_group(self, group: list[Write]) -> bool:
         """Wait for a write, take those behind it too. True when the database is to be closed."""
-        group: list[Write] = []
         while len(group) < MAX_GROUP:
             try:
                 item = self._queue.get(block=not group)
             except queue.Empty:
                 break
             if isinstance(item, _Stop):
-                return group, True
+                return True
             if item[1].set_running_or_notify_cancel():  # from here on it cannot be cancelled
                 group.append(item)
-        return group, False
+        return False
 
     def _queued(self) -> Iterator[Write]:
         with contextlib.suppress(queue.Empty):
@@ -215,26 +277,37 @@ class Database:
                 if not isinstance(item, _Stop):
                     yield item
 
-    def _refuse(self, writes: Iterable[Write]) -> None:
-        for _, future in writes:
+    def _refuse(self, writes: Iterable[Write], reason: str) -> None:
+        for _, future, _ in writes:
             if not future.done():
-                future.set_exception(StoreFailure(self._closed))
+                future.set_exception(StoreFailure(reason))
 
     def _commit(self, group: Sequence[Write]) -> None:
-        try:
-            told = self._outcomes([work for work, _ in group])
-            self.commits += 1
-            self.failed = False
-        except BaseException as error:
-            self.failed = True
-            # A refusal too was judged on rows of this group that are not there.
-            is_store = isinstance(error, SQLAlchemyError | sqlite3.Error)
-            told = [(None, StoreFailure(_reason(error)) if is_store else error)] * len(group)
-        for (_, future), (result, problem) in zip(group, told, strict=True):
-            if problem is None:
-                future.set_result(result)
-            else:
-                future.set_exception(problem)
+        """Commit them together, or else those of them that can be, and tell each caller."""
+        parts, until = [group], time.monotonic() + DIVIDE_SECS
+        while parts:
+            part = parts.pop()
+            try:
+                told = self._outcomes([work for work, _, _ in part])
+                self.commits += 1
+                for _, _, kind in part:
+                    self.failures.forget(kind)
+            except BaseException as error:
+                is_store = isinstance(error, SQLAlchemyError | sqlite3.Error)
+                if is_store and len(part) > 1 and time.monotonic() < until:
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                    continue
+                for work, _, kind in part:
+                    self.failures.note(kind, work, _reason(error))
+                is_store |= isinstance(error, _NotBegun)
+                # A refusal too was judged on rows of this group that are not there.
+                told = [(None, StoreFailure(_reason(error)) if is_store else error)] * len(part)
+            for (_, future, _), (result, problem) in zip(part, told, strict=True):
+                if problem is None:
+                    future.set_result(result)
+                else:
+                    future.set_exception(problem)
 
     def _outcomes(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         """The outcome of each. When it raises, nothing of them is in the database."""
@@ -242,7 +315,10 @@ class Database:
         try:
             with Transaction(connection, expire_on_commit=False) as session:
                 session.now = self._clock.now()
-                sqlite: Any = session.connection().connection.dbapi_connection
+                try:
+                    sqlite: Any = session.connection().connection.dbapi_connection
+                except SQLAlchemyError as error:
+                    raise _NotBegun from error
                 before = sqlite.total_changes
                 told = [_outcome(session, work) for work in works]
                 if sqlite.total_changes == before:
@@ -289,6 +365,26 @@ def _outcome(session: Transaction, work: Callable[[Transaction], Any]) -> Outcom
         return None, error
 
 
+def _rehearsed(session: Transaction, work: Callable[[Transaction], Any]) -> None:
+    """Do all of a write and keep nothing of it."""
+    connection = session.connection()
+    [[cache]] = connection.execute(text("PRAGMA cache_size"))
+    connection.execute(text(f"PRAGMA cache_size = {SPILL_PAGES}"))
+    try:
+        with session.begin_nested():
+            work(session)
+            session.flush()
+            raise _Rehearsed
+    except SQLAlchemyError as error:
+        if not _only_this_write(error):
+            raise
+    except Exception:  # noqa: S110  # a refusal too: that write is not wanted any more
+        pass
+    finally:
+        with contextlib.suppress(SQLAlchemyError):
+            connection.execute(text(f"PRAGMA cache_size = {cache}"))
+
+
 def _only_this_write(error: SQLAlchemyError) -> bool:
     """True when only the savepoint failed (a constraint), not the whole transaction."""
     return isinstance(getattr(error, "orig", None), sqlite3.IntegrityError)
@@ -304,7 +400,7 @@ def _reason(error: BaseException) -> str:
     here: BaseException | None = error
     while here is not None:
         first = here if isinstance(here, sqlite3.Error) else first
-        here = here.__context__
+        here = here.__cause__ or here.__context__
     return str(first or type(error).__name__)
 
 

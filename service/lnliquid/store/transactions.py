@@ -122,6 +122,14 @@ def signs_pending(tx: Transaction) -> bool:
     return tx.execute(select(col(OwnTxRow.txid)).where(*to_confirm).limit(1)).first() is not None
 
 
+def refused(tx: Transaction, txids: Collection[str]) -> dict[str, Purpose]:
+    """Those of these that stand for their families and that a node refused, with their purposes."""
+    columns = col(OwnTxRow.txid), col(OwnTxRow.purpose)
+    is_refused = col(OwnTxRow.state) == TxState.REFUSED
+    rows = tx.execute(select(*columns).where(among(col(OwnTxRow.txid), txids), is_refused))
+    return {txid: Purpose(purpose) for txid, purpose in rows}
+
+
 def known(tx: Transaction, txids: Collection[str]) -> set[str]:
     """Those of these transactions that are stored."""
     return set(tx.scalars(select(col(OwnTxRow.txid)).where(col(OwnTxRow.txid).in_(txids))))

@@ -21,7 +21,7 @@ from ..builders import ROOT
 SERVICE, LAB = ROOT / "service" / "lnliquid", ROOT / "lab" / "lnlab"
 BASE = {"domain", "config"}
 ADAPTERS = ["liquid.electrum", "lightning", "store", "api"]
-COMMAND = BASE | {"cli", "clock", "grpc_client"}
+COMMAND = BASE | {"cli", "clock", "grpc_client", "threads"}
 
 FOLDER_MAY_IMPORT: dict[str, set[str]] = {
     "domain": set(),
@@ -29,18 +29,19 @@ FOLDER_MAY_IMPORT: dict[str, set[str]] = {
     "crashpoints": set(),
     "config": {"domain"},
     "grpc_client": {"domain"},
+    "threads": set(),
     "liquid": BASE,
-    "lightning": BASE,
-    "store": BASE | {"clock", "crashpoints"},
+    "lightning": BASE | {"threads"},
+    "store": BASE | {"clock", "crashpoints", "threads"},
     "metrics": BASE,
     "metrics.gauges": BASE | {"metrics", "seller", "store"},
     "watchers": BASE | {"metrics", "liquid", "store", "crashpoints"},
-    "seller": BASE | {"metrics", "liquid", "store", "watchers", "crashpoints"},
+    "seller": BASE | {"metrics", "liquid", "store", "watchers", "crashpoints", "threads"},
     "audit": BASE | {"liquid", "store", "watchers"},
     "api": BASE | {"metrics", "watchers", "seller"},
     "daemon": BASE
     | {"liquid", "lightning", "store", "watchers", "seller", "api"}
-    | {"metrics", "metrics.gauges", "clock", "crashpoints"},
+    | {"metrics", "metrics.gauges", "clock", "crashpoints", "threads"},
     "buyer": {"domain", "liquid", "lightning", "clock", "grpc_client"},
     "cli": COMMAND
     | {"liquid", "lightning", "store", "watchers", "seller", "audit", "daemon", "buyer", "cli.top"},

@@ -48,11 +48,11 @@ DEADLINE_SECS = 10
 class SteppingDatabase(Database):
     """Works in the caller's own turn, with a turn for others before and after."""
 
-    async def _write(self, work: Callable[[Transaction], T]) -> T:
+    async def _write(self, work: Callable[[Transaction], T], kind: str) -> T:
         """See `Database`."""
         await asyncio.sleep(0)
         future: Future[T] = Future()
-        self._commit([(work, future)])
+        self._commit([(work, future, kind)])
         await asyncio.sleep(0)
         return future.result()
 

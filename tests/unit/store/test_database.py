@@ -4,6 +4,7 @@ import asyncio
 import resource
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from lnlab.wait import wait_for
 from lnliquid.domain.errors import StoreFailure, TooManySwaps
 from lnliquid.store import coins as store
 from lnliquid.store.database import MAX_GROUP, Database, Transaction, Write
 from lnliquid.store.replica import COMMITS
 from lnliquid.store.tables import CursorRow
+from lnliquid.store.write_failures import kind_of
 
 from ..builders import NOW, StillClock, count_rows, migrated
 from ..fakes import DEADLINE_SECS, Gate
@@ -166,38 +169,17 @@ async def test_a_cancelled_caller_undoes_nothing(database: Database, path: Path)
     assert on_disk(path) == {"a", "b"}
 
 
-async def test_a_commit_that_fails_is_nobodys_success(database: Database, path: Path) -> None:
-    """A foreign key checked at COMMIT: all of the group fail, and a refusal among them too."""
+async def test_a_write_that_cannot_be_committed_fails_alone(database: Database, path: Path) -> None:
+    """A foreign key checked at COMMIT: its neighbours are stored, a refusal is a refusal."""
 
     def owe(session: Transaction) -> None:
         session.execute(text("PRAGMA defer_foreign_keys = ON"))
         session.execute(text("INSERT INTO request VALUES ('r', x'00', 'no such swap')"))
 
     outcomes = await gathered(database, [note("a"), refuse, owe, note("b")])
-    assert [type(o) for o in outcomes] == [StoreFailure] * 4
-    assert on_disk(path) == set()
-    await database.write(note("later"))
-    assert on_disk(path) == {"later"}
-
-
-async def test_a_full_disk_is_a_failure_that_passes(database: Database, path: Path) -> None:
-    """The whole group fails; with room again everything works."""
-
-    def limit(pages: int) -> Callable[[Transaction], object]:
-        return lambda s: s.execute(text(f"PRAGMA max_page_count = {pages}")).scalar()
-
-    def much(session: Transaction) -> None:
-        session.execute(text("INSERT INTO cursor SELECT hex(randomblob(50000)), 1"))
-
-    await database.write(limit(1))
-    outcomes = await gathered(database, [note("a"), refuse, much, note("b")])
-    assert [type(o) for o in outcomes] == [StoreFailure] * 4
-    assert "full" in str(outcomes[2])
-    assert on_disk(path) == set()
-    await database.write(limit(1_000_000))
-    await database.write(much)
-    await database.write(note("later"))
-    assert "later" in on_disk(path)
+    none = type(None)
+    assert [type(o) for o in outcomes] == [none, TooManySwaps, StoreFailure, none]
+    assert on_disk(path) == {"a", "b"}
 
 
 @pytest.fixture
@@ -253,11 +235,11 @@ async def test_a_transaction_that_cannot_be_ended_is_a_failure_that_passes(
     outcomes = await asyncio.wait_for(
         gathered(database, [note("a"), work, note("b")]), DEADLINE_SECS
     )
-    assert [type(o) for o in outcomes] == [StoreFailure] * 3
+    assert [type(o) for o in outcomes] == [type(None), StoreFailure, type(None)]
     assert database.failed
     await asyncio.wait_for(database.write(note("later")), DEADLINE_SECS)
-    assert not database.failed
-    assert on_disk(path) == {"later"}
+    assert database.failed, "another kind of write does not show that this one can be made"
+    assert on_disk(path) == {"a", "b", "later"}
 
 
 class Quit(BaseException):
@@ -283,31 +265,113 @@ async def test_no_exception_of_a_write_ends_the_writer(
     assert on_disk(path) == {"a", "b", "later"}
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_a_writer_that_ended_lets_no_write_wait(path: Path) -> None:
-    """Those that wait, and those that come, fail; nothing is shown as in order."""
+async def test_a_defect_of_the_writer_does_not_end_it(path: Path) -> None:
+    """The writes at hand fail, later ones are stored, and the files are closed at the end."""
 
-    class Dying(Database):
+    class Faulty(Database):
+        faults = 1
+
         def _commit(self, group: Sequence[Write]) -> None:
-            group[0][0](None)  # type: ignore[arg-type]  # the gate
-            raise Quit
+            if self.faults:
+                self.faults -= 1
+                group[0][0](None)  # type: ignore[arg-type]  # the gate
+                raise Quit
+            super()._commit(group)
 
     gate = Gate()
-    database = Dying(migrated(path), StillClock())
+    database = Faulty(migrated(path), StillClock())
     try:
-        works: list[Callable[[Transaction], object]] = [gate, note("a"), note("b")]
-        writes = [asyncio.create_task(database.write(work)) for work in works]
+        holding = asyncio.create_task(database.write(gate))
         await gate.reached()
+        other = asyncio.create_task(database.write(note("a")))
+        await asyncio.sleep(0)
         gate.open()
-        outcomes = await asyncio.wait_for(
-            asyncio.gather(*writes, return_exceptions=True), DEADLINE_SECS
-        )
-        assert [type(o) for o in outcomes] == [StoreFailure] * 3
-        with pytest.raises(StoreFailure, match="has ended"):
-            await asyncio.wait_for(database.write(note("late")), DEADLINE_SECS)
+        with pytest.raises(StoreFailure, match="writer failed: Quit"):
+            await asyncio.wait_for(holding, DEADLINE_SECS)
+        await asyncio.wait_for(other, DEADLINE_SECS)
         assert database.failed
+        assert on_disk(path) == {"a"}
     finally:
         database.close()
+    Database(path, StillClock()).close()  # it let go of its lock
+
+
+def wal_of(path: Path) -> int:
+    """Bytes of the write-ahead log."""
+    return path.with_name(path.name + "-wal").stat().st_size
+
+
+def large(session: Transaction) -> None:
+    """More than a megabyte."""
+    session.execute(text("INSERT INTO cursor SELECT hex(randomblob(500000)), 1"))
+
+
+async def test_one_write_for_which_there_is_no_room_fails_alone(
+    database: Database, path: Path, file_size_limit: Callable[[int], None]
+) -> None:
+    """Of a whole group, in few commits; the others are told of theirs."""
+    before = database.commits
+    file_size_limit(wal_of(path) + 200_000)
+    works: list[Callable[[Transaction], object]] = [
+        *(note(f"n{i}") for i in range(60)),
+        large,
+        refuse,
+    ]
+    outcomes = await gathered(database, works)
+    file_size_limit(resource.RLIM_INFINITY)
+    assert [type(o) for o in outcomes] == [type(None)] * 60 + [StoreFailure, TooManySwaps]
+    assert "disk" in str(outcomes[60])
+    assert len(on_disk(path)) == 60
+    assert database.commits - before < 12
+    assert database.failures.open().keys() == {kind_of(large)}
+
+
+@pytest.mark.parametrize("way", ["it succeeds", "it is rehearsed"])
+async def test_a_failure_belongs_to_its_kind_of_write(
+    database: Database, path: Path, file_size_limit: Callable[[int], None], way: str
+) -> None:
+    """Small writes that succeed say nothing of large ones; one that does, or could, does."""
+    file_size_limit(wal_of(path) + 200_000)
+    with pytest.raises(StoreFailure, match="disk"):
+        await database.write(large)
+    await database.write(note("little"))
+    assert database.failed
+    with pytest.raises(StoreFailure, match="disk"):
+        await database.rehearse()
+    assert database.failed
+    file_size_limit(resource.RLIM_INFINITY)
+    await (database.write(large) if way == "it succeeds" else database.rehearse())
+    assert not database.failed
+    assert len(on_disk(path)) == (2 if way == "it succeeds" else 1)
+
+
+async def test_a_group_that_cannot_begin_is_not_divided(database: Database, path: Path) -> None:
+    """Each try would wait for the lock again."""
+    await database.write(lambda s: s.execute(text("PRAGMA busy_timeout = 300")).scalar())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        writes = [database.write(note(f"n{i}")) for i in range(60)]
+        outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        other.execute("ROLLBACK")
+    assert {type(o) for o in outcomes} == {StoreFailure}
+    assert time.monotonic() - began < 3
+
+
+async def test_a_disk_that_hangs_is_told_and_does_not_hold_up_the_end(path: Path) -> None:
+    """A commit that does not return: for how long is known, and closing leaves it behind."""
+    held = threading.Event()
+    database = Database(migrated(path), StillClock())
+    writing = asyncio.create_task(database.write(lambda _s: held.wait(30), kind="hangs"))
+    try:
+        await wait_for(lambda: database.stalled_secs > 3, timeout_secs=10, message="it is told")
+        began = time.monotonic()
+        await asyncio.to_thread(database.close)
+        assert time.monotonic() - began < 4
+    finally:
+        held.set()
+        await writing
+    assert database.stalled_secs == 0
 
 
 async def test_a_database_locked_by_another_process_is_a_failure_that_passes(
