@@ -146,7 +146,7 @@ class YesLightning:
 
     async def info(self) -> NodeInfo:
         """A node of the chain's network."""
-        return NodeInfo("02" * 33, REGTEST.name, "bench", 1)
+        return NodeInfo("02" * 33, REGTEST.name, "bench", 10**9)
 
     async def receivable_msat(self) -> int:
         """More than anything costs."""

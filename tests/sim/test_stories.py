@@ -580,6 +580,35 @@ def test_a_first_start_below_the_going_rate_comes_right(kind: type[World]) -> No
     play_from_deposit(story, kind)
 
 
+@pytest.mark.parametrize(("floor", "is_ready"), [(300, True), (5_000, False)])
+def test_sales_stop_while_the_node_takes_no_funding_at_our_fees(floor: int, is_ready: bool) -> None:
+    """Up to the cap it is raised; above the cap nothing more is sold until the node takes it."""
+
+    async def problem(world: World) -> str | None:
+        world.daemon.renew_seller()
+        return await world.daemon.readiness.problem()
+
+    async def story(world: World, deal: Deal) -> None:
+        await until_locked(world, deal)
+        await blocks(world, 3)
+        world.ground.pool.relay_rate = floor
+        other = await order(world, 1)
+        await work(world)
+        await work(world)
+        if is_ready:
+            assert await problem(world) is None
+        else:
+            told = await problem(world) or ""
+            assert told.startswith("funding cannot be done: the node refuses ")
+            assert "min fee not met" in told
+            world.ground.pool.relay_rate = 0
+            await blocks(world, 1)
+            assert await problem(world) is None
+        await until_locked(world, other)
+
+    play(story)
+
+
 def test_nothing_is_built_on_what_the_node_has_not_accepted() -> None:
     """The nodes' minimum rises and forgets the first funding: the next one is built elsewhere."""
 

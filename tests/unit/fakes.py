@@ -104,6 +104,10 @@ class FakeLightning:
     def __init__(self) -> None:
         self.network = "liquid-regtest"
         self.receivable = 10_000_000
+        self.height = 10_000
+        self.sync_problem = ""
+        self.hangs = asyncio.Event()
+        self.hangs.set()
         self.is_down = False
         self.set_options: dict[str, bool | int | str] = {}
         self.asked = 0
@@ -113,7 +117,8 @@ class FakeLightning:
         self.asked += 1
         if self.is_down:
             raise BackendUnavailable("lightning", "no such socket")
-        return NodeInfo("02" * 33, self.network, "v1", 100)
+        await self.hangs.wait()
+        return NodeInfo("02" * 33, self.network, "v1", self.height, self.sync_problem)
 
     async def receivable_msat(self) -> int:
         """As set."""

@@ -107,12 +107,13 @@ class Invoice:
 
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
-    """Identity of a Lightning node (`getinfo`)."""
+    """Identity of a Lightning node (`getinfo`). `sync_problem`: what it says itself is missing."""
 
     node_id: str
     network: str
     version: str
     block_height: int
+    sync_problem: str = ""
 
 
 class PaymentStatus(Enum):

@@ -35,6 +35,9 @@ TAKES_HTLCS = frozenset({"CHANNELD_NORMAL", "CHANNELD_AWAITING_SPLICE"})
 MALFORMED = (AttributeError, KeyError, TypeError, ValueError)
 """What reading an answer of the wrong form raises; the texts repeat what was read."""
 
+SYNC_WARNINGS = ("warning_bitcoind_sync", "warning_lightningd_sync")
+"""Fields that `getinfo` has while the node, or its chain's, is behind."""
+
 SHORT_CALLS, LONG_CALLS = 8, 16
 
 
@@ -69,6 +72,7 @@ class CoreLightning:
                 network=str(result["network"]),
                 version=str(result["version"]),
                 block_height=int(result["blockheight"]),
+                sync_problem=" ".join(str(result[w]) for w in SYNC_WARNINGS if w in result),
             ),
         )
 

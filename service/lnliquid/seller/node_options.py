@@ -1,4 +1,4 @@
-"""Lightning nodes with which nothing is sold: of another network, or with an unsafe option."""
+"""Lightning nodes with which nothing is sold: behind, of another network, or not safely set."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +11,9 @@ LIGHTNING_NETWORKS = {
     "liquid-regtest": ("liquid-regtest",),
 }
 """Liquid chains, each with the networks of Core Lightning that go with it."""
+
+MAX_BLOCKS_BEHIND = 20
+"""Blocks of a chain that both nodes follow; a burst of blocks takes Lightning a moment."""
 
 KEEP_DAYS = 30
 """Invoices have to stay for so long: longer than any swap, and than the daemon is down."""
@@ -57,13 +60,26 @@ UNSAFE = (
 )
 
 
-def lightning_problem(network: str, info: NodeInfo, options: Mapping[str, Value]) -> str | None:
-    """What is wrong with the node for this Liquid chain, and what to do; None when nothing is."""
+def lightning_problem(
+    network: str, info: NodeInfo, options: Mapping[str, Value], tip_height: int | None = None
+) -> str | None:
+    """What is wrong with the node for this Liquid chain, and what to do; None when nothing is.
+
+    `tip_height` is that of the Liquid chain, which the node may follow too; None when not known.
+    """
     fitting = LIGHTNING_NETWORKS[network]
     if info.network not in fitting:
         return (
             f"the Lightning node is on {info.network}, and {network} goes with "
             f"{' or '.join(fitting)}"
+        )
+    if info.sync_problem:
+        return f"the Lightning node is not synced: {info.sync_problem}"
+    behind = (tip_height or 0) - info.block_height
+    if info.network.startswith("liquid") and behind > MAX_BLOCKS_BEHIND:
+        return (
+            f"the Lightning node is more than {MAX_BLOCKS_BEHIND} blocks behind the Liquid "
+            "backend; see whether its own node is synced"
         )
     for rule in UNSAFE:
         if rule.name in options and rule.is_unsafe(options[rule.name]):

@@ -12,14 +12,17 @@ from lnliquid.domain.swap import Tip
 from lnliquid.seller.node_options import lightning_problem
 from lnliquid.store import coins as coin_store
 from lnliquid.store import prices as price_store
-from lnliquid.store.database import Database, Transaction
+from lnliquid.store.database import STALL_SECS, Database, Transaction
 from lnliquid.store.paths import directory_refusal
+from lnliquid.threads import Look
 from lnliquid.watchers import chain_incidents
 from lnliquid.watchers.wallet import Inventory
 
 PAUSED = "paused"
 FRESH_SECS = 2.0
 """How long an answer of Lightning is good for; a burst of requests asks once."""
+ANSWER_SECS = 5.0
+"""A Lightning node that takes longer to say how it is cannot serve an order now."""
 LOOK_SECS = 5.0
 """How often it is tried whether the store can be written, while it can."""
 WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
@@ -69,7 +72,8 @@ class Readiness:
         self._breaker = TipBreaker(settings.stall_after_blocks * settings.liquid_block_secs)
         self._probed_at = self._looked_at = float("-inf")
         self._store_problem: str | None = None
-        self._asking = asyncio.Lock()
+        self._ask_paths = Look(self._probe_paths, STALL_SECS, "readiness")
+        self._asking: asyncio.Task[None] | None = None
         self._asked_at = float("-inf")
         self._info: NodeInfo | None = None
         self._receivable_msat = 0
@@ -89,30 +93,37 @@ class Readiness:
         return self._problem
 
     async def problem(self) -> str | None:
-        """Why no new swap can be taken now, None when one can."""
+        """Why no new swap can be taken now, None when one can: funded, paid and refunded.
+
+        It answers within seconds, whatever hangs.
+        """
         await self._look()
         if self._store_problem is not None:
             return self._store_problem
         try:
-            refused = await self._database.read(self._refused_by_operator)
+            async with asyncio.timeout(STALL_SECS):
+                refused = await self._database.read(self._refused_by_operator)
         except StoreFailure:
             return "the store cannot be read"
+        except TimeoutError:
+            return "the store cannot be read: its disk does not answer"
         if refused is not None:
             return refused
-        if await self._cannot_write():
-            return "the store cannot be written"
+        if (reason := await self._write_problem()) is not None:
+            return f"the store cannot be written: {reason}"
         if (reason := self._database.replica_problem) is not None:
             return f"the replica of the database fails: {reason}"
         try:
-            self.chain_problem = self._breaker.problem(await self._chain.tip())
+            tip = await self._chain.tip()
+            self.chain_problem = self._breaker.problem(tip)
         except BackendError:
             self.chain_problem = "the Liquid backend cannot be reached"
         if self.chain_problem is not None:
             return self.chain_problem
         if not self._inventory.synced:
             return "the wallet is still being read from the Liquid backend"
-        await self._ask_lightning()
-        return self._problem
+        await self._ask_lightning(tip.height)
+        return self._problem or self._inventory.work.problem
 
     def _refused_by_operator(self, session: Transaction) -> str | None:
         s = self._settings
@@ -126,22 +137,29 @@ class Readiness:
         every_secs = LOOK_SECS if self._store_problem is None else PROBE_SECS
         if time.monotonic() - self._looked_at >= every_secs:
             self._looked_at = time.monotonic()
-            self._store_problem = await asyncio.to_thread(self._probe_paths)
+            try:
+                self._store_problem = await self._ask_paths()
+            except TimeoutError:
+                self._store_problem = "the disk of the database does not answer"
 
     def _probe_paths(self) -> str | None:
         if not self._database.is_in_place():
             return "the database file was deleted or replaced while the daemon ran"
         # Its directory alone: SQLite's own file must not be opened beside SQLite.
         refusal = directory_refusal(self._settings.database.parent, fill=True)
-        return None if refusal is None else "the store cannot be written"
+        return None if refusal is None else f"the store cannot be written: {refusal}"
 
-    async def _cannot_write(self) -> bool:
-        """True while the last commit failed. It is tried again here: no other write may come."""
+    async def _write_problem(self) -> str | None:
+        """Why some kind of write fails. It is tried again here: no such write may come."""
+        if self._database.stalled_secs:
+            return "a commit does not end, its disk does not answer"
         if self._database.failed and time.monotonic() - self._probed_at >= PROBE_SECS:
             self._probed_at = time.monotonic()
-            with contextlib.suppress(StoreFailure):
-                await self._database.write(_probe)
-        return self._database.failed
+            with contextlib.suppress(StoreFailure, TimeoutError):
+                async with asyncio.timeout(STALL_SECS):
+                    await self._database.write(_probe)
+                    await self._database.rehearse()
+        return self._database.failures.reason
 
     async def refusals(self, prices_msat: Sequence[int]) -> list[NotReady | None]:
         """For each price why a swap that costs so much cannot be taken now, None when it can."""
@@ -159,21 +177,36 @@ class Readiness:
             )
         return None
 
-    async def _ask_lightning(self) -> None:
-        async with self._asking:
+    async def _ask_lightning(self, tip_height: int | None = None) -> None:
+        """Ask the node how it is; one that does not answer in time is asked on behind our back."""
+        if self._asking is None:
             if time.monotonic() - self._asked_at < FRESH_SECS:
                 return
-            try:
-                self._info = await self._lightning.info()
-                self._receivable_msat = await self._lightning.receivable_msat()
-                self._problem = lightning_problem(
-                    self._settings.network, self._info, await self._lightning.options()
-                )
-                if self._problem is None and not self._receivable_msat:
-                    self._problem = "no Lightning channel can receive anything now"
-            except BackendError:
-                self._problem = "the Lightning node cannot be reached"
-            self._asked_at = time.monotonic()
+            self._asking = asyncio.create_task(self._asked(tip_height))
+            self._asking.add_done_callback(self._told)
+        try:
+            async with asyncio.timeout(ANSWER_SECS):
+                await asyncio.shield(self._asking)
+        except TimeoutError:
+            self._problem = f"the Lightning node does not answer within {ANSWER_SECS:g} s"
+
+    async def _asked(self, tip_height: int | None) -> None:
+        try:
+            self._info = await self._lightning.info()
+            self._receivable_msat = await self._lightning.receivable_msat()
+            self._problem = lightning_problem(
+                self._settings.network, self._info, await self._lightning.options(), tip_height
+            )
+            if self._problem is None and not self._receivable_msat:
+                self._problem = "no Lightning channel can receive anything now"
+        except BackendError:
+            self._problem = "the Lightning node cannot be reached"
+        self._asked_at = time.monotonic()
+
+    def _told(self, task: "asyncio.Task[None]") -> None:
+        self._asking = None
+        if not task.cancelled():
+            task.exception()  # counts as read: whoever waited has it
 
 
 def _pause_reason(session: Transaction) -> str | None:

@@ -32,6 +32,7 @@ from lnliquid.watchers.wallet import NEXT_INDEX, Inventory
 log = structlog.get_logger()
 
 FEE_TARGET_BLOCKS = 2
+FUNDING = "funding"
 RETRY_SECS = 5.0
 GATHER_SECS = 1.0
 LANE_SWAPS = 50
@@ -95,16 +96,20 @@ class Funder:
                     self.wake()  # others may wait
                 else:
                     await self.even_lanes()
+                self.inventory.work.done(FUNDING)
             except coin_selection.MustWait as error:
                 log.info("funding waits for a block", reason=str(error))
             except coin_store.CoinsGone as error:
                 log.info("funding is planned anew", reason=str(error))
+                self.inventory.work.failed(FUNDING, str(error))
                 self.wake()
             except (BackendError, StoreFailure) as error:
                 log.warning("funding delayed", reason=str(error), retry_secs=RETRY_SECS)
+                self.inventory.work.failed(FUNDING, str(error))
                 self._look_in(RETRY_SECS)
-            except Exception:  # reservations wait: keep trying and keep saying so
+            except Exception as error:  # reservations wait: keep trying and keep saying so
                 log.exception("funding failed")
+                self.inventory.work.failed(FUNDING, type(error).__name__)
                 self._look_in(RETRY_SECS)
 
     async def _gather(self) -> None:
@@ -138,6 +143,8 @@ class Funder:
         self.notices.swaps_changed(s.swap_id for s in plan.swaps)
         if await self.outbox.first_send(plan.signed):
             reach("fund.sent")
+        elif plan.signed.txid in self.outbox.underpaid:
+            self.notices.wake_watcher()  # which raises its fee
         return len(plan.swaps)
 
     async def _plan_and_store(self) -> coin_selection.FundingPlan | None:

@@ -19,6 +19,7 @@ from lnliquid.watchers.wallet import NEXT_INDEX
 
 log = structlog.get_logger()
 
+FUNDINGS = (Purpose.FUNDING, Purpose.LANES)
 FEE_REASONS = ("min relay fee not met", "mempool min fee not met", "insufficient fee")
 """How elementsd words that a fee is too low for it, the last for a replacement: each node asks for
 what more it likes (`-incrementalrelayfee`; Elements `validation.cpp`)."""
@@ -79,6 +80,8 @@ class Outbox:
     chain: Chain
     underpaid: set[str] = field(default_factory=set, init=False)
     """Those that a node refused for their fee since they were last looked at."""
+    fee_refusals: dict[str, str] = field(default_factory=dict, init=False)
+    """What the node said to those that it last refused for their fee."""
 
     async def store(
         self,
@@ -104,7 +107,8 @@ class Outbox:
         # A copy that does not know a funding would fund its swaps again. A refund is known by its
         # witness, and late is worse.
         on_replica = any(item.purpose is not Purpose.REFUND for item in items)
-        await self.database.write(write, on_replica=on_replica)
+        kind = " and ".join(sorted({item.purpose.name.lower() for item in items}))
+        await self.database.write(write, on_replica=on_replica, kind=kind)
 
     async def _deposits(self, coins: Sequence[Coin]) -> list[tuple[Coin, bytes]]:
         """The coins whose transactions are not followed yet, one of each, with its bytes.
@@ -135,12 +139,28 @@ class Outbox:
             return None
         except BackendRejected as error:
             log.warning("transaction refused", txid=txid, reason=error.message)
+            self.fee_refusals.pop(txid, None)
             if any(reason in error.message for reason in FEE_REASONS):
                 self.underpaid.add(txid)
+                self.fee_refusals[txid] = error.message
             await self._answered(txid, TxState.REFUSED)
             return False
+        self.fee_refusals.pop(txid, None)
         await self._answered(txid, TxState.ACCEPTED)
         return True
+
+    async def refused_funding(self) -> str | None:
+        """Why the node takes a funding of ours at no fee that we pay; None when it takes all.
+
+        Of each family the version counts that stands.
+        """
+        if not self.fee_refusals:
+            return None
+        refusals = self.fee_refusals
+        refused = await self.database.read(lambda s: tx_store.refused(s, refusals.keys()))
+        self.fee_refusals = {txid: refusals[txid] for txid in refused if txid in refusals}
+        funding = next((txid for txid, purpose in refused.items() if purpose in FUNDINGS), None)
+        return None if funding is None else f"the node refuses {funding}: {refusals[funding]}"
 
     async def first_send(self, signed: tx_builder.Signed) -> bool:
         """The same right after T2: what cannot be sent now, the watcher sends."""

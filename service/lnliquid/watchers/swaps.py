@@ -36,7 +36,7 @@ from lnliquid.store.swaps import Change
 from lnliquid.watchers.chain_incidents import ChainIncidents
 from lnliquid.watchers.chain_view import ChainView, TipMoved, require_tip
 from lnliquid.watchers.fee_bump import Bumper
-from lnliquid.watchers.funding import Funder
+from lnliquid.watchers.funding import FUNDING, Funder
 from lnliquid.watchers.invoices import Invoices
 from lnliquid.watchers.outbox import Outbox
 from lnliquid.watchers.refund_gate import RefundGate
@@ -47,6 +47,8 @@ from lnliquid.watchers.wallet import Inventory
 
 log = structlog.get_logger()
 
+WATCHING, REFUNDING = "watching", "refunding"
+MAKING, DROPPING = "making invoices", "deleting invoices"
 LIGHTNING_CALLS = 8
 MAX_DECISIONS = 10
 """Times that acting may bring a swap to its next decision in one round."""
@@ -101,6 +103,7 @@ class Watcher:
             reload_all = now() >= reload_at
             try:
                 await self.round(reload_all)
+                self._inventory.work.done(WATCHING)
                 if reload_all:
                     reload_at = now() + self._settings.poll_interval_secs
                 look_at = min(reload_at, self._inventory.backoff.next_due)
@@ -108,9 +111,11 @@ class Watcher:
                 look_at = now() + 0.05
             except (BackendError, StoreFailure) as error:
                 log.warning("watching is delayed", reason=str(error))
+                self._inventory.work.failed(WATCHING, str(error))
                 reload_at, look_at = now(), now() + 1.0
-            except Exception:  # money is locked: whatever is wrong, keep trying and keep saying so
+            except Exception as error:  # money is locked: keep trying and keep saying so
                 log.exception("watching failed")
+                self._inventory.work.failed(WATCHING, type(error).__name__)
                 reload_at, look_at = now(), now() + 5.0
             with contextlib.suppress(TimeoutError):
                 # Not `wait_for`: before Python 3.12 it loses a cancellation that meets the wake-up.
@@ -143,12 +148,14 @@ class Watcher:
                 await self._bumper.bump_stuck(tip, self._own_txs.unconfirmed(tip), self._gate)
                 self._funder.wake()  # full chains are free again; idle lanes can be evened
             self._tip = tip
+        self._inventory.work.hold(FUNDING, await self._outbox.refused_funding())
         self._inventory.synced = True
         self._notices.caught_up.set()
 
     def _forgotten(self, swap_id: str) -> None:
         self._at_rest.pop(swap_id, None)
         self._inventory.backoff.forget(swap_id)
+        self._inventory.work.forget(swap_id)
         self._invoices.forget(swap_id)
 
     async def _advance(self, swaps: Sequence[Swap], tip: Tip) -> None:
@@ -285,6 +292,7 @@ class Watcher:
         again: set[str] = set()
 
         async def one(swap: Swap, action: MakeInvoice | DropInvoice) -> None:
+            name = MAKING if isinstance(action, MakeInvoice) else DROPPING
             async with gate:
                 try:
                     if isinstance(action, MakeInvoice):
@@ -295,7 +303,9 @@ class Watcher:
                         await self._lose_invoice(swap)
                 except (BackendError, ReplicaFailure) as error:
                     self._view.put_aside(swap, str(error))
+                    self._inventory.work.failed(name, str(error), swap.swap_id)
                 else:
+                    self._inventory.work.done(name)
                     self._inventory.backoff.forget(swap.swap_id)
                     again.add(swap.swap_id)
 
@@ -330,4 +340,7 @@ class Watcher:
             except (BackendRejected, coin_selection.NotEnoughCoins, CoinsGone) as error:
                 for item in batch:
                     self._view.put_aside(item.swap, str(error))
+                self._inventory.work.failed(REFUNDING, str(error), batch[0].swap.swap_id)
+            else:
+                self._inventory.work.done(REFUNDING)
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)

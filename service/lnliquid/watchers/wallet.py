@@ -19,6 +19,7 @@ from lnliquid.store.database import Database, Transaction
 from lnliquid.watchers.backoff import Backoff
 from lnliquid.watchers.chain_view import read_scripts
 from lnliquid.watchers.observe import REORG_BLOCKS, ScriptHistory
+from lnliquid.watchers.work import Work
 
 GAP = 20
 """Unused addresses that are looked at behind the last used one (as in BIP44)."""
@@ -39,6 +40,8 @@ class Inventory:
         """The same by address."""
         self.backoff = Backoff()
         """Of what the server refuses, and of all that the watcher tries again."""
+        self.work = Work()
+        """What watcher and funder do not get done."""
         self.synced = False
         """True once the watcher has gone through all that is stored and all watched addresses.
 

@@ -363,6 +363,16 @@ async def test_close_ends_what_is_under_way(world: World) -> None:
     await wait_for(lambda: not any(t.name == "core-lightning" for t in threading.enumerate()))
 
 
+async def test_what_a_node_says_of_its_sync_is_told(tmp_path: Path) -> None:
+    """`getinfo` has a warning for itself, and one for its chain's node."""
+    plain = {"id": "02", "network": "x", "version": "v", "blockheight": 1}
+    server = FakeNode({"getinfo": plain | {"warning_lightningd_sync": "Still loading blocks."}})
+    async with serving(server, tmp_path) as path:
+        node = CoreLightning(path)
+        assert (await node.info()).sync_problem == "Still loading blocks."
+        await node.close()
+
+
 async def test_a_socket_path_longer_than_the_system_takes_works(tmp_path: Path) -> None:
     """Over 108 bytes, as in deep data directories."""
     deep = tmp_path / ("d" * 60) / ("e" * 60)

@@ -6,6 +6,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -37,17 +38,17 @@ class Place:
         self.settings = Settings(**settings_values(folder, replica=replica))
         self.database = Database(migrated(self.settings.database), StillClock(), replica)
         self.lightning = FakeLightning()
-        chain = FakeChain()
-        self._chain, self._inventory = chain, Inventory(self.database, chain, SELLER)
-        self._inventory.synced = True
+        self.chain = FakeChain()
+        self.inventory = Inventory(self.database, self.chain, SELLER)
+        self.inventory.synced = True
 
     def readiness(self) -> Readiness:
         """One that has asked nobody yet."""
         return Readiness(
             self.database,
-            self._chain,
+            self.chain,
             self.lightning,
-            self._inventory,
+            self.inventory,
             self.settings,
         )
 
@@ -60,29 +61,139 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
     place.database.close()
 
 
-def limit_to_now(session: Transaction) -> None:
-    """Let the file not grow any more, as on a full disk."""
-    pages = session.execute(text("PRAGMA page_count")).scalar_one()
-    session.execute(text(f"PRAGMA max_page_count = {pages}"))
-
-
 def much(session: Transaction) -> None:
-    """More than fits into the pages that there are."""
-    session.execute(text("CREATE TABLE much (x BLOB)"))
-    session.execute(text("INSERT INTO much VALUES (randomblob(1000000))"))
+    """More than there is room for."""
+    session.execute(text("INSERT INTO cursor SELECT hex(randomblob(500000)), 1"))
 
 
-async def test_a_commit_that_fails_refuses_new_swaps_until_one_succeeds(place: Place) -> None:
-    """The store is tried by itself, with a write of its own, as nobody else may write then."""
-    await place.database.write(limit_to_now)
+async def test_a_large_write_that_fails_refuses_new_swaps_until_there_is_room(
+    place: Place,
+) -> None:
+    """Small writes succeed meanwhile; the large one is tried again by itself, as no order comes."""
+    wal = place.settings.database.with_name(place.settings.database.name + "-wal")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = wal.stat().st_size + 200_000
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        with pytest.raises(StoreFailure):
+            await place.database.write(much)
+        for _ in range(3):
+            problem = await place.readiness().problem()
+            assert (problem or "").startswith("the store cannot be written: ")
+        assert await place.database.read(lambda s: coin_store.cursor(s, WRITE_PROBES)) == 3
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert await place.readiness().problem() is None
-    with pytest.raises(StoreFailure, match="full"):
-        await place.database.write(much)
-    assert place.database.failed
-    readiness = place.readiness()
-    assert await readiness.problem() is None, "a small write fits, so the store works again"
     assert not place.database.failed
-    assert await place.database.read(lambda s: coin_store.cursor(s, WRITE_PROBES)) == 1
+
+
+class HangingPaths(Readiness):
+    """A disk that does not answer a look at it."""
+
+    held = threading.Event()
+
+    def _probe_paths(self) -> str | None:
+        self.held.wait(30)
+        return None
+
+
+async def test_a_disk_that_hangs_is_told_in_time(place: Place) -> None:
+    """No look at it is waited for, nor is another one begun; when it answers, sales go on."""
+    readiness = HangingPaths(
+        place.database, place.chain, place.lightning, place.inventory, place.settings
+    )
+    threads = threading.active_count()
+    try:
+        for _ in range(3):
+            async with asyncio.timeout(6):
+                assert await readiness.problem() == "the disk of the database does not answer"
+        assert threading.active_count() <= threads + 1
+    finally:
+        readiness.held.set()
+
+    async def is_well() -> bool:
+        return await readiness.problem() is None
+
+    await wait_for(is_well, timeout_secs=10, message="sales go on")
+
+
+async def test_a_store_that_stands_still_is_told_in_time(place: Place) -> None:
+    """A commit that does not end, and reads that do not."""
+    held = threading.Event()
+    writing = asyncio.create_task(place.database.write(lambda _s: held.wait(30), kind="hangs"))
+    reading: list[asyncio.Task[object]] = []
+    try:
+        await wait_for(lambda: place.database.stalled_secs, timeout_secs=10, message="it stalls")
+        problem = await place.readiness().problem()
+        assert problem is not None
+        assert "a commit does not end" in problem
+        reading = [
+            asyncio.create_task(place.database.read(lambda _s: held.wait(30))) for _ in range(2)
+        ]
+        await asyncio.sleep(0)
+        async with asyncio.timeout(8):
+            problem = await place.readiness().problem()
+        assert problem == "the store cannot be read: its disk does not answer"
+    finally:
+        held.set()
+        await asyncio.gather(writing, *reading)
+    assert await place.readiness().problem() is None
+
+
+async def test_a_lightning_node_that_hangs_is_told_in_time(place: Place) -> None:
+    """The call itself may last longer; it is not made anew meanwhile."""
+    readiness = place.readiness()
+    place.lightning.hangs.clear()
+    for _ in range(2):
+        async with asyncio.timeout(7):
+            problem = await readiness.problem()
+        assert problem == "the Lightning node does not answer within 5 s"
+    assert place.lightning.asked == 1
+    place.lightning.hangs.set()
+
+    async def is_well() -> bool:
+        return await readiness.problem() is None
+
+    await wait_for(is_well, timeout_secs=10, message="sales go on")
+
+
+async def test_a_lightning_node_that_is_behind_refuses_new_swaps(place: Place) -> None:
+    """By its own word, or by its height on the chain that both nodes follow."""
+    place.chain.height = 4_100
+    place.lightning.height = 100
+    assert "more than 20 blocks behind" in (await place.readiness().problem() or "")
+    place.lightning.height = 4_090
+    assert await place.readiness().problem() is None
+    place.lightning.sync_problem = "Still loading latest blocks from bitcoind."
+    problem = await place.readiness().problem()
+    assert problem == (
+        "the Lightning node is not synced: Still loading latest blocks from bitcoind."
+    )
+
+
+async def test_work_that_fails_again_and_again_refuses_new_swaps(place: Place) -> None:
+    """Three times in a row for one reason; its success, or the end of what failed, clears it."""
+    work, readiness = place.inventory.work, place.readiness()
+    for height in (7, 8):
+        work.failed("funding", f"no change at height {height}")
+    assert await readiness.problem() is None
+    work.failed("funding", "another reason")
+    for height in (9, 10):
+        work.failed("funding", f"no change at height {height}")
+    assert await readiness.problem() is None
+    work.failed("funding", "no change at height 11")
+    told = "funding fails again and again: no change at height 9"
+    assert await readiness.problem() == told
+    work.done("refunding")
+    assert await readiness.problem() == told
+    work.done("funding")
+    assert await readiness.problem() is None
+    for swap in ("a", "b", "a"):
+        work.failed("refunding", "no coins", swap)
+    work.forget("a")
+    assert await readiness.problem() == "refunding fails again and again: no coins"
+    work.forget("b")
+    assert await readiness.problem() is None
 
 
 async def test_a_replica_that_cannot_be_written_refuses_new_swaps(place: Place) -> None:
@@ -111,7 +222,7 @@ async def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_order(place
         problem = await place.readiness().problem()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert problem == "the store cannot be written"
+    assert (problem or "").startswith("the store cannot be written: ")
     assert await place.readiness().problem() is None
 
 
