@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import logging
 import secrets
-import signal
-import sys
-import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import structlog
 
@@ -16,10 +13,12 @@ from lnliquid.clock import SystemClock
 from lnliquid.config import Settings
 from lnliquid.domain.errors import BackendError, SettingsError
 from lnliquid.domain.ports import Chain, SellerLightning
+from lnliquid.ending import GRACE_SECS, SIGNALS, Ending
 from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
+from lnliquid.log import QueuedStderr, configure_log
 from lnliquid.metrics.backends import Backend, observed
 from lnliquid.metrics.gauges import Gauges
 from lnliquid.metrics.instruments import Instruments
@@ -43,58 +42,21 @@ from lnliquid.watchers.wallet import Inventory
 
 log = structlog.get_logger()
 
-GRACE_SECS = 5.0
 READINESS_SECS = 1.0
 STARTING_SECS = 0.1
 FIRST_CONNECT_SECS = 2.0
 
 
-def _plain_traceback(exc_info: structlog.typing.ExcInfo) -> str:
-    return "".join(traceback.format_exception(*exc_info))
-
-
-class LogWriter(structlog.WriteLogger):
-    """Writes log lines and never raises: a full disk under the log must not end the daemon."""
-
-    def msg(self, message: str) -> None:
-        """Write a line. What cannot be written now goes with a later one, or is lost."""
-        with contextlib.suppress(OSError):
-            super().msg(message)
-
-    log = debug = info = warn = warning = msg
-    fatal = failure = err = error = critical = exception = msg
-
-
-def configure_log(log_format: str) -> None:
-    """One line an event on stderr: readable text, or JSON for machines."""
-    renderer = (
-        structlog.processors.JSONRenderer()
-        if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Never with the values of local variables: a preimage may be among them.
-            structlog.processors.ExceptionRenderer(
-                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
-                if log_format == "json"
-                else _plain_traceback
-            ),
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: LogWriter(sys.stderr),
-    )
-
-
-async def serve(settings: Settings) -> int:
-    """Run the daemon until SIGINT or SIGTERM. Returns the exit code.
+async def serve(settings: Settings, stderr: QueuedStderr) -> int:
+    """Run the daemon until SIGINT or SIGTERM. Returns the exit code. `stderr`: the present one.
 
     Raises `SettingsError` when it cannot start as configured. A backend that is down does not keep
     it from starting: it answers UNAVAILABLE until the backend is there.
     """
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    ending = Ending(partial(loop.call_soon_threadsafe, stop.set), stderr)
+    for name in SIGNALS:  # should a library's thread, which blocks no signal, be given one
+        loop.add_signal_handler(name, stop.set)
     configure_log(settings.log_format)
     require_native_secp256k1()
     network = NETWORKS_BY_NAME[settings.network]
@@ -106,21 +68,30 @@ async def serve(settings: Settings) -> int:
         clock = SystemClock()
         database = Database(settings.database, clock, settings.replica_path)
         try:
-            return await _serve(settings, keys, database, clock)
+            return await _serve(settings, keys, database, clock, stop, stderr)
         except SettingsError:
             raise
         except Exception as error:
             log.error("internal error", log_id=secrets.token_hex(4), exc_info=error)
             return 1
         finally:
+            ending.begin(1)
             database.close()
 
 
-async def _serve(settings: Settings, keys: Keychain, database: Database, clock: SystemClock) -> int:
+async def _serve(
+    settings: Settings,
+    keys: Keychain,
+    database: Database,
+    clock: SystemClock,
+    stop: asyncio.Event,
+    stderr: QueuedStderr,
+) -> int:
     await identity.check(database, keys, settings)
     notices = Notices()
     deadline = settings.backend_deadline_secs
     instruments = Instruments()
+    instruments.log_dropped.set_function(lambda: stderr.dropped)
     electrum = ElectrumChain(
         settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
     )
@@ -173,10 +144,6 @@ async def _serve(settings: Settings, keys: Keychain, database: Database, clock: 
                 (f"cannot serve metrics on {settings.metrics_listen}: is it in use?",)
             ) from None
 
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stop.set)
     await electrum.start()
     for listener in listeners:
         await listener.start()

@@ -13,10 +13,10 @@ import structlog
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.nodes.embedded.txmodel import Tx
 from lnliquid.api import convert
-from lnliquid.daemon import configure_log
 from lnliquid.domain import htlc
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.liquid.networks import REGTEST
+from lnliquid.log import configure_log
 from lnliquid.store import swaps as swap_store
 from lnliquid.store.restore import restore
 

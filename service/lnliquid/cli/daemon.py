@@ -1,12 +1,15 @@
 """The operator's commands around the daemon's start: `serve`, `init`, `address`."""
 
 import asyncio
+import atexit
 import gc
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lnliquid import log
 from lnliquid.cli import console
 from lnliquid.cli.options import ConfigOption, JsonOption, epilog
 from lnliquid.config import ENV_PREFIX, Settings, load_settings, unit_of
@@ -38,6 +41,10 @@ def _settings() -> str:
 
 def serve(config: ConfigOption = None) -> None:
     """Run the seller daemon until it is stopped. Exit code 2: the settings are wrong."""
+    log.open_standard_files()
+    stderr = log.QueuedStderr.install()
+    atexit.register(stderr.drain)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write past the queue
     with console.clean_errors():
         settings = load_settings(config)
         # The whole daemon is three times as much to load as the other commands here are.
@@ -47,7 +54,7 @@ def serve(config: ConfigOption = None) -> None:
         # itself: a daemon runs for months.
         gc.freeze()
         gc.set_threshold(*PYTHONS_THRESHOLDS)
-        raise typer.Exit(asyncio.run(daemon.serve(settings)))
+        raise typer.Exit(asyncio.run(daemon.serve(settings, stderr)))
 
 
 def init(

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import ssl
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 from aiorpcx import NewlineFramer, RPCError, RPCSession, connect_rs
@@ -137,8 +138,9 @@ async def connect(
     return session
 
 
+@cache
 def _tls_context(server: ElectrumServer) -> ssl.SSLContext:
-    context = ssl.create_default_context()
+    context = ssl.create_default_context()  # reads files, so once and not at each reconnect
     if server.fingerprint is not None:  # compared in `connect`, before anything is sent
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

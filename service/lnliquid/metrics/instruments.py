@@ -3,7 +3,7 @@
 They begin at 0 with the process. They are counted whether or not `metrics_listen` is set.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 SECS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FUNDING_SECS = (1, 2, 5, 10, 20, 30, 60, 90, 120, 180, 300, 600, 1_800)
@@ -32,6 +32,11 @@ class Instruments:
         )
         self.call_secs = histogram(
             "backend_call_seconds", "Time of one call to a node", SECS, "backend"
+        )
+        self.log_dropped = Gauge(
+            "lnliquid_log_lines_dropped",
+            "Log lines lost since the start: the reader stalled, or the disk was full",
+            registry=self.registry,
         )
         self.backend_errors = Counter(
             "lnliquid_backend_errors",

@@ -21,7 +21,7 @@ from ..builders import ROOT
 SERVICE, LAB = ROOT / "service" / "lnliquid", ROOT / "lab" / "lnlab"
 BASE = {"domain", "config"}
 ADAPTERS = ["liquid.electrum", "lightning", "store", "api"]
-COMMAND = BASE | {"cli", "clock", "grpc_client", "threads"}
+COMMAND = BASE | {"cli", "clock", "grpc_client", "threads", "log"}
 
 FOLDER_MAY_IMPORT: dict[str, set[str]] = {
     "domain": set(),
@@ -30,6 +30,8 @@ FOLDER_MAY_IMPORT: dict[str, set[str]] = {
     "config": {"domain"},
     "grpc_client": {"domain"},
     "threads": set(),
+    "log": set(),
+    "ending": {"log"},
     "liquid": BASE,
     "lightning": BASE | {"threads"},
     "store": BASE | {"clock", "crashpoints", "threads"},
@@ -41,7 +43,7 @@ FOLDER_MAY_IMPORT: dict[str, set[str]] = {
     "api": BASE | {"metrics", "watchers", "seller"},
     "daemon": BASE
     | {"liquid", "lightning", "store", "watchers", "seller", "api"}
-    | {"metrics", "metrics.gauges", "clock", "crashpoints", "threads"},
+    | {"metrics", "metrics.gauges", "clock", "crashpoints", "threads", "log", "ending"},
     "buyer": {"domain", "liquid", "lightning", "clock", "grpc_client"},
     "cli": COMMAND
     | {"liquid", "lightning", "store", "watchers", "seller", "audit", "daemon", "buyer", "cli.top"},

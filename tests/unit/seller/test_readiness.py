@@ -1,7 +1,6 @@
 """Readiness when store or replica cannot be written, and when no channel can receive."""
 
 import asyncio
-import io
 import resource
 import shutil
 import subprocess
@@ -15,7 +14,6 @@ from sqlalchemy import text
 
 from lnlab.wait import wait_for
 from lnliquid.config import Settings
-from lnliquid.daemon import LogWriter
 from lnliquid.domain.errors import StoreFailure
 from lnliquid.seller.operator import Operator
 from lnliquid.seller.readiness import WRITE_PROBES, Readiness
@@ -295,18 +293,3 @@ async def test_an_option_of_lightning_that_is_not_safe_refuses_new_swaps(
     assert "; remove it" in problem or "; set it to" in problem
     place.lightning.set_options = {} if safe is None else {option: safe}
     assert await place.readiness().problem() is None
-
-
-class FullDisk(io.StringIO):
-    """A file that cannot be written."""
-
-    def write(self, text: str) -> int:
-        """Fail as the system does."""
-        raise OSError(28, "No space left on device")
-
-
-def test_a_log_that_cannot_be_written_raises_nothing() -> None:
-    """A full disk under the log must not end what logs."""
-    log = LogWriter(FullDisk())
-    log.info("a line")
-    log.error("another")
