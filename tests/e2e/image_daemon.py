@@ -174,7 +174,9 @@ class DeployedRun:
         if not self.is_running():
             raise NodeDiedError(f"{self.where} is dead; end of its log:\n{log_tail(self.log)}")
 
-    async def launch(self, env: Mapping[str, str]) -> None:
+    async def launch(
+        self, env: Mapping[str, str], *, prefix: Sequence[str] = (), stderr: int | None = None
+    ) -> None:
         """Start the container, or make it first."""
         assert not env, "its variables are in the environment file"
         await self._deployment.compose("up", "--detach", SERVICE)

@@ -1,7 +1,7 @@
 """The seller daemon of the lab, used as an operator would use it: files, CLI, gRPC."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -206,9 +206,15 @@ class SellerDaemon:
         await self.launch(env)
         await self.wait_ready()
 
-    async def launch(self, env: Mapping[str, str] | None = None) -> None:
-        """Start it only, with these variables besides its own."""
-        await self._run.launch(env or {})
+    async def launch(
+        self,
+        env: Mapping[str, str] | None = None,
+        *,
+        prefix: Sequence[str] = (),
+        stderr: int | None = None,
+    ) -> None:
+        """Start it only, with these variables besides its own. The rest: see `DaemonRun`."""
+        await self._run.launch(env or {}, prefix=prefix, stderr=stderr)
 
     async def wait_ready(self, timeout_secs: float = READY_SECS) -> None:
         """Wait for SERVING. A daemon that ended meanwhile fails at once with its last lines."""
@@ -222,10 +228,17 @@ class SellerDaemon:
         )
 
     async def is_ready(self) -> bool:
-        """True when the daemon can take a swap now."""
+        """True when the daemon says that it can take a swap now."""
+        return await self._is_serving(SERVICE)
+
+    async def answers(self) -> bool:
+        """True when the daemon answers at all."""
+        return await self._is_serving("")
+
+    async def _is_serving(self, service: str) -> bool:
         stub = health_pb2_grpc.HealthStub(self.channel())
         try:
-            reply = await stub.Check(health_pb2.HealthCheckRequest(service=SERVICE), timeout=2)
+            reply = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=2)
         except grpc.aio.AioRpcError:
             return False
         return bool(reply.status == health_pb2.HealthCheckResponse.SERVING)

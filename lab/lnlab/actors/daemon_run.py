@@ -7,7 +7,7 @@ from one to the other. ``SellerDaemon`` is their only user.
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -47,8 +47,13 @@ class DaemonRun(Protocol):
     def check_alive(self) -> None:
         """Raise `NodeDiedError`, with its last log lines, when it is dead."""
 
-    async def launch(self, env: Mapping[str, str]) -> None:
-        """Start it with these variables besides its own."""
+    async def launch(
+        self, env: Mapping[str, str], *, prefix: Sequence[str] = (), stderr: int | None = None
+    ) -> None:
+        """Start it with these variables besides its own.
+
+        On the host it may be started by another command, `prefix`, and with another stderr.
+        """
 
     async def stop(self) -> None:
         """Ask it to end (SIGTERM) and wait for that."""
@@ -93,10 +98,13 @@ class ProcessRun:
         if self._process is not None:
             check_alive([self._process])
 
-    async def launch(self, env: Mapping[str, str]) -> None:
+    async def launch(
+        self, env: Mapping[str, str], *, prefix: Sequence[str] = (), stderr: int | None = None
+    ) -> None:
         """Start the process."""
-        command = [sys.executable, "-m", "lnliquid", "serve", "--config", str(self._config)]
-        self._process = spawn(NAME, command, self.log, env={**os.environ, **env})
+        serve = [sys.executable, "-m", "lnliquid", "serve", "--config", str(self._config)]
+        variables = {**os.environ, **env}
+        self._process = spawn(NAME, [*prefix, *serve], self.log, env=variables, stderr=stderr)
         # On disk only, for `lnlab down`: the nodes live on while the daemon is dead on purpose.
         # One that died by itself, or by somebody's hand, is replaced.
         nodes = record.load(self._lab.directory)
@@ -170,8 +178,12 @@ class ContainerRun:
             tail = log_tail(self.log)
             raise NodeDiedError(f"{state.name} is {state.status}; end of its log:\n{tail}")
 
-    async def launch(self, env: Mapping[str, str]) -> None:
+    async def launch(
+        self, env: Mapping[str, str], *, prefix: Sequence[str] = (), stderr: int | None = None
+    ) -> None:
         """Start the container: again, or a new one if the variables are others."""
+        if prefix or stderr is not None:
+            raise ValueError("these are for a process on the host")
         if self._env == dict(env) and SELLER in self._containers.states():
             await asyncio.to_thread(self._containers.start, SELLER)
             return

@@ -56,18 +56,24 @@ def start_time(pid: int) -> int:
 
 
 def spawn(
-    name: str, command: Sequence[str], log: Path, *, env: Mapping[str, str] | None = None
+    name: str,
+    command: Sequence[str],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    stderr: int | None = None,
 ) -> NodeProcess:
     """Start ``command`` in its own session, with both outputs appended to ``log``.
 
-    The directory of ``log`` is that of the lab. Raises OSError when the program cannot be started.
+    With ``stderr`` one of them goes to that descriptor instead. The directory of ``log`` is that of
+    the lab. Raises OSError when the program cannot be started.
     """
     with log.open("ab") as output:
         child = subprocess.Popen(
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if stderr is None else stderr,
             env={**(os.environ if env is None else env), OWNER: str(log.parent)},
             start_new_session=True,
         )

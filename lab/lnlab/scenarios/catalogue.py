@@ -7,7 +7,7 @@ from inspect import getdoc
 from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
-from lnlab.scenarios import disk_full, lag, late_payment, loss, paid, storms
+from lnlab.scenarios import disk_full, host, lag, late_payment, loss, paid, storms
 from lnlab.scenarios.containers import containers
 from lnlab.scenarios.crash import crash
 from lnlab.scenarios.lightning_restart import lightning_restart
@@ -41,8 +41,12 @@ class Scenario:
     run_on_lab: RunOnLab | None = None
     proxies: bool = False
     """It troubles the backends by proxies, which a daemon in a container does not use."""
+    on_host: bool = False
+    """It troubles the daemon's own process, which is on the host then."""
     only_on: str | None = None
     """The one kind of nodes that it can be played on."""
+    why_not: Callable[[], str | None] = lambda: None
+    """Why it cannot be played on this host, None when it can."""
 
     @property
     def promise(self) -> str:
@@ -54,6 +58,10 @@ class Scenario:
         """Where it cannot be played, or not wholly, in a few words; empty for most."""
         if self.only_on is not None:
             return f"only with `--nodes {self.only_on}`"
+        if (reason := self.why_not()) is not None:
+            return f"not on this host: {reason}"
+        if self.on_host:
+            return "in a compose lab the daemon is on the host"
         if self.proxies:
             return "in a compose lab the daemon is on the host, as the proxies are"
         return ""
@@ -95,6 +103,11 @@ SCENARIOS: Mapping[str, Scenario] = (
         "outage": Scenario("outage", outage, proxies=True),
         "tip-back": Scenario("tip-back", lag.tip_back, proxies=True),
         "containers": Scenario("containers", containers, only_on="compose"),
+        "host-stalled-stderr": Scenario("host-stalled-stderr", host.stalled_stderr, on_host=True),
+        "host-hung-replica": Scenario("host-hung-replica", host.hung_replica, on_host=True),
+        "host-full-temp": Scenario(
+            "host-full-temp", host.full_temp, on_host=True, why_not=host.no_mounts
+        ),
     }
     | {
         name: Scenario(name, run_on_lab=run)

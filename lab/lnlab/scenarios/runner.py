@@ -24,9 +24,13 @@ def chosen(names: Sequence[str], kind: Kind) -> list[Scenario]:
         have = ", ".join(SCENARIOS)
         raise ScenarioError(f"no scenario {', '.join(unknown)}; there are: {have}")
     for name in names:
-        if SCENARIOS[name].only_on not in (None, kind):
+        if SCENARIOS[name].only_on not in (None, kind) or SCENARIOS[name].why_not() is not None:
             raise ScenarioError(f"{kind} nodes cannot play {name}: {SCENARIOS[name].limits}")
-    fitting = [one.name for one in SCENARIOS.values() if one.only_on in (None, kind)]
+    fitting = [
+        one.name
+        for one in SCENARIOS.values()
+        if one.only_on in (None, kind) and (one.name in names or one.why_not() is None)
+    ]
     return [SCENARIOS[name] for name in names or fitting]
 
 
@@ -76,7 +80,7 @@ class _Playing:
                 for one in scenarios:
                     assert one.run is not None
                     if lab.containers is not None:
-                        await daemon.move(in_container=not one.proxies)
+                        await daemon.move(in_container=not (one.proxies or one.on_host))
                     await self._play(one, one.run(daemon, self._say), lab, daemon)
         finally:
             await lab.stop()

@@ -1,0 +1,24 @@
+"""Trouble of the host: what hangs or is full stops nothing else, and health tells the truth."""
+
+import pytest
+
+from lnlab.actors.daemon import SellerDaemon
+from lnlab.scenarios import host
+
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+
+
+async def test_a_log_that_nobody_reads_holds_up_nothing(daemon: SellerDaemon) -> None:
+    """Orders, a refund, health and the end at SIGTERM."""
+    await host.stalled_stderr(daemon, print)
+
+
+async def test_a_replica_that_hangs_stops_sales_only(daemon: SellerDaemon) -> None:
+    """Held by another program, or a pipe in its place, also at a start."""
+    await host.hung_replica(daemon, print)
+
+
+@pytest.mark.skipif(host.no_mounts() is not None, reason=str(host.no_mounts()))
+async def test_a_full_temporary_directory_stops_nothing(daemon: SellerDaemon) -> None:
+    """A burst is funded and refunded as ever."""
+    await host.full_temp(daemon, print)
