@@ -13,6 +13,10 @@ class Crash(BaseException):
     """The daemon's process dies here. Not an `Exception`: nothing in the daemon may catch it."""
 
 
+HEALTH = 0
+"""No money rule: that health tells the truth."""
+
+
 class Violation(AssertionError):
     """A money rule of the design (section 1) is broken; `rule` is its number."""
 

@@ -26,7 +26,7 @@ from lnliquid.watchers.wakeups import Notices
 from lnliquid.watchers.wallet import Inventory
 
 from .chain_side import WATCHER, Server, SimChain
-from .clockwork import Chance, Life, SimClock
+from .clockwork import HEALTH, Chance, Life, SimClock, Violation
 from .coverage import Coverage
 from .ground import ASSET, Ground
 from .lightning_side import Node, SimLightning
@@ -62,6 +62,40 @@ class Sides:
     lightning_meddle: Callable[[str], None]
     name_of: Callable[[str], object]
     coverage: Coverage
+
+
+class SimReadiness(Readiness):
+    """Judges itself: ready said while an order could not be funded, paid or refunded is wrong."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        database: SimDatabase,
+        chain: SimChain,
+        lightning: SimLightning,
+        inventory: Inventory,
+    ) -> None:
+        super().__init__(database, chain, lightning, inventory, sides.settings)
+        self._sides = sides
+
+    async def _look(self) -> None:
+        """See `Readiness`; in the caller's own turn."""
+        self._store_problem = self._probe_paths()
+
+    async def problem(self) -> str | None:
+        """See `Readiness`. Raises `Violation`."""
+        found = await super().problem()
+        sides = self._sides
+        wrong = {
+            "the disk is full, and a write has shown it": sides.disk.full and sides.disk.has_shown,
+            "the replica lacks commits": self._database.replica_problem is not None,
+            "Lightning does not answer": sides.node.hung or not sides.node.up,
+            "the Electrum server is down": not sides.server.up,
+        }
+        for what, is_so in wrong.items():
+            if found is None and is_so:
+                raise Violation(HEALTH, f"ready, though {what}")
+        return found
 
 
 def make_settings(folder: Path, seed: int) -> Settings:
@@ -165,8 +199,8 @@ class Daemon:
     def renew_seller(self) -> None:
         """Make a fresh front half: `Readiness` remembers its answers for seconds of real time."""
         sides = self._sides
-        self.readiness = Readiness(
-            self.database, self.chain, self.lightning, self.inventory, sides.settings
+        self.readiness = SimReadiness(
+            sides, self.database, self.chain, self.lightning, self.inventory
         )
         self.seller = Seller(
             self.database, self.readiness, self.funder, sides.keys, sides.settings, self.notices

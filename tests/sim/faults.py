@@ -114,7 +114,7 @@ async def recovery(world: World) -> str:
         world.node.wake()
         told.append("Lightning")
     if luck < 0.5:
-        world.disk.full = world.disk.replica_full = False
+        world.disk.empty()
         told.append("disks")
     if luck > 0.8:
         world.ground.send_deposits_again()

@@ -13,7 +13,7 @@ from lnliquid.domain.swap import State
 
 from . import buyers
 from .actions import WEIGHTS, Action, fund, watch
-from .clockwork import Crash, SimLoop, Violation
+from .clockwork import HEALTH, Crash, SimLoop, Violation
 from .coverage import Cell
 from .rules import Row
 from .truth import Truth
@@ -185,7 +185,7 @@ async def rest(world: World, calm_turns: int = 2) -> None:
     world.server.heal()
     world.node.trouble = 0.0
     world.node.wake()
-    world.disk.full = world.disk.replica_full = False
+    world.disk.empty()
     world.clock.offset_secs = 0
     world.ground.pool.miner_rate = world.ground.pool.relay_rate = 0
     world.ground.send_deposits_again()
@@ -209,6 +209,9 @@ async def rest(world: World, calm_turns: int = 2) -> None:
             break
     else:
         raise Violation(10, "the daemon does not come to rest though nothing happens any more")
+    world.daemon.renew_seller()
+    if (problem := await world.daemon.readiness.problem()) is not None:
+        raise Violation(HEALTH, f"not ready though an order could be served: {problem}")
     truth = Truth(world.rules)
     truth.check()
     truth.owner_is_unique()

@@ -51,10 +51,17 @@ def _shared(name: str, fresh: Engine, path: Path) -> Engine:
 
 
 class Disk:
-    """The disks: `full` is that of the database, `replica_full` that of its replica."""
+    """The disks: `full` is that of the database, `replica_full` that of its replica.
+
+    `has_shown`: a write failed since the first of them is full.
+    """
 
     def __init__(self) -> None:
-        self.full = self.replica_full = False
+        self.full = self.replica_full = self.has_shown = False
+
+    def empty(self) -> None:
+        """There is room again."""
+        self.full = self.replica_full = self.has_shown = False
 
 
 class SimReplica(Replica):
@@ -117,6 +124,7 @@ class SimDatabase(Database):
         """See `Database`. May die before the commit, or after it."""
         await self._life.pause("store.write")
         if self._disk.full:
+            self._disk.has_shown = True
             self.failures.note(kind, work, "database or disk is full")
             raise StoreFailure("database or disk is full")
         future: Future[T] = Future()
