@@ -17,6 +17,7 @@ T = TypeVar("T")
 def started(work: Callable[[], T], name: str) -> Future[T]:
     """Run `work` on a new thread. Raises `TimeoutError` when the system gives no more threads."""
     done: Future[T] = Future()
+    done.set_running_or_notify_cancel()  # who stops waiting does not end it
 
     def run() -> None:
         try:

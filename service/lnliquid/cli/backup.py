@@ -11,7 +11,11 @@ from lnliquid.cli.options import ConfigOption, JsonOption, epilog
 from lnliquid.clock import SystemClock
 from lnliquid.config import load_settings
 from lnliquid.domain.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, StoreFailure
-from lnliquid.store.backup import take_backup
+from lnliquid.store.backup import Backup, take_backup
+from lnliquid.threads import within
+
+BACKUP_SECS = 3_600.0
+"""Longer than any copy takes on a disk that answers."""
 
 EPILOG = epilog(
     "backup /mnt/other-disk --config seller.toml --keep 14",
@@ -46,7 +50,7 @@ def backup(
     with console.clean_errors(as_json):
         database = load_settings(config).database
         try:
-            done = take_backup(database, directory, SystemClock().now(), keep)
+            done = _taken(database, directory, keep)
         except StoreFailure as error:
             error.exit_code = EXIT_FAILED
             raise
@@ -62,3 +66,15 @@ def backup(
     )
     for path in done.removed:
         console.show(f"removed {path}")
+
+
+def _taken(database: Path, directory: Path, keep: int | None) -> Backup:
+    """See `take_backup`. It does not wait for a disk that hangs: the WAL would grow meanwhile."""
+    now = SystemClock().now()
+    try:
+        return within(BACKUP_SECS, lambda: take_backup(database, directory, now, keep), "backup")
+    except TimeoutError:
+        raise StoreFailure(
+            f"no backup after {BACKUP_SECS / 60:g} minutes: does a disk hang? What is begun of it "
+            f"is in {directory}, its name ends in .part"
+        ) from None

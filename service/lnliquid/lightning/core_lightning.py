@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from lnliquid.domain.errors import BackendError, BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.domain.ports import Invoice, InvoiceStatus, NodeInfo, Payment, PaymentStatus
-from lnliquid.lightning.rpc import DaemonCalls, Fate, NodeRpc, Outcome
+from lnliquid.lightning.rpc import DaemonCalls, Fate, NodeRpc, NoThread, Outcome
 
 T = TypeVar("T")
 
@@ -39,6 +39,8 @@ SYNC_WARNINGS = ("warning_bitcoind_sync", "warning_lightningd_sync")
 """Fields that `getinfo` has while the node, or its chain's, is behind."""
 
 SHORT_CALLS, LONG_CALLS = 8, 16
+MARGIN_SECS = 1.0
+"""A call has a deadline of its own and ends by it, unless the system does not answer at all."""
 
 
 class CoreLightning:
@@ -271,9 +273,13 @@ class CoreLightning:
         timeout_secs = self._deadline_secs + wait_secs
         call = partial(self._rpc.call, method, payload, timeout_secs=timeout_secs)
         try:
-            outcome: Outcome = await calls.run(call, self._deadline_secs)
-        except TimeoutError:
+            outcome: Outcome = await calls.run(
+                call, self._deadline_secs, timeout_secs + MARGIN_SECS
+            )
+        except NoThread:
             raise BackendUnavailable(BACKEND, f"{method}: too many calls under way") from None
+        except TimeoutError:
+            raise BackendTimeout(BACKEND, f"{method}: the system hangs") from None
         match outcome.fate:
             case Fate.ANSWERED:
                 return outcome.result

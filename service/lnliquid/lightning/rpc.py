@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -21,6 +22,8 @@ from typing import Any, TypeVar
 
 from pyln.client import LightningRpc
 from pyln.client.lightning import UnixSocket
+
+from lnliquid.threads import started
 
 T = TypeVar("T")
 
@@ -168,6 +171,10 @@ class NodeRpc(LightningRpc):  # type: ignore[misc]  # pyln ships no types
                 sock.shutdown()
 
 
+class NoThread(Exception):
+    """All threads are busy: the function was not begun."""
+
+
 class DaemonCalls:
     """Runs blocking functions on at most `size` threads at once.
 
@@ -178,37 +185,31 @@ class DaemonCalls:
     def __init__(self, size: int) -> None:
         self._slots = asyncio.Semaphore(size)
 
-    async def run(self, function: Callable[[], T], slot_timeout_secs: float) -> T:
-        """Run it and return its result. Raises `TimeoutError` when no thread is free in time.
+    async def run(
+        self, function: Callable[[], T], slot_timeout_secs: float, timeout_secs: float
+    ) -> T:
+        """Run it and return its result.
 
-        When the waiting task is cancelled the function runs on, and keeps its place till then.
+        Raises `NoThread` when no thread is free in time, and `TimeoutError` when it takes longer
+        than `timeout_secs`: it should have ended by itself, so the system hangs. When the waiting
+        task is cancelled the function runs on. Either way it keeps its place till it ends.
         """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(slot_timeout_secs):
-            await self._slots.acquire()
-        result: asyncio.Future[T] = loop.create_future()
-
-        def finish(value: T | None, error: BaseException | None) -> None:
-            self._slots.release()
-            if result.cancelled():
-                return
-            if error is not None:
-                result.set_exception(error)
-            else:
-                result.set_result(value)  # type: ignore[arg-type]  # T may itself allow None
-
-        def body() -> None:
-            value, error = None, None
-            try:
-                value = function()
-            except BaseException as caught:  # handed over, whatever it is
-                error = caught
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(finish, value, error)
-
         try:
-            threading.Thread(target=body, name="core-lightning", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads
+            async with asyncio.timeout(slot_timeout_secs):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NoThread from None
+        loop = asyncio.get_running_loop()
+        try:
+            running = started(function, "core-lightning")
+        except TimeoutError:
             self._slots.release()
-            raise TimeoutError from None
-        return await result
+            raise NoThread from None
+
+        def free(_running: "Future[T]") -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(self._slots.release)
+
+        running.add_done_callback(free)
+        async with asyncio.timeout(timeout_secs):
+            return await asyncio.wrap_future(running)

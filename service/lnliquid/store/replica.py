@@ -35,8 +35,10 @@ BACKUP = "backup_taken_at"
 """Cursor of a copy that `lnliquid backup` made, until `lnliquid restore` puts it in place."""
 DEADLINE_SECS = 5.0
 """A commit that takes the replica longer has failed. What is late never holds up a refund."""
+COMPARE_SECS = 10.0
+"""How long reading how far it is may take at the start, then it has failed."""
 START_SECS = 60.0
-"""How long the first copy of a database may take before the daemon refuses to start."""
+"""How long the start waits for the first copy of a database, then it goes on without a replica."""
 RETRY_SECS = 1.0
 """How often a failed replica is tried again, and an idle one looked at."""
 LOOKS_PER_PROBE = 5
@@ -231,7 +233,7 @@ class Replica:
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="replica", daemon=True)
         self._thread.start()
-        self._try(lambda: check_pair(database, path))
+        self._try(lambda: check_pair(database, path), COMPARE_SECS)
 
     def start(self) -> None:
         """Open or make the file and bring it up to date, once the database is migrated.
@@ -244,12 +246,13 @@ class Replica:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._open()
 
-        self._try(first)
+        if self.failed is None:  # otherwise it is tried as any that failed, and hangs perhaps
+            self._try(first, START_SECS)
         self._is_started = True
 
-    def _try(self, work: Callable[[], None]) -> None:
+    def _try(self, work: Callable[[], None], secs: float) -> None:
         try:
-            self._do(work, START_SECS)
+            self._do(work, secs)
         except ReplicaFailed as error:
             self._fail(str(error))
         except SettingsError:

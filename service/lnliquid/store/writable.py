@@ -2,14 +2,17 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from lnliquid.config import Settings
 from lnliquid.domain.errors import SettingsError
 from lnliquid.store.paths import directory_refusal, file_refusal
+from lnliquid.threads import within
 
 REPLICA = "replica"
+ANSWER_SECS = 5.0
+"""A file system that takes longer to answer hangs."""
 MAX_SOCKET_PATH = 107
 """Bytes that the system allows (`sockaddr_un`)."""
 
@@ -56,11 +59,11 @@ def _problems(settings: Settings) -> Iterator[str]:
     owners = {_real(settings.mnemonic_file): "mnemonic_file"}
     for name, paths in files.items():
         for path in paths:
-            reason = file_refusal(path)
+            reason = _in_time(lambda p=path: file_refusal(p))  # type: ignore[misc]
             if path in owners:
                 reason = f"it is the file of {owners[path]}"
             if reason is None and path is paths[0]:
-                reason = _directory_refusal(path, database.parent)
+                reason = _in_time(lambda p=path: _directory_refusal(p, database.parent))  # type: ignore[misc]
             if reason is not None:
                 yield f"{name}: {path} cannot be written: {reason}"
             owners[path] = name
@@ -71,6 +74,14 @@ def _problems(settings: Settings) -> Iterator[str]:
             reason = _socket_refusal(path) or _directory_refusal(path, database.parent)
             if reason is not None:
                 yield f"{name}: {path} cannot be written: {reason}"
+
+
+def _in_time(ask: Callable[[], str | None]) -> str | None:
+    """What `ask` finds, or that it found nothing in time."""
+    try:
+        return within(ANSWER_SECS, ask, "path")
+    except TimeoutError:
+        return f"its file system did not answer for {ANSWER_SECS:g} s"
 
 
 def _real(path: Path) -> Path:

@@ -12,7 +12,12 @@ import structlog
 
 from lnliquid.config import Settings
 from lnliquid.crashpoints import reach
-from lnliquid.domain.errors import BackendError, BackendRejected, StoreFailure
+from lnliquid.domain.errors import (
+    BackendError,
+    BackendRejected,
+    ReplicaFailure,
+    StoreFailure,
+)
 from lnliquid.domain.ports import Chain
 from lnliquid.domain.swap import Coin, Swap
 from lnliquid.domain.terms import MAX_SWAPS_PER_FUNDING
@@ -67,6 +72,8 @@ class Funder:
     instruments: Instruments = field(default_factory=Instruments)
     _look_at: float = field(default=0.0, init=False)
     """When the loop looks without being woken, in its time."""
+    _at_once: int = field(default=MAX_SWAPS_PER_FUNDING, init=False)
+    """Swaps in the next transaction; less after one that the store had no room for."""
     _wanted: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def __post_init__(self) -> None:
@@ -130,6 +137,7 @@ class Funder:
         self.database.require_replica()
         async with self.inventory.spending:
             plan = await self._plan_and_store()
+        self._at_once = min(MAX_SWAPS_PER_FUNDING, 2 * self._at_once)
         if plan is None:
             return 0
         self.instruments.batch_swaps.observe(len(plan.swaps))
@@ -150,7 +158,7 @@ class Funder:
     async def _plan_and_store(self) -> coin_selection.FundingPlan | None:
         def look(session: Transaction) -> tuple[list[Swap], list[Coin], list[Coin], Chains, int]:
             return (
-                swap_store.waiting(session, MAX_SWAPS_PER_FUNDING),
+                swap_store.waiting(session, self._at_once),
                 coin_store.available_coins(session),
                 coin_store.unsure_coins(session),
                 Chains(coin_store.pending_own_txs(session)),
@@ -182,9 +190,15 @@ class Funder:
         ]
         indexes = (next_change, 2)
         to_store = ToStore(plan.signed, Purpose.FUNDING, plan.inputs, plan.change, indexes)
-        await self.outbox.store(
-            [to_store], tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
-        )
+        try:
+            await self.outbox.store(
+                [to_store], tip.height, lambda s: swap_store.bind_funding(s, txid, funded)
+            )
+        except ReplicaFailure:
+            raise
+        except StoreFailure:
+            self._at_once = max(1, len(funded) // 2)
+            raise
         reach("fund.stored")
         return plan
 

@@ -341,6 +341,10 @@ class Watcher:
                 for item in batch:
                     self._view.put_aside(item.swap, str(error))
                 self._inventory.work.failed(REFUNDING, str(error), batch[0].swap.swap_id)
+            except StoreFailure:
+                # Perhaps there is room for a smaller write: what is refunded at once becomes less.
+                self._refunds_at_once = max(1, self._refunds_at_once // 2)
+                raise
             else:
                 self._inventory.work.done(REFUNDING)
         self._refunds_at_once = min(MAX_REFUNDS, 2 * self._refunds_at_once)

@@ -30,6 +30,7 @@ from lnliquid.domain.ports import (
     SellerLightning,
 )
 from lnliquid.lightning.core_lightning import SHORT_CALLS, CoreLightning
+from lnliquid.lightning.rpc import Fate, NodeRpc, Outcome
 from lnliquid.watchers.invoice_reading import every_invoice
 
 FITS: tuple[type[SellerLightning], type[BuyerLightning]] = (
@@ -370,6 +371,26 @@ async def test_what_a_node_says_of_its_sync_is_told(tmp_path: Path) -> None:
     async with serving(server, tmp_path) as path:
         node = CoreLightning(path)
         assert (await node.info()).sync_problem == "Still loading blocks."
+        await node.close()
+
+
+async def test_a_call_that_hangs_in_the_system_has_a_deadline_too(tmp_path: Path) -> None:
+    """As when the socket is on a mount that does not answer: nothing is known of it then."""
+    held = threading.Event()
+
+    class Hanging(NodeRpc):
+        def call(self, *_: object, **__: object) -> Outcome:
+            held.wait(30)
+            return Outcome(Fate.NOT_SENT)
+
+    node = CoreLightning(tmp_path / "none", deadline_secs=0.1)
+    node._rpc = Hanging(tmp_path / "none")  # where `CoreLightning` keeps its own
+    try:
+        async with asyncio.timeout(5):
+            with pytest.raises(BackendTimeout, match="hangs"):
+                await node.info()
+    finally:
+        held.set()
         await node.close()
 
 

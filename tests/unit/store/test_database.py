@@ -1,6 +1,7 @@
 """`store.database`: group commit, refusals, and what happens when the disk or a lock says no."""
 
 import asyncio
+import contextlib
 import resource
 import sqlite3
 import threading
@@ -356,6 +357,25 @@ async def test_a_group_that_cannot_begin_is_not_divided(database: Database, path
         other.execute("ROLLBACK")
     assert {type(o) for o in outcomes} == {StoreFailure}
     assert time.monotonic() - began < 3
+
+
+async def test_what_is_temporary_is_in_no_file(database: Database) -> None:
+    """A large write in a savepoint: a full temporary directory must not stop it."""
+
+    def change_much(session: Transaction) -> list[str]:
+        session.execute(text("UPDATE cursor SET value = value + 1"))
+        found = []
+        for link in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(str(link.readlink()))
+        return [name for name in found if "etilqs_" in name]
+
+    rows = (
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000) "
+        "INSERT INTO cursor SELECT 'name ' || i, i FROM n"
+    )
+    await database.write(lambda s: s.execute(text(rows)))
+    assert await database.write(change_much) == []
 
 
 async def test_a_disk_that_hangs_is_told_and_does_not_hold_up_the_end(path: Path) -> None:

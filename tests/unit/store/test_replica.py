@@ -4,6 +4,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -311,6 +312,33 @@ async def test_a_replica_that_hangs_costs_one_deadline(tmp_path: Path) -> None:
     finally:
         held.set()
         database.close()
+
+
+async def test_a_replica_that_hangs_at_the_start_costs_one_deadline(tmp_path: Path) -> None:
+    """The start goes on without it: refunds are not to wait for it."""
+    path = migrated(tmp_path / "seller.sqlite")
+    held = threading.Event()
+
+    class Hanging(Replica):
+        def _do(self, work: Callable[[], None], secs: float) -> None:
+            def hang() -> None:
+                held.wait(60)
+                work()
+
+            super()._do(hang, min(secs, 0.3))
+
+    began = time.monotonic()
+    replica = Hanging(path, tmp_path / "replica")
+    try:
+        replica.start()
+        assert time.monotonic() - began < 0.6
+        assert "did not answer" in (replica.failed or "")
+        held.set()
+        await wait_for(lambda: replica.failed is None, timeout_secs=10, message="it is well")
+        assert dump(path) == dump(tmp_path / "replica")
+    finally:
+        held.set()
+        replica.close()
 
 
 async def test_commits_during_a_copy_are_not_lost(tmp_path: Path) -> None:
