@@ -3,7 +3,7 @@
 import pytest
 
 from lnlab.actors.daemon import SellerDaemon
-from lnlab.scenarios import host
+from lnlab.scenarios import host, host_disk
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
 
@@ -22,3 +22,11 @@ async def test_a_replica_that_hangs_stops_sales_only(daemon: SellerDaemon) -> No
 async def test_a_full_temporary_directory_stops_nothing(daemon: SellerDaemon) -> None:
     """A burst is funded and refunded as ever."""
     await host.full_temp(daemon, print)
+
+
+@pytest.mark.skipif(host_disk.no_compiler() is not None, reason=str(host_disk.no_compiler()))
+async def test_a_disk_that_hangs_is_told_and_waited_for_by_nothing_else(
+    daemon: SellerDaemon,
+) -> None:
+    """That of the replica, and that of the database."""
+    await host_disk.hung_disk(daemon, print)

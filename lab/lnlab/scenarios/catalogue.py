@@ -7,7 +7,7 @@ from inspect import getdoc
 from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
-from lnlab.scenarios import disk_full, host, lag, late_payment, loss, paid, storms
+from lnlab.scenarios import disk_full, host, host_disk, lag, late_payment, loss, paid, storms
 from lnlab.scenarios.containers import containers
 from lnlab.scenarios.crash import crash
 from lnlab.scenarios.lightning_restart import lightning_restart
@@ -105,6 +105,9 @@ SCENARIOS: Mapping[str, Scenario] = (
         "containers": Scenario("containers", containers, only_on="compose"),
         "host-stalled-stderr": Scenario("host-stalled-stderr", host.stalled_stderr, on_host=True),
         "host-hung-replica": Scenario("host-hung-replica", host.hung_replica, on_host=True),
+        "host-hung-disk": Scenario(
+            "host-hung-disk", host_disk.hung_disk, on_host=True, why_not=host_disk.no_compiler
+        ),
         "host-full-temp": Scenario(
             "host-full-temp", host.full_temp, on_host=True, why_not=host.no_mounts
         ),

@@ -35,10 +35,11 @@ BACKUP = "backup_taken_at"
 """Cursor of a copy that `lnliquid backup` made, until `lnliquid restore` puts it in place."""
 DEADLINE_SECS = 5.0
 """A commit that takes the replica longer has failed. What is late never holds up a refund."""
-COMPARE_SECS = 10.0
-"""How long reading how far it is may take at the start, then it has failed."""
-START_SECS = 60.0
-"""How long the start waits for the first copy of a database, then it goes on without a replica."""
+COMPARE_SECS = 60.0
+"""How long the start waits to know how far the replica is: a disk may have to wake up first, and a
+start on an older database would fund again."""
+COPY_SECS = 10.0
+"""How long the start waits for the first copy; a longer one is finished while the daemon runs."""
 RETRY_SECS = 1.0
 """How often a failed replica is tried again, and an idle one looked at."""
 LOOKS_PER_PROBE = 5
@@ -247,7 +248,7 @@ class Replica:
             self._open()
 
         if self.failed is None:  # otherwise it is tried as any that failed, and hangs perhaps
-            self._try(first, START_SECS)
+            self._try(first, COPY_SECS)
         self._is_started = True
 
     def _try(self, work: Callable[[], None], secs: float) -> None:
