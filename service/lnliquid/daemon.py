@@ -68,7 +68,7 @@ async def serve(settings: Settings, stderr: QueuedStderr) -> int:
         clock = SystemClock()
         database = Database(settings.database, clock, settings.replica_path)
         try:
-            return await _serve(settings, keys, database, clock, stop, stderr)
+            return await _serve(settings, keys, database, clock, stop, ending)
         except SettingsError:
             raise
         except Exception as error:
@@ -85,13 +85,13 @@ async def _serve(
     database: Database,
     clock: SystemClock,
     stop: asyncio.Event,
-    stderr: QueuedStderr,
+    ending: Ending,
 ) -> int:
     await identity.check(database, keys, settings)
     notices = Notices()
     deadline = settings.backend_deadline_secs
     instruments = Instruments()
-    instruments.log_dropped.set_function(lambda: stderr.dropped)
+    instruments.log_dropped.set_function(lambda: ending.stderr.dropped)
     electrum = ElectrumChain(
         settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
     )
@@ -169,6 +169,7 @@ async def _serve(
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stopping")
+        ending.begin(1)  # a task ended; after a signal it has begun already
         await asyncio.gather(*(listener.stop(GRACE_SECS) for listener in listeners))
         for task in tasks:
             task.cancel()

@@ -29,7 +29,7 @@ class Ending:
         `on_stop` is called in that thread at the first signal; a second one ends the process.
         """
         self._on_stop = on_stop
-        self._stderr = stderr
+        self.stderr = stderr
         self._has_begun = threading.Lock()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=self._wait, name="signals", daemon=True).start()
@@ -56,5 +56,5 @@ class Ending:
     def _exit(self, exit_code: int, reason: str) -> None:
         left = sorted({thread.name for thread in threading.enumerate()})
         log.warning("stopped at once", reason=reason, threads=left)
-        self._stderr.drain(0.5)
+        self.stderr.drain(0.5)
         os._exit(exit_code)

@@ -13,6 +13,7 @@ import fcntl
 import json
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,9 @@ from lnliquid.domain.swap import Offer
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What request ids and swap ids are, the only form of it that is stored."""
+
+LOCK_SECS, LOCK_POLL_SECS = 5.0, 0.02
+"""How long a lock that is held for a moment only is waited for, and how often it is tried."""
 
 _FORMAT = 2
 """Format 1 held the seller's swap in the form that the commands print."""
@@ -203,15 +207,23 @@ class Journal:
     @contextmanager
     def lock(self, request_id: str) -> Iterator[None]:
         """Work on one swap alone. `SwapBusy` when another process does; a dead one does not."""
-        with self._locked(self._path(request_id).with_suffix(".lock"), wait=False) as free:
+        with self._locked(self._path(request_id).with_suffix(".lock")) as free:
             if not free:
                 raise SwapBusy(request_id)
             yield
 
     def take_index(self) -> int:
-        """A key index that was never returned before, whatever crashed in between."""
+        """A key index that was never returned before, whatever crashed in between.
+
+        Raises `BuyerError` when another process does not finish with it.
+        """
         counter = self.directory / "next_index"
-        with self._locked(self.directory / "next_index.lock", wait=True):
+        with self._locked(self.directory / "next_index.lock", LOCK_SECS) as free:
+            if not free:
+                raise BuyerError(
+                    f"another process has held {self.directory / 'next_index.lock'} for "
+                    f"{LOCK_SECS:g} s; nothing was ordered. End it, then run this again"
+                )
             index = self.index_count()
             _replace(counter, f"{index + 1}\n")
         return index
@@ -288,18 +300,25 @@ class Journal:
         return record
 
     @contextmanager
-    def _locked(self, path: Path, *, wait: bool) -> Iterator[bool]:
+    def _locked(self, path: Path, wait_secs: float = 0.0) -> Iterator[bool]:
         # The kernel drops the lock when the process ends, however it ends.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        until = time.monotonic() + wait_secs
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+            while not (is_free := _lock_now(descriptor)) and time.monotonic() < until:
+                time.sleep(LOCK_POLL_SECS)
+            yield is_free
         finally:
             os.close(descriptor)
+
+
+def _lock_now(descriptor: int) -> bool:
+    """Lock it; False when another process has it locked."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _replace(path: Path, text: str) -> None:

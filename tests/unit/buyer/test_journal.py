@@ -1,5 +1,6 @@
 """The buyer's journal: durable, private, whole after a crash, one process a swap."""
 
+import fcntl
 import json
 import os
 import signal
@@ -201,3 +202,14 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(WrongUsage, match="choose another --dir"):
         Journal(tmp_path / "file" / "buyer")
+
+
+def test_an_index_lock_that_is_never_released_is_told(tmp_path: Path) -> None:
+    """As of a process that was stopped with Ctrl-Z: nothing waits for ever, nothing is ordered."""
+    journal = Journal(tmp_path)
+    assert journal.take_index() == 0
+    with (tmp_path / "next_index.lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(BuyerError, match="nothing was ordered"):
+            journal.take_index()
+    assert journal.take_index() == 1
