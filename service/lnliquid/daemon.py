@@ -47,14 +47,18 @@ STARTING_SECS = 0.1
 FIRST_CONNECT_SECS = 2.0
 
 
-async def serve(settings: Settings, stderr: QueuedStderr) -> int:
-    """Run the daemon until SIGINT or SIGTERM. Returns the exit code. `stderr`: the present one.
+async def serve(settings: Settings, stderr: QueuedStderr | None) -> int:
+    """Run the daemon until SIGINT or SIGTERM. Returns the exit code.
+
+    `stderr`: that of the process, which the daemon then owns and ends in time; None when it is
+    only a part of one.
 
     Raises `SettingsError` when it cannot start as configured. A backend that is down does not keep
     it from starting: it answers UNAVAILABLE until the backend is there.
     """
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    ending = Ending(partial(loop.call_soon_threadsafe, stop.set), stderr)
+    on_stop = partial(loop.call_soon_threadsafe, stop.set)
+    ending = None if stderr is None else Ending(on_stop, stderr)
     for name in SIGNALS:  # should a library's thread, which blocks no signal, be given one
         loop.add_signal_handler(name, stop.set)
     configure_log(settings.log_format)
@@ -75,7 +79,8 @@ async def serve(settings: Settings, stderr: QueuedStderr) -> int:
             log.error("internal error", log_id=secrets.token_hex(4), exc_info=error)
             return 1
         finally:
-            ending.begin(1)
+            if ending is not None:
+                ending.begin(1)
             database.close()
 
 
@@ -85,13 +90,14 @@ async def _serve(
     database: Database,
     clock: SystemClock,
     stop: asyncio.Event,
-    ending: Ending,
+    ending: Ending | None,
 ) -> int:
     await identity.check(database, keys, settings)
     notices = Notices()
     deadline = settings.backend_deadline_secs
     instruments = Instruments()
-    instruments.log_dropped.set_function(lambda: ending.stderr.dropped)
+    if ending is not None:
+        instruments.log_dropped.set_function(partial(getattr, ending.stderr, "dropped"))
     electrum = ElectrumChain(
         settings.electrum_url, deadline_secs=deadline, on_wake=notices.wake_watcher
     )
@@ -169,7 +175,8 @@ async def _serve(
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         log.info("stopping")
-        ending.begin(1)  # a task ended; after a signal it has begun already
+        if ending is not None:
+            ending.begin(1)  # a task ended; after a signal it has begun already
         await asyncio.gather(*(listener.stop(GRACE_SECS) for listener in listeners))
         for task in tasks:
             task.cancel()

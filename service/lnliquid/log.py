@@ -85,8 +85,10 @@ class QueuedStderr(io.TextIOBase):
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     @classmethod
-    def install(cls) -> "QueuedStderr":
-        """Make it `sys.stderr`."""
+    def install(cls) -> "QueuedStderr | None":
+        """Make it `sys.stderr`; None where that is not the process's own, as inside of a test."""
+        if sys.stderr is not sys.__stderr__:
+            return None
         sys.stderr = stream = cls()
         return stream
 

@@ -14,6 +14,7 @@ import asyncio, os, sys, threading, time
 from lnliquid.ending import Ending
 from lnliquid.log import QueuedStderr, configure_log
 stderr = QueuedStderr.install()
+assert stderr is not None
 configure_log("json")
 
 def hang():

@@ -43,7 +43,8 @@ def serve(config: ConfigOption = None) -> None:
     """Run the seller daemon until it is stopped. Exit code 2: the settings are wrong."""
     log.open_standard_files()
     stderr = log.QueuedStderr.install()
-    atexit.register(stderr.drain)
+    if stderr is not None:
+        atexit.register(stderr.drain)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it would write past the queue
     with console.clean_errors():
         settings = load_settings(config)
