@@ -1,4 +1,4 @@
-"""Trouble of the host: a log that nobody reads, a replica that hangs, a full temporary directory.
+"""Trouble of the host: a log without a reader, a replica that hangs, a full temporary directory.
 
 Each is made by the system, as it comes in the field, and ends with an exact audit. Health is asked
 once a second all the while, and must have told the truth.
@@ -42,7 +42,7 @@ PIPE_BYTES = 4_096
 
 
 async def stalled_stderr(daemon: SellerDaemon, say: Say) -> None:
-    """A log that nobody reads holds up nothing: sales, refunds, health, and the end at SIGTERM."""
+    """A log without a reader holds up nothing: sales, refunds, health, and the end at SIGTERM."""
     before, buyer = await available(daemon), HandBuyer(daemon)
     await daemon.stop()
     reads, writes = os.pipe()
@@ -53,10 +53,10 @@ async def stalled_stderr(daemon: SellerDaemon, say: Say) -> None:
         async with judged_health(daemon):
             unpaid = (await buyer.order_many(ORDERS))[0]
             require(_is_full(writes), "the daemon's log did not fill the pipe")
-            say(f"nobody reads the log any more; {ORDERS} orders were funded all the same")
+            say(f"the log has no reader any more; {ORDERS} orders were funded all the same")
             await sell(daemon, buyer)
             await refund_now(daemon, unpaid)
-            say("one was sold, and those that nobody paid come back at their lock height")
+            say("one was sold, and the unpaid ones come back at their lock height")
             await until_available(daemon, before - 1_000)
         await require_end(daemon, signal.SIGTERM)
         say("SIGTERM ended it in time")

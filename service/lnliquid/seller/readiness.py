@@ -206,7 +206,7 @@ class Readiness:
     def _told(self, task: "asyncio.Task[None]") -> None:
         self._asking = None
         if not task.cancelled():
-            task.exception()  # counts as read: whoever waited has it
+            task.exception()  # counts as read: the caller that waited has it
 
 
 def _pause_reason(session: Transaction) -> str | None:
