@@ -4,6 +4,7 @@ Nothing happens by chance. Each way to a point has two parts: what stands ready,
 daemon alive, and what then happens in the world, whether the daemon lives or not.
 """
 
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from lnliquid.domain.swap import State
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.store.tables import TxState
 
-from . import buyers, foreign
+from . import buyers, foreign, withdrawals
 from .actions import fund, watch
 from .buyers import Deal, new_deal
 from .clockwork import Chance, Crash, SimLoop
@@ -77,6 +78,9 @@ class Town(World):
         """The daemon does all that it can now; buyers whom it has not answered ask again."""
         await self.watch()
         await self.sell()
+        for ordered in self.rules.books.withdrawals.unanswered():
+            with contextlib.suppress(SwapError):  # not ready: the operator asks again later
+                await withdrawals.send(self, ordered)
         self.daemon.life.require()
         self.check()
 
@@ -369,6 +373,11 @@ def swept(town: Town, deal: Deal | None) -> None:
     raise AssertionError("no coin of it can be swept")
 
 
+def withdrawn(town: Town, _deal: Deal | None) -> None:
+    """The operator takes coins out."""
+    town.rules.books.withdrawals.order(LBTC, 1_000)
+
+
 def many_coins(town: Town, _deal: Deal | None) -> None:
     """The operator pays in many small coins, and they are buried."""
     town.deposit_in_parts(MANY_COINS)
@@ -394,6 +403,7 @@ OLDER = Way(bumped, older_version)
 FORGET = Way(funded, forgotten)
 SWEEP = Way(funded, swept)
 MERGE = Way(nothing, many_coins)
+WITHDRAW = Way(nothing, withdrawn)
 
 WAYS = {
     "commit.ready": ASK,
@@ -417,6 +427,9 @@ WAYS = {
     "refund.planned": DUE,
     "refund.stored": DUE,
     "refund.sent": DUE,
+    "withdraw.planned": WITHDRAW,
+    "withdraw.stored": WITHDRAW,
+    "withdraw.sent": WITHDRAW,
     "bump.planned": STUCK_FUNDING,
     "bump.stored": STUCK_FUNDING,
     "bump.sent": STUCK_FUNDING,

@@ -70,25 +70,35 @@ class Withdrawals:
             if not coins and any(map(can_be_sent, ordered.txids)):
                 raise Violation(7, f"withdrawal {name[-2:]} was promised and is not sent")
 
+    def order(self, asset: str, amount: int | None) -> Ordered:
+        """A new one, to an address of its own."""
+        number = len(self.ordered)
+        key_hash = hashlib.sha256(b"away %d" % number).digest()[:20]
+        request_id = f"00000000-0000-4000-9000-{number:012d}"
+        order = Order(request_id, asset, amount, p2wpkh_address(key_hash, REGTEST))
+        ordered = self.ordered[request_id] = Ordered(order, htlc.p2wpkh_script(key_hash))
+        return ordered
+
+    def unanswered(self) -> list[Ordered]:
+        """Those that the operator asks for again."""
+        return [o for o in self.ordered.values() if not o.txids]
+
 
 async def ask(world: "World") -> str:
     """A new withdrawal, or one that was ordered before, which must not be sent again."""
-    orders, rng = world.rules.books.withdrawals.ordered, world.rng
-    open_ones = [o for o in orders.values() if not o.txids]
-    is_new = len(orders) < MOST_ORDERS and (not open_ones or rng.random() < 0.5)
-    if not is_new and not orders:
-        return "nothing"
-    if is_new:
-        number = len(orders)
-        key_hash = hashlib.sha256(b"away %d" % number).digest()[:20]
+    withdrawals, rng = world.rules.books.withdrawals, world.rng
+    orders, unanswered = withdrawals.ordered, withdrawals.unanswered()
+    if len(orders) < MOST_ORDERS and (not unanswered or rng.random() < 0.5):
         asset = rng.choice((ASSET, LBTC))
         amount = None if rng.random() < 0.03 else rng.randrange(1_000, MOST[asset])
-        request_id = f"00000000-0000-4000-9000-{number:012d}"
-        order = Order(request_id, asset, amount, p2wpkh_address(key_hash, REGTEST))
-        ordered = orders[request_id] = Ordered(order, htlc.p2wpkh_script(key_hash))
+        ordered = withdrawals.order(asset, amount)
     else:
-        ordered = rng.choice(open_ones or list(orders.values()))
-    reserve = rng.random() < 0.3
-    made = await world.daemon.withdrawer.withdraw(ordered.order, take_reserve=reserve)
+        ordered = rng.choice(unanswered or list(orders.values()))
+    return await send(world, ordered, take_reserve=rng.random() < 0.3)
+
+
+async def send(world: "World", ordered: Ordered, *, take_reserve: bool = False) -> str:
+    """The operator asks for this one."""
+    made = await world.daemon.withdrawer.withdraw(ordered.order, take_reserve=take_reserve)
     ordered.txids.add(made.txid)
     return f"{made.amount} of {made.order.asset_id[:4]}"
