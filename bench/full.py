@@ -35,7 +35,7 @@ FINAL_CONFS = 2
 WAIT_SECS = 240.0
 STALL_SECS, POLL_SECS = 5.0, 0.05
 CHANNELS = 8
-OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
 TARGET = 0.65
 TICKS = os.sysconf("SC_CLK_TCK")
 

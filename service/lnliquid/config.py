@@ -4,15 +4,16 @@ Read from the environment (`LNLIQUID_<NAME>`) and from a TOML file; the environm
 that are each fine but unsafe together are refused with the numbers printed (design section 7).
 """
 
-import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from lnliquid.addresses import is_local, is_same
 from lnliquid.domain.electrum_servers import parse_servers
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.terms import (
@@ -199,18 +200,18 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _safe_together(self) -> "Settings":
-        problems = []
-        for name, address in (
-            ("listen", self.listen),
-            ("operator_listen", self.operator_address),
-            ("metrics_listen", self.metrics_listen or "unix:"),
-        ):
-            if self.allow_nonlocal_listen or is_local(address):
-                continue
-            problems.append(
-                f"{name} = {address!r} is reachable from other machines and the API has no "
-                "authentication; set allow_nonlocal_listen = true if the network is closed"
-            )
+        problems = [
+            f"{name} = {address!r} is reachable from other machines and the API has no "
+            "authentication; set allow_nonlocal_listen = true if the network is closed"
+            for name, address in self.listeners.items()
+            if not self.allow_nonlocal_listen and not is_local(address)
+        ]
+        problems += [
+            f"{one} = {self.listeners[one]!r} and {other} = {self.listeners[other]!r} are one "
+            "address; buyers, operator and metrics each need their own"
+            for one, other in combinations(self.listeners, 2)
+            if is_same(self.listeners[one], self.listeners[other])
+        ]
         budget = timelock_budget(self.timelocks)
         if not budget.is_safe:
             short = -(-(budget.needed_secs - budget.available_secs) // self.liquid_block_secs)
@@ -300,6 +301,12 @@ class Settings(BaseModel):
         return self.operator_listen or f"unix:{self.database.absolute().parent}/operator.sock"
 
     @property
+    def listeners(self) -> dict[str, str]:
+        """Settings of addresses to be listened on, with what each of them is."""
+        given = {"listen": self.listen, "operator_listen": self.operator_address}
+        return given | ({"metrics_listen": self.metrics_listen} if self.metrics_listen else {})
+
+    @property
     def replica_path(self) -> Path:
         """Where the replica is kept."""
         return self.replica or self.database.with_name(self.database.name + ".replica")
@@ -332,19 +339,6 @@ class Settings(BaseModel):
 def unit_of(name: str) -> str:
     """The unit of a setting, empty where it has none."""
     return next((unit for ending, unit in UNITS if name.endswith(ending)), "")
-
-
-def is_local(address: str) -> bool:
-    """True for a unix socket and for loopback addresses."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].strip("[]")
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def read_sources(config: Path | None) -> tuple[Mapping[str, Any], Mapping[str, str]]:

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from lnliquid import descriptors
 from lnliquid.api.server import Listener, listen, listen_operator
 from lnliquid.clock import SystemClock
 from lnliquid.config import Settings
@@ -63,6 +64,7 @@ async def serve(settings: Settings, stderr: QueuedStderr | None) -> int:
         loop.add_signal_handler(name, stop.set)
     configure_log(settings.log_format)
     require_native_secp256k1()
+    descriptors.raise_limit()
     network = NETWORKS_BY_NAME[settings.network]
     keys = Keychain(read_mnemonic(settings.mnemonic_file), network)
     writable.check(settings)
@@ -131,24 +133,23 @@ async def _serve(
     operator = Operator(database, keys, settings, notices)
     withdrawer = Withdrawer(database, chain, inventory, outbox, keys, settings)
     overview = Overview(database, operator, readiness, chain, backends, settings, clock)
-    listeners = [
-        _bind(lambda: listen(seller, settings.listen), settings.listen),
-        _bind(
-            lambda: listen_operator(
-                operator, overview, withdrawer, seller, settings.operator_address
-            ),
-            settings.operator_address,
-        ),
-    ]
-
     gauges = Gauges(database, overview, instruments)
-    if settings.metrics_listen is not None:
-        try:
-            gauges.serve(settings.metrics_listen)
-        except (OSError, ValueError):
-            raise SettingsError(
-                (f"cannot serve metrics on {settings.metrics_listen}: is it in use?",)
-            ) from None
+    listeners: list[Listener] = []
+    try:
+        for address, make in (
+            (settings.listen, lambda at: listen(seller, at)),
+            (
+                settings.operator_address,
+                lambda at: listen_operator(operator, overview, withdrawer, seller, at),
+            ),
+        ):
+            listeners.append(_bind(make, address))
+        if settings.metrics_listen is not None:
+            _serve_metrics(gauges, settings.metrics_listen)
+    except BaseException:
+        for listener in listeners:
+            listener.release()
+        raise
 
     await electrum.start()
     for listener in listeners:
@@ -194,9 +195,16 @@ def _exit_code(task: "asyncio.Task[object]") -> int:
     return 1
 
 
-def _bind(make: Callable[[], Listener], address: str) -> Listener:
+def _serve_metrics(gauges: Gauges, address: str) -> None:
     try:
-        return make()
+        gauges.serve(address)
+    except (OSError, ValueError):
+        raise SettingsError((f"cannot serve metrics on {address}: is it in use?",)) from None
+
+
+def _bind(make: Callable[[str], Listener], address: str) -> Listener:
+    try:
+        return make(address)
     except RuntimeError:
         raise SettingsError(
             (f"cannot listen on {address}: is it in use, is the path too long?",)

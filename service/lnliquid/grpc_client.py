@@ -10,6 +10,7 @@ from typing import Generic, Self, TypeVar
 import grpc
 
 from lnliquid.domain.errors import EXIT_FAILED, EXIT_UNAVAILABLE, KnownError
+from lnliquid.wire import MAX_ANSWER_BYTES, MAX_REQUEST_BYTES
 
 Stub = TypeVar("Stub")
 Answer = TypeVar("Answer")
@@ -19,9 +20,15 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
+    # `http_proxy` of the environment is for the web: the daemon is here or in a closed network.
+    ("grpc.enable_http_proxy", 0),
+    # A daemon that vanishes without a word is noticed while a call waits for it.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_send_message_length", MAX_REQUEST_BYTES),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
 )
-NO_PROXY = ("grpc.enable_http_proxy", 0)
-"""For a daemon on the same machine: a proxy of the environment leads away from it."""
+"""Every option of a channel that matters; the lab and others that call by themselves set theirs."""
 
 MAY_PASS = frozenset(
     {
@@ -75,13 +82,11 @@ class Client(Generic[Stub]):
         stub: Callable[[grpc.aio.Channel], Stub],
         *,
         call_secs: float = 10.0,
-        is_local: bool = False,
     ) -> None:
-        """`is_local`: on this machine, so that no proxy is used. `call_secs`: time of one call."""
+        """`call_secs`: time of one call."""
         self.address = address
         self._new_stub = stub
         self._call_secs = call_secs
-        self._options = (*CHANNEL_OPTIONS, *([NO_PROXY] if is_local else []))
         self._channel: grpc.aio.Channel | None = None
         self._is_closed = False
 
@@ -112,7 +117,7 @@ class Client(Generic[Stub]):
         if self._is_closed:
             raise NoAnswer(self.address, grpc.StatusCode.CANCELLED, "the connection is closed")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self.address, options=self._options)
+            self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         timeout = self._call_secs if secs is None else secs
         try:
             answer: Answer | None = await make(self._new_stub(self._channel), timeout)

@@ -110,3 +110,10 @@ async def test_a_dead_node_fails_the_scenario(directory: Path) -> None:
     with pytest.raises(NodeDiedError, match="nodes"):
         await aftermath.check(None)
     await lab.stop()
+
+
+async def test_a_proxy_of_the_environment_breaks_nothing(directory: Path) -> None:
+    """Buyer, operator commands and lab reach a daemon on loopback past it."""
+    away = dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), "http://127.0.0.1:1")
+    done = scenario_run(directory, "sale", **away)
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from lnliquid.config import ENV_PREFIX, Settings, is_local, load_settings
+from lnliquid.addresses import is_local
+from lnliquid.config import ENV_PREFIX, Settings, load_settings
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats, timelock_budget
 

@@ -151,23 +151,19 @@ async def test_a_closed_client_gives_no_answer(server: tuple[Anything, str]) -> 
         await client.call(lambda s, secs: s.GetOffer(pb.GetOfferRequest(), timeout=secs))
 
 
-async def test_a_local_daemon_is_asked_without_the_proxy(
-    server: tuple[Anything, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The proxy of the environment leads elsewhere."""
-    del server
+@pytest.mark.parametrize("name", ["http_proxy", "https_proxy", "grpc_proxy", "all_proxy"])
+async def test_no_daemon_is_asked_by_a_proxy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The proxy of the environment leads to the web, which the daemon is not in."""
     listening = grpc.aio.server()
     handler = Anything()
     handler.reply = ended_with(Code.NOT_FOUND, "asked")
     listening.add_generic_rpc_handlers((handler,))
     port = listening.add_insecure_port("127.0.0.1:0")
     await listening.start()
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    for is_local, said in ((True, "asked"), (False, "cannot be reached")):
-        address = f"127.0.0.1:{port}"
-        async with Client(address, pb_grpc.SwapServiceStub, is_local=is_local) as client:
-            with pytest.raises(CallFailed, match=said):
-                await client.call(lambda s, secs: s.GetOffer(pb.GetOfferRequest(), timeout=secs))
+    monkeypatch.setenv(name, "http://127.0.0.1:1")
+    async with Client(f"127.0.0.1:{port}", pb_grpc.SwapServiceStub) as client:
+        with pytest.raises(CallFailed, match="asked"):
+            await client.call(lambda s, secs: s.GetOffer(pb.GetOfferRequest(), timeout=secs))
     await listening.stop(None)
 
 

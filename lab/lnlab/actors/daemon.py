@@ -19,10 +19,18 @@ from lnlab.nodes.compose_project import Project
 from lnlab.nodes.process import free_ports
 from lnlab.nodes.record import POLICY_ASSET
 
-__all__ = ["LAB_SETTINGS", "NAME", "TICKER", "SellerDaemon"]
+__all__ = ["CHANNEL_OPTIONS", "LAB_SETTINGS", "NAME", "TICKER", "SellerDaemon"]
 
 TICKER = "DEMO"
 SERVICE = "ln_liquid_swap.v1.SwapService"
+
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.min_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 200),
+    ("grpc.enable_http_proxy", 0),
+)
+"""Options of the lab's channels: a daemon is asked again soon, and never by a web proxy."""
 
 READY_SECS = 90.0
 """A busy machine may need most of it to load the program in a container."""
@@ -246,12 +254,7 @@ class SellerDaemon:
     def channel(self) -> grpc.aio.Channel:
         """One channel for all calls of this lab; it reconnects after a restart."""
         if self._channel is None:
-            options = [
-                ("grpc.initial_reconnect_backoff_ms", 50),
-                ("grpc.min_reconnect_backoff_ms", 50),
-                ("grpc.max_reconnect_backoff_ms", 200),
-            ]
-            self._channel = grpc.aio.insecure_channel(self.address, options=options)
+            self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         return self._channel
 
     def stub(self) -> "swap_pb2_grpc.SwapServiceAsyncStub":
@@ -266,9 +269,8 @@ class SellerDaemon:
     def operator_stub(self) -> "swap_pb2_grpc.OperatorServiceAsyncStub":
         """Client of `OperatorService`, on the daemon's unix socket."""
         if self._operator_channel is None:
-            options = [("grpc.max_reconnect_backoff_ms", 200)]
             self._operator_channel = grpc.aio.insecure_channel(
-                self.operator_address, options=options
+                self.operator_address, options=CHANNEL_OPTIONS
             )
         return swap_pb2_grpc.OperatorServiceStub(self._operator_channel)
 

@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.daemon import CHANNEL_OPTIONS, SellerDaemon
 from lnlab.actors.programs import run_program
 from lnlab.lab import Kind, Lab
 from lnlab.scenarios.fundings import Fundings
@@ -122,13 +122,8 @@ class _Storm:
                 await channel.close()
 
     def _channel(self) -> grpc.aio.Channel:
-        options = [
-            # Otherwise all channels of a process share one connection.
-            ("grpc.use_local_subchannel_pool", 1),
-            ("grpc.initial_reconnect_backoff_ms", 50),
-            ("grpc.min_reconnect_backoff_ms", 50),
-            ("grpc.max_reconnect_backoff_ms", 200),
-        ]
+        # Otherwise all channels of a process share one connection.
+        options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
         return grpc.aio.insecure_channel(self._daemon.address, options=options)
 
     async def _let_loose(self, stubs: list[Any]) -> None:

@@ -7,14 +7,18 @@ import grpc
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from ln_liquid_swap.v1 import swap_pb2_grpc
-from lnlab.actors.daemon import SellerDaemon
+from lnlab.actors.daemon import CHANNEL_OPTIONS, SellerDaemon
 from lnlab.actors.hand_buyer import HandBuyer
 from lnlab.scenarios.outage import until_logged
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import CLAIMED, CREATED, FUNDED, name_of, until_final
 
 WATCHERS = 200
-SMALL_WINDOW = (("grpc.http2.lookahead_bytes", 5), ("grpc.http2.bdp_probe", 0))
+SMALL_WINDOW = (
+    *CHANNEL_OPTIONS,
+    ("grpc.http2.lookahead_bytes", 5),
+    ("grpc.http2.bdp_probe", 0),
+)
 """A client that takes 5 bytes ahead of what it reads, so that one message fills its window."""
 
 

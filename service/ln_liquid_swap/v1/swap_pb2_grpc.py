@@ -34,6 +34,15 @@ class SwapServiceStub:
     operator finds in the log.
     DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
     with the same request_id.
+    RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+    UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+    call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     def __init__(self, channel):
@@ -73,6 +82,15 @@ class SwapServiceServicer:
     operator finds in the log.
     DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
     with the same request_id.
+    RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+    UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+    call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     def GetOffer(self, request, context):
@@ -108,7 +126,8 @@ class SwapServiceServicer:
         FAILED_PRECONDITION  the price is above max_total_price_msat (ErrorInfo reason
         PRICE_ABOVE_CAP), or the inventory does not hold the amount
         (INSUFFICIENT_INVENTORY, with what is available).
-        RESOURCE_EXHAUSTED   too many swaps are unfinished.
+        RESOURCE_EXHAUSTED   too many swaps are unfinished (ErrorInfo reason TOO_MANY_SWAPS): try
+        again in some minutes. In a burst of any size each call gets an answer.
         UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
         paused sales; google.rpc.RetryInfo says when to try again. Or the time of
         the price is over (ErrorInfo reason PRICE_STALE).
@@ -187,6 +206,15 @@ class SwapService:
     operator finds in the log.
     DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
     with the same request_id.
+    RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+    UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+    call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     @staticmethod

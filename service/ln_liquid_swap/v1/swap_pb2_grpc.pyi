@@ -40,6 +40,15 @@ class SwapServiceStub:
                           operator finds in the log.
       DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
                           with the same request_id.
+      RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+      UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+                          call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     @_typing.overload
@@ -75,7 +84,8 @@ class SwapServiceStub:
       FAILED_PRECONDITION  the price is above max_total_price_msat (ErrorInfo reason
                            PRICE_ABOVE_CAP), or the inventory does not hold the amount
                            (INSUFFICIENT_INVENTORY, with what is available).
-      RESOURCE_EXHAUSTED   too many swaps are unfinished.
+      RESOURCE_EXHAUSTED   too many swaps are unfinished (ErrorInfo reason TOO_MANY_SWAPS): try
+                           again in some minutes. In a burst of any size each call gets an answer.
       UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
                            paused sales; google.rpc.RetryInfo says when to try again. Or the time of
                            the price is over (ErrorInfo reason PRICE_STALE).
@@ -113,6 +123,15 @@ class SwapServiceAsyncStub(SwapServiceStub):
                           operator finds in the log.
       DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
                           with the same request_id.
+      RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+      UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+                          call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -145,7 +164,8 @@ class SwapServiceAsyncStub(SwapServiceStub):
       FAILED_PRECONDITION  the price is above max_total_price_msat (ErrorInfo reason
                            PRICE_ABOVE_CAP), or the inventory does not hold the amount
                            (INSUFFICIENT_INVENTORY, with what is available).
-      RESOURCE_EXHAUSTED   too many swaps are unfinished.
+      RESOURCE_EXHAUSTED   too many swaps are unfinished (ErrorInfo reason TOO_MANY_SWAPS): try
+                           again in some minutes. In a burst of any size each call gets an answer.
       UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
                            paused sales; google.rpc.RetryInfo says when to try again. Or the time of
                            the price is over (ErrorInfo reason PRICE_STALE).
@@ -182,6 +202,15 @@ class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
                           operator finds in the log.
       DEADLINE_EXCEEDED   the client's own deadline; for CreateSwap the swap may exist: call again
                           with the same request_id.
+      RESOURCE_EXHAUSTED  the request is longer than 64 KiB. No answer is longer than 4 MiB.
+      UNAVAILABLE         without details: the connection broke or the daemon is stopping. Repeat the
+                          call, CreateSwap with the same request_id.
+
+    Connections: 2,000 calls of one connection run at a time, a client keeps further ones until some
+    have ended. Keepalive pings are allowed as often as wanted, with and without calls. A connection
+    without a call is ended after 5 minutes, by a GOAWAY that clients answer with a new one.
+    At most 8,192 connections are open, fewer where the system allows the daemon few descriptors; a
+    further one is closed at once.
     """
 
     @_abc_1.abstractmethod
@@ -224,7 +253,8 @@ class SwapServiceServicer(metaclass=_abc_1.ABCMeta):
           FAILED_PRECONDITION  the price is above max_total_price_msat (ErrorInfo reason
                                PRICE_ABOVE_CAP), or the inventory does not hold the amount
                                (INSUFFICIENT_INVENTORY, with what is available).
-          RESOURCE_EXHAUSTED   too many swaps are unfinished.
+          RESOURCE_EXHAUSTED   too many swaps are unfinished (ErrorInfo reason TOO_MANY_SWAPS): try
+                               again in some minutes. In a burst of any size each call gets an answer.
           UNAVAILABLE          Lightning or the Liquid backend cannot be used now, or the operator has
                                paused sales; google.rpc.RetryInfo says when to try again. Or the time of
                                the price is over (ErrorInfo reason PRICE_STALE).

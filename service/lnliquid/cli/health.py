@@ -97,7 +97,7 @@ async def _status(address: str, service: str, secs: float) -> int:
     """The serving status; the empty service is being alive (`api/server.py`)."""
     request = health_pb2.HealthCheckRequest(service=service)
     stub = health_pb2_grpc.HealthStub
-    async with Client(address, stub, call_secs=secs, is_local=True) as client:
+    async with Client(address, stub, call_secs=secs) as client:
         reply = await client.call(lambda stub, secs: stub.Check(request, timeout=secs))
         return int(reply.status)
 

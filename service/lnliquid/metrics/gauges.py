@@ -11,10 +11,11 @@ from threading import Thread
 from wsgiref.simple_server import WSGIServer
 
 import structlog
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import Gauge
 
 from lnliquid.domain.errors import StoreFailure
 from lnliquid.domain.swap import State
+from lnliquid.metrics.http import serve_http
 from lnliquid.metrics.instruments import Instruments
 from lnliquid.seller.overview import Overview
 from lnliquid.store import queries
@@ -70,8 +71,7 @@ class Gauges:
 
         Server and thread are returned for a caller that ends them before the process does.
         """
-        host, _, port = address.rpartition(":")
-        return start_http_server(int(port), host.strip("[]"), registry=self._instruments.registry)
+        return serve_http(address, self._instruments.registry)
 
     async def run(self) -> None:
         """Set the gauges until cancelled."""

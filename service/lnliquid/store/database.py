@@ -30,8 +30,9 @@ from sqlalchemy.orm import Session
 from lnliquid.crashpoints import reach
 from lnliquid.domain.errors import ReplicaFailure, SettingsError, StoreFailure
 from lnliquid.domain.ports import Clock
+from lnliquid.file_locks import is_in_place
 from lnliquid.store import schema
-from lnliquid.store.locks import database_file, is_in_place
+from lnliquid.store.locks import database_file
 from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
 from lnliquid.store.tables import CursorRow
 from lnliquid.store.write_failures import WriteFailures, kind_of

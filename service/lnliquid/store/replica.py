@@ -24,7 +24,7 @@ import structlog
 from sqlalchemy import Engine, event
 
 from lnliquid.domain.errors import SettingsError
-from lnliquid.store.locks import Locked, is_in_place, locked
+from lnliquid.file_locks import Locked, is_in_place, locked
 from lnliquid.store.paths import directory_refusal
 
 log = structlog.get_logger()

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from lnliquid.clock import SystemClock
 from lnliquid.domain.errors import SettingsError
+from lnliquid.file_locks import Locked, locked
 from lnliquid.store.database import Database
-from lnliquid.store.locks import Locked, in_use, locked
+from lnliquid.store.locks import in_use
 
 
 @contextmanager

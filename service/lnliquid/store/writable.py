@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lnliquid.addresses import socket_path
 from lnliquid.config import Settings
 from lnliquid.domain.errors import SettingsError
 from lnliquid.store.paths import directory_refusal, file_refusal
@@ -67,13 +68,14 @@ def _problems(settings: Settings) -> Iterator[str]:
             if reason is not None:
                 yield f"{name}: {path} cannot be written: {reason}"
             owners[path] = name
-    addresses = {"listen": settings.listen, "operator_listen": settings.operator_address}
-    for name, address in addresses.items():
-        if address.startswith("unix:"):
-            path = Path(address.removeprefix("unix:").replace("//", "/", 1)).absolute()
-            reason = _socket_refusal(path) or _directory_refusal(path, database.parent)
+    owners[_real(settings.lightning_rpc)] = "lightning_rpc"
+    for name, address in settings.listeners.items():
+        if (place := socket_path(address)) is not None:
+            reason = _socket_refusal(place) or _directory_refusal(place, database.parent)
+            if _real(place) in owners:
+                reason = f"it is the file of {owners[_real(place)]}"
             if reason is not None:
-                yield f"{name}: {path} cannot be written: {reason}"
+                yield f"{name}: {place} cannot be written: {reason}"
 
 
 def _in_time(ask: Callable[[], str | None]) -> str | None:
@@ -97,7 +99,9 @@ def _directory_refusal(path: Path, made: Path) -> str | None:
 
 
 def _socket_refusal(path: Path) -> str | None:
-    if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+    # It is made under a short name of its own first.
+    longest = max(len(path.name), len(".1a2b3c"))
+    if len(os.fsencode(path.parent)) + 1 + longest > MAX_SOCKET_PATH:
         return f"a socket's path has at most {MAX_SOCKET_PATH} bytes"
     try:
         return None if stat.S_ISSOCK(path.stat().st_mode) else "it is there and no socket"

@@ -72,6 +72,12 @@ UNWRITABLE: dict[str, Change] = {
     "operator's socket on a file": setting(
         "operator_listen", "unix:{}/file", "{}/file", "it is there and no socket"
     ),
+    "operator's socket over Lightning's": setting(
+        "operator_listen", "unix:{}/lightning-rpc", "{}/lightning-rpc", "the file of lightning_rpc"
+    ),
+    "operator's socket over the database": setting(
+        "operator_listen", "unix:{}/seller.sqlite", "{}/seller.sqlite", "the file of database"
+    ),
     "buyers' socket": setting("listen", "unix:{}/file/s", "{}/file/s", "Not a directory"),
     "buyers' socket, too long": setting(
         "listen", "unix:{}/" + "s" * 108, "{}/" + "s" * 108, "at most 107 bytes"
