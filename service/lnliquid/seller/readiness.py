@@ -98,8 +98,8 @@ class Readiness:
         It answers within seconds, whatever hangs.
         """
         await self._look()
-        if self._store_problem is not None:
-            return self._store_problem
+        if (problem := self._store_problem or self._database.file_problem) is not None:
+            return problem
         try:
             async with asyncio.timeout(STALL_SECS):
                 refused = await self._database.read(self._refused_by_operator)
@@ -143,8 +143,8 @@ class Readiness:
                 self._store_problem = "the disk of the database does not answer"
 
     def _probe_paths(self) -> str | None:
-        if not self._database.is_in_place():
-            return "the database file was deleted or replaced while the daemon ran"
+        if (problem := self._database.content_problem()) is not None:
+            return problem
         # Its directory alone: SQLite's own file must not be opened beside SQLite.
         refusal = directory_refusal(self._settings.database.parent, fill=True)
         return None if refusal is None else f"the store cannot be written: {refusal}"

@@ -32,6 +32,7 @@ from lnliquid.domain.errors import ReplicaFailure, SettingsError, StoreFailure
 from lnliquid.domain.ports import Clock
 from lnliquid.file_locks import is_in_place
 from lnliquid.store import schema
+from lnliquid.store.file_identity import FileIdentity, require_sound
 from lnliquid.store.locks import database_file
 from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
 from lnliquid.store.tables import CursorRow
@@ -42,6 +43,8 @@ log = structlog.get_logger()
 
 T = TypeVar("T")
 
+READERS = 2
+"""Threads that read at once, each with a connection that stays open."""
 MAX_GROUP = 256
 """Writes in one transaction; bounds how long the first of them waits."""
 DIVIDE_SECS = 5.0
@@ -101,16 +104,21 @@ class Database:
         """
         self._path = path
         self._file = database_file(path)
-        self._engine = _engine(path, "BEGIN IMMEDIATE")
-        self._read_engine = _engine(path, "BEGIN")
+        self._engine = _engine(path, "BEGIN IMMEDIATE", self._file)
+        self._read_engine = _engine(path, "BEGIN", self._file)
         self._statements = recorded(self._engine)
         self._replica: Replica | None = None
+        self._identity: FileIdentity | None = None
         try:
             if replica is not None:
                 self._replica = Replica(path, replica)
+            require_sound(path, replica)
             schema.migrate(self._engine, path)
             stamp = read_stamp(path)
             self._counted = 0 if stamp is None else stamp.commits
+            _open_all(self._engine, 1)
+            _open_all(self._read_engine, READERS)
+            self._identity = FileIdentity(path, self._file)
             if self._replica is not None:
                 self._replica.start()
         except SQLAlchemyError as error:
@@ -120,7 +128,7 @@ class Database:
             self._release()
             raise
         self._queue: queue.SimpleQueue[Write | _Stop] = queue.SimpleQueue()
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._attempts = 0
         self._closed = ""
         """Why no more can be read or written, empty while it can."""
@@ -145,17 +153,21 @@ class Database:
         return None if self._replica is None else self._replica.failed
 
     def is_on_replica(self, tx: Transaction) -> bool:
-        """True when all that `tx` can read is on the replica, or there is to be none.
+        """True when all that `tx` can read is in the file, and on the replica if there is one.
 
         A reader sees a commit before the replica has it.
         """
+        if self.file_problem is not None:
+            return False
         if self._replica is None:
             return True
         row = tx.get(CursorRow, COMMITS)
         return self._replica.holds(0 if row is None else row.value)
 
     def require_replica(self) -> None:
-        """Raise `ReplicaFailure` while the replica lacks commits."""
+        """Raise `ReplicaFailure` while the replica lacks commits, or the file is out of place."""
+        if (problem := self.file_problem) is not None:
+            raise ReplicaFailure(problem)
         if (problem := self.replica_problem) is not None:
             raise ReplicaFailure(f"the replica fails: {problem}")
 
@@ -218,9 +230,21 @@ class Database:
         self._readers.shutdown()
         self._release()
 
-    def is_in_place(self) -> bool:
-        """False when the file was deleted, moved or replaced: what is written now is lost."""
-        return not self._closed and is_in_place(self._file, self._path)
+    @property
+    def file_problem(self) -> str | None:
+        """Which file of the database was deleted or replaced, with what to do; None when none was.
+
+        What is written now is lost with the process, but for the replica.
+        """
+        return None if self._identity is None else self._identity.problem()
+
+    def content_problem(self) -> str | None:
+        """As `file_problem`, read from the disk: a file may have been written over. It blocks."""
+        commits = self._counted
+        found = self.file_problem
+        if found is None and self._identity is not None:
+            found = self._identity.content_problem(commits)
+        return found
 
     def _release(self) -> None:
         if self._replica is not None:
@@ -405,11 +429,13 @@ def _reason(error: BaseException) -> str:
     return str(first or type(error).__name__)
 
 
-def _engine(path: Path, begin: str) -> Engine:
+def _engine(path: Path, begin: str, file: int) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
+        if not is_in_place(file, path):  # another file must not be taken for this one
+            raise sqlite3.OperationalError("the database file was deleted or replaced")
         # The driver must not open transactions by itself: we say BEGIN, also for migrations.
         connection.isolation_level = None
         cursor = connection.cursor()
@@ -428,6 +454,18 @@ def _engine(path: Path, begin: str) -> Engine:
         connection.exec_driver_sql(begin)
 
     return engine
+
+
+def _open_all(engine: Engine, count: int) -> None:
+    """Open as many connections as are used at once, which the pool keeps.
+
+    So the log stays open too, and a file that is deleted can still be read and written.
+    """
+    opened = [engine.connect() for _ in range(count)]
+    for connection in opened:
+        connection.exec_driver_sql("SELECT 1 FROM sqlite_master").all()
+        connection.rollback()
+        connection.close()
 
 
 def read_file(path: Path, work: Callable[[Transaction], T]) -> T:

@@ -11,6 +11,7 @@ from pathlib import Path
 from lnliquid.domain.errors import SettingsError, StoreFailure
 from lnliquid.store.backup import set_mark, sync
 from lnliquid.store.database import copy_file
+from lnliquid.store.file_identity import damage
 from lnliquid.store.replica import Stamp, lacks, read_stamp
 
 DANGER = (
@@ -66,7 +67,7 @@ def restore(
             raise SettingsError(
                 (f"{source} lacks swaps that {path} holds, one was restored; {DANGER}",), hint
             )
-    if others.get(database) == stamp and _is_sound(database):
+    if others.get(database) == stamp and damage(database, source) is None:
         raise SettingsError((f"{database} holds all that {source} does",), hint="")
     if source != replica and not others and not accept_older:
         raise SettingsError(
@@ -132,11 +133,3 @@ def _keep(path: Path, ending: str) -> list[Path]:
         if (log := Path(f"{path}{end}")).exists():
             log.rename(f"{kept}{end}")
     return [kept] if found else []
-
-
-def _is_sound(database: Path) -> bool:
-    try:
-        with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=ro", uri=True)) as file:
-            return file.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-    except sqlite3.Error:
-        return False

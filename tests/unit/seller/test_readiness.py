@@ -2,7 +2,6 @@
 
 import asyncio
 import resource
-import shutil
 import subprocess
 import sys
 import threading
@@ -223,19 +222,6 @@ async def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_order(place
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (problem or "").startswith("the store cannot be written: ")
     assert await place.readiness().problem() is None
-
-
-@pytest.mark.parametrize("is_replaced", [False, True])
-async def test_a_database_that_was_taken_away_is_noticed(place: Place, is_replaced: bool) -> None:
-    """SQLite goes on writing into a file that has no name, and all of it would be lost."""
-    path = place.settings.database
-    if is_replaced:
-        shutil.copyfile(path, path.with_name("backup"))
-        path.with_name("backup").replace(path)
-    else:
-        path.unlink()
-    problem = await place.readiness().problem()
-    assert problem == "the database file was deleted or replaced while the daemon ran"
 
 
 async def test_a_look_at_the_paths_leaves_the_locks_of_sqlite(place: Place) -> None:

@@ -159,6 +159,7 @@ async def test_a_damaged_database_that_is_not_older_is_replaced(files: Files) ->
     with closing(sqlite3.connect(files.database, isolation_level=None)) as connection:
         for number in range(60):
             connection.execute("INSERT INTO identity VALUES (?, ?)", (f"n{number}", filler))
+    files.replica.unlink()
     files.open().close()
     with pytest.raises(SettingsError, match="holds all"):
         restore(files.database, files.replica, None, NOW)
