@@ -20,6 +20,7 @@ from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic, require_native_secp256k1
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 from lnliquid.log import QueuedStderr, configure_log
+from lnliquid.log_repeats import REPEATS
 from lnliquid.metrics.backends import Backend, observed
 from lnliquid.metrics.gauges import Gauges
 from lnliquid.metrics.instruments import Instruments
@@ -228,6 +229,7 @@ async def _show_readiness(
             else:
                 log.warning("not ready", reason=problem)
             last = problem
+        REPEATS.flush(log)
         await asyncio.sleep(READINESS_SECS if problem is None else STARTING_SECS)
 
 

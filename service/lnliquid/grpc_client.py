@@ -18,7 +18,8 @@ Answer = TypeVar("Answer")
 CHANNEL_OPTIONS = (
     # The defaults back off up to two minutes, far longer than a restart of the daemon takes.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Despite its name: how long an attempt to connect may take, on a busy machine too.
+    ("grpc.min_reconnect_backoff_ms", 10_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     # `http_proxy` of the environment is for the web: the daemon is here or in a closed network.
     ("grpc.enable_http_proxy", 0),

@@ -18,6 +18,8 @@ from collections import deque
 
 import structlog
 
+from lnliquid.log_repeats import REPEATS
+
 MAX_CHARS = 4_000_000
 """In the queue; some 20,000 lines."""
 CHUNK_CHARS = 64_000
@@ -39,6 +41,7 @@ def configure_log(log_format: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            REPEATS,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             # Never with the values of local variables: a preimage may be among them.
             structlog.processors.ExceptionRenderer(

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import inspect
 import json
+import os
 import secrets
 import signal
 import tempfile
@@ -68,8 +69,19 @@ Nodes = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Random seed.")]
 DEFAULT_DIRECTORY = Path(".lab")
+EXIT_HOST = 5
+"""The system refused something: disk full, output closed."""
 EXIT_FAULT = 70
 """EX_SOFTWARE of sysexits.h."""
+
+
+def refusal(error: OSError | MemoryError) -> str:
+    """What the system refused, in a sentence."""
+    if isinstance(error, MemoryError):
+        return "this machine refused: no memory is left"
+    reason = str(error) if error.errno is None else os.strerror(error.errno)
+    where = f" ({error.filename})" if isinstance(error.filename, str) else ""
+    return f"this machine refused: {reason}{where}"
 
 
 def show(text: object, data: dict[str, Any], *, as_json: bool) -> None:
@@ -120,12 +132,18 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         number = asked[0] if asked else signal.SIGTERM
         what = "interrupted" if number is signal.SIGINT else "asked to stop"
         fail(what, code=128 + number)
+    except (OSError, MemoryError) as error:
+        fail(refusal(error), code=EXIT_HOST)
     except Exception as error:
         log_id = secrets.token_hex(4)
         path = Path(tempfile.gettempdir()) / f"lnlab-fault-{log_id}.log"
-        path.write_text(traceback.format_exc())
+        where = f"please report {path}"
+        try:
+            path.write_text(traceback.format_exc())
+        except OSError:
+            where = "no file takes the details"
         fail(
-            f"a fault of the lab ({type(error).__name__}), log id {log_id}; please report {path}",
+            f"a fault of the lab ({type(error).__name__}), log id {log_id}; {where}",
             code=EXIT_FAULT,
         )
 

@@ -7,7 +7,17 @@ from inspect import getdoc
 from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
-from lnlab.scenarios import disk_full, host, host_disk, lag, late_payment, loss, paid, storms
+from lnlab.scenarios import (
+    disk_full,
+    host,
+    host_disk,
+    host_files,
+    lag,
+    late_payment,
+    loss,
+    paid,
+    storms,
+)
 from lnlab.scenarios.containers import containers
 from lnlab.scenarios.crash import crash
 from lnlab.scenarios.lightning_restart import lightning_restart
@@ -93,6 +103,9 @@ SCENARIOS: Mapping[str, Scenario] = (
             "disk-full": disk_full.disk_full,
             "replica-fails": disk_full.replica_fails,
             "watchers": watchers,
+            "host-file-replaced": host_files.file_replaced,
+            "host-two-daemons": host_files.two_daemons,
+            "host-descriptors": host_files.descriptors,
             "database-lost": loss.database_lost,
             "database-older": loss.older_copy,
             "several-buyers": several_buyers,

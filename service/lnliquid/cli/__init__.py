@@ -6,7 +6,7 @@ from importlib import import_module
 
 import typer
 
-from lnliquid.cli import error_report
+from lnliquid.cli import error_report, streams
 
 COMMANDS = {
     "lnliquid.cli.daemon": ("serve", "init", "address"),
@@ -65,9 +65,19 @@ def _program() -> None:
 
 
 def main() -> None:
-    """Entry point of the console script. An unexpected error is reported by an id and not shown."""
+    """Entry point of the console script. An unexpected error is reported by an id and not shown.
+
+    Output that could not be written makes a success end with `EXIT_HOST`.
+    """
+    out = streams.guard()
     gc.set_threshold(GARBAGE_THRESHOLD)
+    code: object = 0
     try:
         command_line(*sys.argv[1:2])()
+    except SystemExit as end:
+        code = end.code
     except Exception as error:
-        raise SystemExit(error_report.report(error)) from None
+        code = error_report.report(error)
+    if (failure := streams.lost(out)) is not None and not code:
+        code = error_report.report(failure)
+    raise SystemExit(code)

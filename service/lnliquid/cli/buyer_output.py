@@ -35,7 +35,8 @@ Exit codes:
      failed, or you said no
   2  wrong usage or settings
   3  the seller, Electrum server or Lightning node cannot be reached
-  4  unfinished: go on with `lnliquid resume`"""
+  4  unfinished: go on with `lnliquid resume`
+  5  this machine refused something: disk full, output closed"""
 
 
 class NotAgreed(BuyerError):
@@ -79,19 +80,27 @@ def conclude(
 def _ended(
     journal: Journal, request_id: str, error: Exception | None
 ) -> tuple[dict[str, Any], int]:
-    record = journal.find(request_id)
+    try:
+        record, is_unknown = journal.find(request_id), False
+    except OSError as unread:
+        record, is_unknown, error = None, True, error or unread
     values: dict[str, Any] = Outcome(record).to_dict() if record else {"request_id": request_id}
     if error is None:
         return values | {"exit_code": 0}, 0
+    go_on = f"go on with `lnliquid resume {request_id}`"
     if not isinstance(error, KnownError):
         code = error_report.report(error)
-        return values | {"error": "a fault of this program", "exit_code": code}, code
+        if is_unknown or (record and not record.step.is_over):
+            say(go_on)
+        refused = error_report.refusal(error)
+        why = "a fault of this program" if refused is None else f"this machine refused: {refused}"
+        return values | {"error": why, "exit_code": code}, code
     if isinstance(error, VerdictNotClean):
         write_verdict(error.verdict, say)
     say(describe(error), style="red")
     code = error.exit_code
     if record and not record.step.is_over and code == EXIT_UNAVAILABLE:
-        say(f"go on with `lnliquid resume {request_id}`")
+        say(go_on)
     return values | {"error": describe(error), "exit_code": code}, code
 
 

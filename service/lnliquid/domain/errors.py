@@ -10,7 +10,7 @@ No message of either family may contain a preimage, a key or the mnemonic (money
 
 from dataclasses import dataclass, field
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNFINISHED = range(5)
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_UNFINISHED, EXIT_HOST = range(6)
 """Exit codes of the commands; `error_report.EXIT_FAULT` is the only other one."""
 
 

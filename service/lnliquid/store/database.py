@@ -34,7 +34,7 @@ from lnliquid.file_locks import is_in_place
 from lnliquid.store import schema
 from lnliquid.store.file_identity import FileIdentity, require_sound
 from lnliquid.store.locks import database_file
-from lnliquid.store.replica import COMMITS, Replica, read_stamp, recorded
+from lnliquid.store.replica import COMMITS, LOG_BYTES, Replica, read_stamp, recorded
 from lnliquid.store.tables import CursorRow
 from lnliquid.store.write_failures import WriteFailures, kind_of
 from lnliquid.threads import within
@@ -445,6 +445,7 @@ def _engine(path: Path, begin: str, file: int) -> Engine:
             "synchronous = FULL",
             "foreign_keys = ON",
             "temp_store = MEMORY",  # a full directory of temporary files stops no write
+            f"journal_size_limit = {LOG_BYTES}",
         ):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()

@@ -105,6 +105,8 @@ class FileIdentity:
             stamp = read_stamp(self._path)
         except (sqlite3.Error, OSError) as error:
             return f"{self._path} cannot be read ({error}); {HINT}"
+        if stamp is not None and self._database_id is None:
+            self._database_id = stamp.database_id  # a new database gets it soon after
         if stamp is None or stamp.database_id != self._database_id or stamp.commits < commits:
             return f"{self._path} was overwritten with another database or a backup; {HINT}"
         return None

@@ -40,6 +40,8 @@ COMPARE_SECS = 60.0
 start on an older database would fund again."""
 COPY_SECS = 10.0
 """How long the start waits for the first copy; a longer one is finished while the daemon runs."""
+LOG_BYTES = 16 << 20
+"""A longer log, as after a long backup, is cut to this as soon as it is all in the file."""
 RETRY_SECS = 1.0
 """How often a failed replica is tried again, and an idle one looked at."""
 LOOKS_PER_PROBE = 5
@@ -417,7 +419,12 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _configure(connection: sqlite3.Connection) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "temp_store = MEMORY",
+        f"journal_size_limit = {LOG_BYTES}",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -156,7 +156,7 @@ def test_every_kind_ends_a_command_in_words(kind: type[Exception], as_json: bool
 
 @pytest.mark.parametrize(
     "error",
-    [RuntimeError(f"broken with {SECRET}"), KeyError(SECRET), ZeroDivisionError(), OSError(5, "x")],
+    [RuntimeError(f"broken with {SECRET}"), KeyError(SECRET), ZeroDivisionError(), OSError(SECRET)],
     ids=lambda error: type(error).__name__,
 )
 def test_what_nobody_expected_ends_a_command_with_an_id_that_is_in_the_log(

@@ -17,8 +17,8 @@ from lnlab.wait import wait_for
 from lnliquid.domain.errors import StoreFailure, TooManySwaps
 from lnliquid.store import coins as store
 from lnliquid.store.database import MAX_GROUP, Database, Transaction, Write
-from lnliquid.store.replica import COMMITS
-from lnliquid.store.tables import CursorRow
+from lnliquid.store.replica import COMMITS, LOG_BYTES
+from lnliquid.store.tables import CursorRow, IdentityRow
 from lnliquid.store.write_failures import kind_of
 
 from ..builders import NOW, StillClock, count_rows, migrated
@@ -464,3 +464,21 @@ async def test_closing_finishes_what_is_queued(path: Path) -> None:
     for call in (database.write, database.read):
         with pytest.raises(StoreFailure, match="closed"):
             await asyncio.wait_for(call(note("late")), 1)
+
+
+async def test_a_log_that_grew_large_is_cut_again(tmp_path: Path) -> None:
+    """Of database and replica, once a reader that held it up is gone."""
+    path, replica = migrated(tmp_path / "db"), tmp_path / "replica"
+    database = Database(path, StillClock(), replica)
+    logs = [Path(f"{path}-wal"), Path(f"{replica}-wal")]
+
+    def much(tx: Transaction) -> None:
+        for number in range(3):
+            tx.add(IdentityRow(name=f"much {number}", value="x" * 8_000_000))
+
+    await database.write(much)
+    assert all(log.stat().st_size > LOG_BYTES for log in logs)
+    for number in range(5):
+        await database.write(lambda tx, n=number: store.set_cursor(tx, "n", n))  # type: ignore[misc]
+    assert all(log.stat().st_size <= LOG_BYTES for log in logs)
+    database.close()

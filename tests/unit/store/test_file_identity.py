@@ -11,6 +11,7 @@ import pytest
 from lnliquid.domain.errors import ReplicaFailure, SettingsError, StoreFailure
 from lnliquid.store import coins
 from lnliquid.store.database import Database, Transaction
+from lnliquid.store.identity import DATABASE_ID
 from lnliquid.store.replica import read_stamp
 from lnliquid.store.restore import restore
 from lnliquid.store.tables import IdentityRow
@@ -127,6 +128,18 @@ def test_a_file_that_was_written_over_is_noticed(name: str, database: Database, 
     assert problem is not None
     assert "overwritten" in problem or "cannot be read" in problem
     assert "`lnliquid restore`" in problem
+
+
+async def test_a_new_database_that_gets_its_id_later_is_the_same(
+    database: Database, path: Path
+) -> None:
+    """The first start stores it."""
+    assert database.content_problem() is None
+    row = IdentityRow(name=DATABASE_ID, value="1" * 32)
+    await database.write(lambda tx: tx.add(row))
+    assert database.content_problem() is None
+    another_over(path)
+    assert database.content_problem() is not None
 
 
 def content(path: Path) -> bytes:
