@@ -32,7 +32,7 @@ from lnliquid.seller.readiness import Readiness
 from lnliquid.seller.withdraw import Withdrawer
 from lnliquid.store import writable
 from lnliquid.store.database import Database
-from lnliquid.store.single_instance import only_process
+from lnliquid.store.single_instance import Held, only_process
 from lnliquid.watchers.fee_bump import Bumper
 from lnliquid.watchers.funding import Funder
 from lnliquid.watchers.invoices import Invoices
@@ -71,11 +71,11 @@ async def serve(settings: Settings, stderr: QueuedStderr | None) -> int:
     writable.check(settings)
     for text in writable.warnings(settings):
         log.warning("replica is not safe", reason=text)
-    with only_process(settings.database, settings.mnemonic_file):
+    with only_process(settings.database, settings.mnemonic_file) as held:
         clock = SystemClock()
         database = Database(settings.database, clock, settings.replica_path)
         try:
-            return await _serve(settings, keys, database, clock, stop, ending)
+            return await _serve(settings, keys, database, clock, held, stop, ending)
         except SettingsError:
             raise
         except Exception as error:
@@ -92,6 +92,7 @@ async def _serve(
     keys: Keychain,
     database: Database,
     clock: SystemClock,
+    held: Held,
     stop: asyncio.Event,
     ending: Ending | None,
 ) -> int:
@@ -129,7 +130,7 @@ async def _serve(
         settings,
         notices,
     )
-    readiness = Readiness(database, chain, lightning, inventory, settings)
+    readiness = Readiness(database, chain, lightning, inventory, settings, held.problem)
     seller = Seller(database, readiness, funder, keys, settings, notices, instruments)
     operator = Operator(database, keys, settings, notices)
     withdrawer = Withdrawer(database, chain, inventory, outbox, keys, settings)

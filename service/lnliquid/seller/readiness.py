@@ -63,7 +63,10 @@ class Readiness:
         lightning: SellerLightning,
         inventory: Inventory,
         settings: Settings,
+        locks_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
+        """`locks_problem`: which of the files that keep a second daemon away is out of place."""
+        self._locks_problem = locks_problem
         self._database = database
         self._chain = chain
         self._lightning = lightning
@@ -143,7 +146,8 @@ class Readiness:
                 self._store_problem = "the disk of the database does not answer"
 
     def _probe_paths(self) -> str | None:
-        if (problem := self._database.content_problem()) is not None:
+        problem = self._database.content_problem() or self._locks_problem()
+        if problem is not None:
             return problem
         # Its directory alone: SQLite's own file must not be opened beside SQLite.
         refusal = directory_refusal(self._settings.database.parent, fill=True)

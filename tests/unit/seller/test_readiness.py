@@ -5,7 +5,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -39,14 +39,15 @@ class Place:
         self.inventory = Inventory(self.database, self.chain, SELLER)
         self.inventory.synced = True
 
-    def readiness(self) -> Readiness:
-        """One that has asked nobody yet."""
+    def readiness(self, locks: Callable[[], str | None] = lambda: None) -> Readiness:
+        """One that has asked nobody yet. `locks`: what is wrong with the files that are locked."""
         return Readiness(
             self.database,
             self.chain,
             self.lightning,
             self.inventory,
             self.settings,
+            locks,
         )
 
 
@@ -222,6 +223,16 @@ async def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_order(place
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (problem or "").startswith("the store cannot be written: ")
     assert await place.readiness().problem() is None
+
+
+async def test_files_that_are_out_of_place_refuse_new_swaps(place: Place) -> None:
+    """The database by name at once; locks at the next look."""
+    problem = await place.readiness(lambda: "the lock is gone").problem()
+    assert problem == "the lock is gone"
+    readiness = place.readiness()
+    assert await readiness.problem() is None
+    place.settings.database.unlink()
+    assert "was deleted while the daemon ran" in (await readiness.problem() or "")
 
 
 async def test_a_look_at_the_paths_leaves_the_locks_of_sqlite(place: Place) -> None:

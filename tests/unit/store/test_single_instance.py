@@ -177,3 +177,17 @@ def test_a_lock_that_cannot_be_written_is_named(database: Path) -> None:
         start(database)
     with pytest.raises(SettingsError, match=r"cannot be written"):
         start(database.parent / "file" / "seller.sqlite")
+
+
+@pytest.mark.parametrize("name", ["seller.sqlite.lock", "mnemonic"])
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_lock_that_is_taken_away_is_noticed(database: Path, name: str, is_replaced: bool) -> None:
+    """Another process could have it then, and so run beside this one."""
+    path = database.parent / name
+    with only_process(database, database.parent / "mnemonic") as held:
+        assert held.problem() is None
+        copy = shutil.copyfile(path, database.parent / "copy")
+        path.unlink()
+        if is_replaced:
+            copy.rename(path)
+        assert str(path) in (held.problem() or "")
