@@ -207,16 +207,11 @@ class CoreLightning:
         `BackendRejected` means that the node did not start, as the request was wrong.
         """
         payment_hash = await self._payment_hash(bolt11)
-        payload = {
-            "bolt11": bolt11,
-            "maxdelay": max_delay_blocks,
-            "maxfee": max_fee_msat,
-            "retry_for": wait_secs,
-        }
+        limits = {"maxdelay": max_delay_blocks, "maxfee": max_fee_msat, "retry_for": wait_secs}
         # Also when nobody waits for the answer any more, the node goes on trying until then.
         self._paying_until[payment_hash] = time.monotonic() + wait_secs + self._deadline_secs
         try:
-            result = await self._ask("pay", payload, wait_secs)
+            result = await self._pay(bolt11, limits, wait_secs)
         except BackendUnavailable:
             self._paying_until.pop(payment_hash, None)
             raise
@@ -227,8 +222,22 @@ class CoreLightning:
             return await self._after_refusal(payment_hash, rejected)
         self._paying_until.pop(payment_hash, None)
         with suppress(*MALFORMED):
-            return _payment([dict(result, preimage=result["payment_preimage"])], payment_hash)
+            complete = {"status": PaymentStatus.COMPLETE.value}  # `xpay` says it by its answer
+            paid = complete | dict(result, preimage=result["payment_preimage"])
+            return _payment([paid], payment_hash)
         raise BackendTimeout(BACKEND, "the answer to pay cannot be read")
+
+    async def _pay(self, bolt11: str, limits: dict[str, int], wait_secs: int) -> Any:
+        """`xpay`; `pay` where the node has none, or one that knows no `maxdelay` (before v25.02).
+
+        Nothing was done then. After any other answer, or none, nothing is tried again.
+        """
+        try:
+            return await self._ask("xpay", {"invstring": bolt11, **limits}, wait_secs)
+        except BackendRejected as rejected:
+            if rejected.code not in NOT_UNDERSTOOD:
+                raise
+        return await self._ask("pay", {"bolt11": bolt11, **limits}, wait_secs)
 
     async def _payment_hash(self, bolt11: str) -> bytes:
         decoded = await self.decode(bolt11)

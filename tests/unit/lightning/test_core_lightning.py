@@ -581,6 +581,11 @@ async def test_a_payment_is_what_all_its_attempts_say(
         assert (await node.payment(PAYMENT_HASH)).status is expected
 
 
+PAY_METHODS = pytest.mark.parametrize("method", ["xpay", "pay"])
+"""The command of new nodes, and the one of nodes that do not know it."""
+
+
+@PAY_METHODS
 @pytest.mark.parametrize(
     ("code", "statuses", "expected"),
     [
@@ -594,18 +599,20 @@ async def test_a_payment_is_what_all_its_attempts_say(
     ],
 )
 async def test_a_failure_of_pay_counts_only_when_nothing_is_in_flight(
-    tmp_path: Path, code: int, statuses: tuple[str, ...], expected: PaymentStatus
+    tmp_path: Path, method: str, code: int, statuses: tuple[str, ...], expected: PaymentStatus
 ) -> None:
     """Core Lightning reports failures while parts are pending, and even after success."""
     refusal = {"code": code, "message": "Timed out after 3 attempts"}
-    answers = {"decode": DECODED, "pay": refusal, "listpays": listpays(*statuses)}
-    async with client_of(FakeNode(answers), tmp_path) as node:
+    server = FakeNode({"decode": DECODED, method: refusal, "listpays": listpays(*statuses)})
+    async with client_of(server, tmp_path) as node:
         paid = await node.pay("lnert1", max_delay_blocks=9, max_fee_msat=1, wait_secs=2)
         assert paid.status is expected
         if expected is PaymentStatus.FAILED:
             assert "Timed out after 3 attempts" in str(paid.failure)
+    assert [name for name, _ in server.asked].count(method) == 1
 
 
+@PAY_METHODS
 @pytest.mark.parametrize(
     ("pay", "looked_up"),
     [
@@ -617,32 +624,55 @@ async def test_a_failure_of_pay_counts_only_when_nothing_is_in_flight(
     ],
 )
 async def test_an_answer_of_pay_that_decides_nothing_is_unknown(
-    tmp_path: Path, pay: Any, looked_up: Any
+    tmp_path: Path, method: str, pay: Any, looked_up: Any
 ) -> None:
     """An accident in the node, an unreadable answer or a wrong preimage is not a failure."""
-    answers = {"decode": DECODED, "pay": pay, "listpays": looked_up}
-    async with client_of(FakeNode(answers), tmp_path) as node:
+    server = FakeNode({"decode": DECODED, method: pay, "listpays": looked_up})
+    async with client_of(server, tmp_path) as node:
         with pytest.raises(BackendTimeout):
             await node.pay("lnert1", max_delay_blocks=9, max_fee_msat=1, wait_secs=2)
+    assert [name for name, _ in server.asked].count("xpay") == 1
+    assert ("pay" in [name for name, _ in server.asked]) is (method == "pay")
 
 
-async def test_pay_passes_its_limits_on(tmp_path: Path) -> None:
-    """The CLTV limit, the fee limit in msat and the retry time, and no other fee parameter."""
+@pytest.mark.parametrize("refusal", [-32600, -32601, -32602])
+async def test_an_xpay_without_maxdelay_is_not_used(tmp_path: Path, refusal: int) -> None:
+    """That of v24.11; `pay` is asked with the same limits, once."""
     done = {"status": "complete", "payment_preimage": PREIMAGE.hex(), "amount_sent_msat": 7}
-    server = FakeNode({"decode": DECODED, "pay": done})
+    unknown = {"code": refusal, "message": "unknown parameter: maxdelay"}
+    server = FakeNode({"decode": DECODED, "xpay": unknown, "pay": done})
+    async with client_of(server, tmp_path) as node:
+        await node.pay("lnert1", max_delay_blocks=9, max_fee_msat=1, wait_secs=2)
+    assert [name for name, _ in server.asked] == ["decode", "xpay", "pay"]
+    assert server.asked[2][1]["maxdelay"] == 9
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "status"),
+    [("xpay", "invstring", {}), ("pay", "bolt11", {"status": "complete"})],
+)
+async def test_pay_passes_its_limits_on(
+    tmp_path: Path, method: str, name: str, status: dict[str, str]
+) -> None:
+    """The CLTV limit, the fee limit in msat and the retry time, and no other fee parameter."""
+    done = {"payment_preimage": PREIMAGE.hex(), "amount_sent_msat": 7} | status
+    server = FakeNode({"decode": DECODED, method: done})
     async with client_of(server, tmp_path) as node:
         paid = await node.pay("lnert1", max_delay_blocks=9, max_fee_msat=1, wait_secs=2)
     assert paid == Payment(PaymentStatus.COMPLETE, PREIMAGE, 7)
-    limits = {"bolt11": "lnert1", "maxdelay": 9, "maxfee": 1, "retry_for": 2}
-    assert server.asked[-1] == ("pay", limits)
+    limits = {name: "lnert1", "maxdelay": 9, "maxfee": 1, "retry_for": 2}
+    assert server.asked[-1] == (method, limits)
 
 
-async def test_a_lost_pay_is_pending_for_as_long_as_the_node_may_try(tmp_path: Path) -> None:
+@PAY_METHODS
+async def test_a_lost_pay_is_pending_for_as_long_as_the_node_may_try(
+    tmp_path: Path, method: str
+) -> None:
     """Failed attempts alone do not mean that the node has given up."""
 
     class CuttingPay(FakeNode):
         async def reply(self, message: dict[str, Any], writer: asyncio.StreamWriter) -> None:
-            if message["method"] != "pay":
+            if message["method"] != method:
                 await super().reply(message, writer)
 
     answers = {"decode": DECODED, "listpays": listpays("failed")}
@@ -698,6 +728,7 @@ TELLING: dict[str, Any] = {
     "invoice": {"payment_hash": PREIMAGE.hex(), "bolt11": 1, "expires_at": PREIMAGE.hex()},
     "decode": DECODED,
     "pay": {"status": PREIMAGE.hex(), "payment_preimage": PREIMAGE.hex()},
+    "xpay": {"status": PREIMAGE.hex(), "payment_preimage": PREIMAGE.hex()},
     "listpays": {"pays": [{"status": "complete", "preimage": PREIMAGE.hex() + "zz"}]},
 }
 FAULTS: list[FakeNode] = [
