@@ -69,7 +69,7 @@ class Repeats:
             if trouble.times > SAID:
                 told = trouble.line
                 values = {k: v for k, v in told.items() if k not in ("event", "level")}
-                log.warning("over", trouble=told["event"], **values, times=trouble.times)
+                log.warning("trouble over", trouble=told["event"], **values, times=trouble.times)
 
 
 def _key(line: MutableMapping[str, Any]) -> tuple[str, ...]:

@@ -62,9 +62,9 @@ def test_an_hour_of_one_trouble_is_few_lines_with_its_count(say: Callable[[Any],
     log.each_second(HOUR, say)
     assert len(log.lines) <= SAID + HOUR / SUMMARY_SECS
     log.each_second(int(OVER_SECS) + 2, lambda _: None)
-    assert (log.lines[-1]["event"], log.times()) == ("over", HOUR)
+    assert (log.lines[-1]["event"], log.times()) == ("trouble over", HOUR)
     say(log._log)
-    assert log.lines[-1]["event"] != "over"
+    assert log.lines[-1]["event"] != "trouble over"
 
 
 def test_what_differs_or_is_no_trouble_is_said_each_time() -> None:
