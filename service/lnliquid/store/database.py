@@ -104,8 +104,8 @@ class Database:
         """
         self._path = path
         self._file = database_file(path)
-        self._engine = _engine(path, "BEGIN IMMEDIATE", self._file)
-        self._read_engine = _engine(path, "BEGIN", self._file)
+        self._engine = _engine(path, "BEGIN IMMEDIATE")
+        self._read_engine = _engine(path, "BEGIN")
         self._statements = recorded(self._engine)
         self._replica: Replica | None = None
         self._identity: FileIdentity | None = None
@@ -130,6 +130,8 @@ class Database:
         self._queue: queue.SimpleQueue[Write | _Stop] = queue.SimpleQueue()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-read")
         self._attempts = 0
+        self._is_closed_by_failure = False
+        """True once the writer's first connection has ended with a failed commit."""
         self._closed = ""
         """Why no more can be read or written, empty while it can."""
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
@@ -336,6 +338,9 @@ class Database:
 
     def _outcomes(self, works: Sequence[Callable[[Transaction], Any]]) -> list[Outcome]:
         """The outcome of each. When it raises, nothing of them is in the database."""
+        if self._is_closed_by_failure and not is_in_place(self._file, self._path):
+            # A new connection would take another file for this one.
+            raise sqlite3.OperationalError("the database file was deleted or replaced")
         connection = self._engine.connect()
         try:
             with Transaction(connection, expire_on_commit=False) as session:
@@ -364,6 +369,7 @@ class Database:
             with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
                 connection.connection.rollback()
             connection.invalidate()
+            self._is_closed_by_failure = True
             raise
         finally:
             connection.close()
@@ -429,13 +435,11 @@ def _reason(error: BaseException) -> str:
     return str(first or type(error).__name__)
 
 
-def _engine(path: Path, begin: str, file: int) -> Engine:
+def _engine(path: Path, begin: str) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: sqlite3.Connection, _record: object) -> None:
-        if not is_in_place(file, path):  # another file must not be taken for this one
-            raise sqlite3.OperationalError("the database file was deleted or replaced")
         # The driver must not open transactions by itself: we say BEGIN, also for migrations.
         connection.isolation_level = None
         cursor = connection.cursor()
