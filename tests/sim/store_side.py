@@ -116,6 +116,7 @@ class SimDatabase(Database):
         self._engine = _shared("write", self._engine, path)
         self._statements = _RECORDED.setdefault(self._engine, self._statements)
         self._read_engine = _shared("read", self._read_engine, path)
+        self._identity = None  # with the engines the log is another one; no file changes hands here
         self._life = life
         self._disk = disk
         self._on_commit = committed
