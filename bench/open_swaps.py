@@ -127,7 +127,7 @@ async def crowd(folder: Path, swaps: int) -> AsyncIterator[Crowd]:
         lanes=LANES,
         refund_delta_blocks=REFUND_DELTA_BLOCKS,
         bump_after_blocks=NEVER,
-        stall_after_blocks=NEVER,
+        stall_after_secs=864_000,
     ) as seller:
         made = Crowd(seller, [], [], [], [])
         numbers = iter(range(swaps))

@@ -79,7 +79,8 @@ class ChainClient:
     async def tip(self) -> Tip:
         """See `ports.Chain`."""
         height = self._chain.tip_height
-        return Tip(height, (await self.block_ids([height]))[height])
+        block_id = (await self.block_ids([height]))[height]
+        return Tip(height, block_id, self._chain.block_time(height))
 
     async def watch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`."""
@@ -226,7 +227,7 @@ def put_together(
         settings,
         notices,
     )
-    readiness = Readiness(database, chain, lightning, inventory, settings)
+    readiness = Readiness(database, chain, lightning, inventory, settings, SystemClock())
     seller = Seller(database, readiness, funder, keys, settings, notices)
     return Daemon(inventory, funder, watcher, seller)
 
@@ -293,7 +294,7 @@ async def world(
         "mnemonic_file": folder / "unused",
         "electrum_url": "tcp://127.0.0.1:1",
         "lightning_rpc": folder / "unused",
-        "lightning_block_secs": 60,
+        "lightning_chain": "liquid",
         "lanes": lanes,
         "max_inflight_swaps": 100_000,
         "funding_confs": 1,

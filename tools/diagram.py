@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.config import Settings, unit_of
 from lnliquid.domain.swap import ROLLBACKS, TRANSITIONS, State
-from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim, timelock_budget
+from lnliquid.domain.timelock import LightningChain, Timelocks
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -66,20 +66,22 @@ def budget() -> str:
         invoice_expiry_secs=defaults["invoice_expiry_secs"],
         max_ln_cltv_blocks=defaults["max_ln_cltv_blocks"],
         claim_margin_blocks=defaults["claim_margin_blocks"],
-        liquid_block_secs=defaults["liquid_block_secs"],
-        lightning_block_secs=defaults["lightning_block_secs"],
+        lightning_chain=LightningChain(defaults["lightning_chain"]),
     )
-    sums = timelock_budget(locks)
-    rows = [(what, f"{secs:,}") for what, secs in sums.parts]
+    sums = locks.budget
+    rows = [(what, f"{secs:,}", f"{secs / 3_600:.1f}") for what, secs in sums.parts]
     rows += [
-        ("**needed**", f"**{sums.needed_secs:,}**"),
-        ("**available** (refund delta)", f"**{sums.available_secs:,}**"),
-        ("margin", f"{sums.available_secs - sums.needed_secs:,}"),
+        (name, f"{secs:,}", f"{secs / 3_600:.1f}")
+        for name, secs in (
+            ("**needed**", sums.needed_secs),
+            ("**available** (refund delta)", sums.available_secs),
+            ("margin", sums.margin_secs),
+        )
     ]
     return (
-        _table(("part", "seconds"), rows)
+        _table(("part", "seconds", "hours"), rows)
         + "\n\nWith these numbers an invoice is taken back, or not made at all, when fewer than "
-        f"{blocks_to_pay_and_claim(locks):,} Liquid blocks are left before the lock height."
+        f"{locks.blocks_to_pay_and_claim:,} Liquid blocks are left before the lock height."
     )
 
 

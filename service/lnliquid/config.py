@@ -1,7 +1,7 @@
 """Every setting of the daemon: type, default, bounds, meaning; the name ends with the unit.
 
 Read from the environment (`LNLIQUID_<NAME>`) and from a TOML file; the environment wins. Values
-that are each fine but unsafe together are refused with the numbers printed (design section 7).
+that are each fine but unsafe together are refused with the numbers printed (design section 6).
 """
 
 import os
@@ -22,12 +22,11 @@ from lnliquid.domain.terms import (
     MAX_AMOUNT,
     POLICY_ASSETS,
     SINGLE_FUNDING_VSIZE,
-    Timelocks,
     fee_sats,
     least_amount,
-    timelock_budget,
     total_price_msat,
 )
+from lnliquid.domain.timelock import STALE_TIP_SECS, LightningChain, Timelocks
 
 ENV_PREFIX = "LNLIQUID_"
 OTHER_VARIABLES = ("LNLIQUID_BUYER_", "LNLIQUID_OPERATOR", "LNLIQUID_CRASH_AT")
@@ -52,7 +51,11 @@ Amount = Annotated[int, Field(gt=0, le=MAX_AMOUNT)]
 
 REPLACED = {
     "rescue_journal": ": `replica` has taken its place, a second copy of the database; the old "
-    "journal is not read any more"
+    "journal is not read any more",
+    "liquid_block_secs": ": a Liquid block always takes 60 s",
+    "lightning_block_secs": ": `lightning_chain` has taken its place, and the time of its blocks "
+    "follows from that",
+    "stall_after_blocks": ": `stall_after_secs` has taken its place, in seconds",
 }
 """What became of settings of older programs."""
 
@@ -117,7 +120,7 @@ class Settings(BaseModel):
     lightning_rpc: Path = Field(description="unix socket of the seller's Core Lightning")
 
     refund_delta_blocks: int = Field(
-        2_160, ge=1, le=100_000, description="lock height = tip when funding is signed + this"
+        4_320, ge=1, le=100_000, description="lock height = tip when funding is signed + this"
     )
     invoice_expiry_secs: int = Field(
         3_600, ge=10, le=604_800, description="how long the invoice is payable"
@@ -131,9 +134,10 @@ class Settings(BaseModel):
     claim_margin_blocks: int = Field(
         60, ge=2, le=10_000, description="time for the claim to confirm"
     )
-    liquid_block_secs: int = Field(60, ge=1, le=3_600, description="time of a Liquid block")
-    lightning_block_secs: int = Field(
-        600, ge=1, le=7_200, description="block time of the chain with the channels"
+    lightning_chain: Literal["bitcoin", "liquid"] = Field(
+        "bitcoin",
+        description="chain that carries the Lightning node's channels; the time of its blocks "
+        "follows from it",
     )
     create_slack_secs: int = Field(
         600, ge=0, le=86_400, description="from signing the funding to its first block"
@@ -147,8 +151,11 @@ class Settings(BaseModel):
     lanes: int = Field(
         4, ge=1, le=32, description="lanes that the inventory is kept as, for bursts"
     )
-    stall_after_blocks: int = Field(
-        20, ge=2, le=10_000, description="no block for the time of this many: no new swaps"
+    stall_after_secs: int = Field(
+        STALE_TIP_SECS,
+        ge=1,
+        le=864_000,
+        description="newest block older than this, by its header: no new swaps",
     )
     bump_after_blocks: int = Field(
         3, ge=1, le=1_000, description="unconfirmed for this many blocks, a fee is raised"
@@ -212,11 +219,11 @@ class Settings(BaseModel):
             for one, other in combinations(self.listeners, 2)
             if is_same(self.listeners[one], self.listeners[other])
         ]
-        budget = timelock_budget(self.timelocks)
+        budget = self.timelocks.budget
         if not budget.is_safe:
-            short = -(-(budget.needed_secs - budget.available_secs) // self.liquid_block_secs)
             problems.append(
-                f"unsafe time locks: {budget}; raise refund_delta_blocks by at least {short}"
+                f"unsafe time locks: refund_delta {budget}; raise refund_delta_blocks to at least "
+                f"{budget.needed_blocks}"
             )
         if self.asset_id == POLICY_ASSETS[self.network]:
             problems.append(
@@ -331,8 +338,7 @@ class Settings(BaseModel):
             invoice_expiry_secs=self.invoice_expiry_secs,
             max_ln_cltv_blocks=self.max_ln_cltv_blocks,
             claim_margin_blocks=self.claim_margin_blocks,
-            liquid_block_secs=self.liquid_block_secs,
-            lightning_block_secs=self.lightning_block_secs,
+            lightning_chain=LightningChain(self.lightning_chain),
         )
 
 

@@ -130,11 +130,11 @@ async def _serve(
         settings,
         notices,
     )
-    readiness = Readiness(database, chain, lightning, inventory, settings, held.problem)
+    readiness = Readiness(database, chain, lightning, inventory, settings, clock, held.problem)
     seller = Seller(database, readiness, funder, keys, settings, notices, instruments)
     operator = Operator(database, keys, settings, notices)
     withdrawer = Withdrawer(database, chain, inventory, outbox, keys, settings)
-    overview = Overview(database, operator, readiness, chain, backends, settings, clock)
+    overview = Overview(database, operator, readiness, backends, settings, clock)
     gauges = Gauges(database, overview, instruments)
     listeners: list[Listener] = []
     try:

@@ -10,11 +10,11 @@ from lnliquid.domain import reconcile as reconciling
 from lnliquid.domain.ports import HistoryItem, Invoice, InvoiceStatus
 from lnliquid.domain.reconcile import ChainFacts, Decision, Policy
 from lnliquid.domain.swap import Outpoint, Swap, Tip, path
-from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim
+from lnliquid.domain.timelock import EXTRA_BLOCKS, LightningChain, Timelocks
 from lnliquid.store import swaps as swap_store
 from lnliquid.watchers import families, fee_bump, invoices, observe, refund_gate
 
-from ..unit.builders import NOW
+from ..unit.builders import ANY_TIME, NOW
 from .world import View, read_transactions
 
 TIMELOCKS = Timelocks(
@@ -22,14 +22,13 @@ TIMELOCKS = Timelocks(
     max_funding_confs=1,
     create_slack_secs=60,
     invoice_expiry_secs=60,
-    max_ln_cltv_blocks=1,
+    max_ln_cltv_blocks=1 - EXTRA_BLOCKS,  # held for one block in all
     claim_margin_blocks=1,
-    liquid_block_secs=60,
-    lightning_block_secs=60,
+    lightning_chain=LightningChain.LIQUID,
 )
 """An invoice can be made in the block after the funding's, and is closed two blocks later."""
 POLICY = Policy(funding_confs=1, final_confs=2, timelocks=TIMELOCKS)
-assert blocks_to_pay_and_claim(TIMELOCKS) == 2
+assert TIMELOCKS.blocks_to_pay_and_claim == 2
 
 
 @dataclass(frozen=True)
@@ -97,4 +96,4 @@ def told_of(swap: Swap, status: InvoiceStatus) -> Invoice:
 @cache
 def shows_invoice(swap: Swap) -> bool:
     """True when a buyer who asks is told the invoice."""
-    return bool(convert.swap_to(swap).bolt11)
+    return bool(convert.swap_to(swap, ANY_TIME).bolt11)

@@ -6,13 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 from lnlab.nodes.embedded.txmodel import Tx
-from lnliquid.api import convert
 from lnliquid.domain.errors import BackendError, RequestConflict, StoreFailure, SwapError
 from lnliquid.liquid.coin_selection import MustWait
 from lnliquid.store.coins import CoinsGone
 from lnliquid.watchers.chain_view import TipMoved
 
-from . import faults, foreign, withdrawals
+from . import buyers, faults, foreign, withdrawals
 from .buyers import Deal, new_deal
 from .clockwork import Crash, Violation
 from .ground import ASSET, nothing_held, parsed
@@ -137,7 +136,7 @@ async def _ask(world: World, deal: Deal) -> str:
     if deal.swap_id not in (None, swap.swap_id) or swap.request_id != deal.request.request_id:
         raise Violation(8, f"{deal.name} got another swap for the same request id")
     deal.swap_id = swap.swap_id
-    deal.see(convert.swap_to(swap))
+    deal.see(buyers.shown(swap))
     return swap.state.name
 
 
@@ -174,7 +173,7 @@ async def poll(world: World) -> str:
 
         async def work(deal: Deal = deal, row: object = row) -> str:
             swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
-            deal.see(convert.swap_to(swap))
+            deal.see(buyers.shown(swap))
             deal.row_seen = row
             return "seen"
 

@@ -4,9 +4,11 @@ from dataclasses import dataclass, field, replace
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.nodes.embedded.lightning.bolt11 import decode
+from lnliquid.api import convert
 from lnliquid.domain import htlc
-from lnliquid.domain.swap import Outpoint, Request
-from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim
+from lnliquid.domain.next_step import PayWindow
+from lnliquid.domain.swap import Outpoint, Request, Swap
+from lnliquid.domain.timelock import Timelocks
 from lnliquid.liquid import tx_builder
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.keys import RECEIVE, Keychain
@@ -83,6 +85,11 @@ def new_deal(
     return Deal(number, request, careful, claims, late)
 
 
+def shown(swap: Swap) -> pb.Swap:
+    """A swap as the API tells it, with no time after which it cannot be paid."""
+    return convert.swap_to(swap, PayWindow(0, is_over=False))
+
+
 def wants_to_pay(deal: Deal, ground: Ground, timelocks: Timelocks, now: int) -> str | None:
     """The invoice that this buyer would pay now, None when it would not."""
     if deal.paid or deal.holding_until is not None or deal.message is None:
@@ -91,7 +98,7 @@ def wants_to_pay(deal: Deal, ground: Ground, timelocks: Timelocks, now: int) -> 
     if not bolt11 or decode(bolt11).expires_at < now:
         return None
     left = deal.message.refund_lock_height - ground.chain.tip_height
-    least = blocks_to_pay_and_claim(timelocks)
+    least = timelocks.blocks_to_pay_and_claim
     if deal.late and left > least + 1:
         return None
     if not deal.careful:

@@ -179,8 +179,8 @@ class SimChain:
         await self._call("tip")
         server, chain = self._server, self._ground.chain
         if server.behind is not None:
-            return Tip(server.behind, chain.block_hash(server.behind))
-        return server.stale_tip or Tip(chain.tip_height, chain.tip_hash)
+            return self._ground.tip_at(server.behind)
+        return server.stale_tip or self._ground.tip_at(chain.tip_height)
 
     async def watch(self, scripts: Iterable[bytes]) -> None:
         """See `ports.Chain`. Succeeds without a connection; the next one subscribes."""

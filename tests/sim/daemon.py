@@ -75,7 +75,7 @@ class SimReadiness(Readiness):
         lightning: SimLightning,
         inventory: Inventory,
     ) -> None:
-        super().__init__(database, chain, lightning, inventory, sides.settings)
+        super().__init__(database, chain, lightning, inventory, sides.settings, sides.clock)
         self._sides = sides
 
     async def _look(self) -> None:
@@ -110,11 +110,11 @@ def make_settings(folder: Path, seed: int) -> Settings:
         "mnemonic_file": folder / "mnemonic",
         "electrum_url": "tcp://127.0.0.1:50001",
         "lightning_rpc": folder / "lightning-rpc",
-        "refund_delta_blocks": 24,
+        "refund_delta_blocks": 46,
         "invoice_expiry_secs": 600,
         "max_ln_cltv_blocks": 20,
         "invoice_cltv_blocks": 9,
-        "lightning_block_secs": 15,
+        "lightning_chain": "liquid",
         "claim_margin_blocks": 3,
         "create_slack_secs": 120,
         "max_min_funding_confs": 3,

@@ -1,7 +1,5 @@
 """What goes wrong in the world, and gets well again: actions of a step like any other."""
 
-from lnliquid.domain.swap import Tip
-
 from .chain_side import UNCONFIRMED
 from .world import World
 
@@ -25,7 +23,7 @@ async def server_fault(world: World) -> str:
             server.behind = chain.tip_height
             return "falls behind"
         case 2:
-            server.stale_tip = Tip(chain.tip_height, chain.tip_hash)
+            server.stale_tip = world.ground.tip_at(chain.tip_height)
             return "tells an old tip"
         case 3:
             scripts = [lock.script for lock in world.rules.books.locked.values()]

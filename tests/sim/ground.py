@@ -15,6 +15,7 @@ from lnlab.nodes.embedded.mempool import ChainView, Mempool
 from lnlab.nodes.embedded.policy import fee_at
 from lnlab.nodes.embedded.pool import Entry
 from lnlab.nodes.embedded.txmodel import Coin, Tx, parse_tx
+from lnliquid.domain.swap import Tip
 from lnliquid.liquid.networks import REGTEST
 
 ASSET = "a5" * 32
@@ -111,6 +112,10 @@ class Ground:
         self.chain.generate(BASE_HEIGHT)
 
     # ---- blocks
+
+    def tip_at(self, height: int) -> Tip:
+        """A block of the active chain, as a server tells it."""
+        return Tip(height, self.chain.block_hash(height), self.chain.block_time(height))
 
     def mine(self, count: int = 1, held: Held = nothing_held, secs: int | None = None) -> None:
         """Mine blocks on the tip; each takes `secs`, or the usual time."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from lnliquid.api import convert
 from lnliquid.domain.swap import State
 from lnliquid.store.tables import Purpose
 from lnliquid.watchers import observe
@@ -98,7 +97,7 @@ async def until_funded(world: World, deal: Deal) -> None:
     await look(world)
     await look(world)
     swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
-    deal.see(convert.swap_to(swap))
+    deal.see(buyers.shown(swap))
 
 
 def row_of(world: World, deal: Deal) -> Row:

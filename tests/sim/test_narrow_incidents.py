@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from lnlab.nodes.embedded.txmodel import Tx
-from lnliquid.api import convert
 from lnliquid.domain.swap import InvoiceMark, State
 from lnliquid.store.tables import Purpose
 
@@ -68,7 +67,7 @@ async def claimed_for_good(world: World, deal: Deal) -> str:
 async def claim(world: World, deal: Deal) -> str:
     """The buyer looks where the outputs are now, and claims both."""
     swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
-    deal.see(convert.swap_to(swap))
+    deal.see(buyers.shown(swap))
     raw = buyers.claim(deal, world.ground, "both", 200, final=True)
     assert raw is not None
     txid = world.ground.send(raw)

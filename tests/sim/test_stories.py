@@ -7,7 +7,6 @@ import contextlib
 
 import pytest
 
-from lnliquid.api import convert
 from lnliquid.domain.errors import SwapError
 from lnliquid.domain.swap import State
 from lnliquid.store.tables import Purpose, TxState
@@ -85,7 +84,7 @@ async def order(world: World, number: int, amount: int = 20_000) -> Deal:
 async def see(world: World, deal: Deal) -> None:
     """The buyer looks at its swap."""
     swap, _ = await world.daemon.seller.swap(deal.swap_id or "")
-    deal.see(convert.swap_to(swap))
+    deal.see(buyers.shown(swap))
 
 
 def claim(world: World, deal: Deal, outputs: str, rate: int) -> str:

@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lnliquid.api import convert
 from lnliquid.domain import htlc
 from lnliquid.domain.errors import SwapError
 from lnliquid.domain.swap import State
@@ -201,7 +200,7 @@ class Town(World):
     async def see(self, deal: Deal) -> None:
         """The buyer looks at its swap."""
         swap, _ = await self.daemon.seller.swap(deal.swap_id or "")
-        deal.see(convert.swap_to(swap))
+        deal.see(buyers.shown(swap))
 
     def pay_now(self, deal: Deal) -> None:
         """The buyer pays."""

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from lnliquid.domain.reconcile import MIN_INVOICE_SECS
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State
-from lnliquid.domain.terms import invoice_lifetime_secs
 from lnliquid.store.tables import LIVING, PENDING, Purpose, TxState
 
 from .books import read_branch
@@ -111,7 +110,7 @@ class Truth:
             if not self._is_outbid(row):
                 raise Violation(10, f"{name} can be refunded and is not")
             return
-        lifetime = invoice_lifetime_secs(self._settings.timelocks, height, lock_height)
+        lifetime = self._settings.timelocks.invoice_lifetime_secs(height, lock_height)
         record = self._node.book.with_label(row["swap_id"])
         missing = record is None or (record.status == "unpaid" and row["bolt11"] != record.bolt11)
         if lifetime >= MIN_INVOICE_SECS and row["invoice_mark"] <= InvoiceMark.ASKED and missing:

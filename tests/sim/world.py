@@ -12,8 +12,8 @@ import structlog
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnlab.nodes.embedded.txmodel import Tx
-from lnliquid.api import convert
 from lnliquid.domain import htlc
+from lnliquid.domain.timelock import LIQUID_BLOCK_SECS
 from lnliquid.liquid.keys import RECEIVE
 from lnliquid.liquid.networks import REGTEST
 from lnliquid.log import configure_log
@@ -94,7 +94,7 @@ class World:
         self.clock = SimClock()
         self.settings = make_settings(folder, seed)
         self.keys = SimKeychain(SELLER_WORDS, REGTEST)
-        self.ground = Ground(self.clock.true, self.pass_time, self.settings.liquid_block_secs)
+        self.ground = Ground(self.clock.true, self.pass_time, LIQUID_BLOCK_SECS)
         self.server = Server()
         self.node = Node(lambda: self.ground.chain.tip_height, self.clock.true, self.pass_time)
         self.disk = Disk()
@@ -324,7 +324,7 @@ class World:
             self._shown[swap_id] = row
             swap = self.daemon.database.look(lambda s, i=swap_id: swap_store.get(s, i))  # type: ignore[misc]
             assert swap is not None, "its row was just read"
-            message = convert.swap_to(swap)
+            message = buyers.shown(swap)
             if message.state == pb.SwapState.SWAP_STATE_CREATED and message.bolt11:
                 raise Violation(3, f"the API shows an invoice of swap {row['key_index']}, CREATED")
             found[swap_id] = message.SerializeToString() + str(message).encode()

@@ -18,10 +18,11 @@ from lnlab.nodes.embedded.chain import Coin as ChainCoin
 from lnlab.nodes.embedded.encode import encode_input, encode_output, encode_tx
 from lnliquid.config import Settings
 from lnliquid.domain import htlc
+from lnliquid.domain.next_step import PayWindow
 from lnliquid.domain.ports import Chain as ChainPort
 from lnliquid.domain.reconcile import Policy
 from lnliquid.domain.swap import Coin, Outpoint, Request, State, Swap
-from lnliquid.domain.terms import Timelocks
+from lnliquid.domain.timelock import LightningChain, Timelocks
 from lnliquid.domain.transaction import parse_transaction
 from lnliquid.liquid import coin_selection, tx_builder
 from lnliquid.liquid.keys import RECEIVE, Keychain
@@ -67,10 +68,11 @@ TIMELOCKS = Timelocks(
     invoice_expiry_secs=3_600,
     max_ln_cltv_blocks=100,
     claim_margin_blocks=20,
-    liquid_block_secs=60,
-    lightning_block_secs=60,
+    lightning_chain=LightningChain.LIQUID,
 )
-"""Safe; 120 blocks must be left when a payment starts."""
+"""Safe; 128 blocks must be left when a payment starts."""
+ANY_TIME = PayWindow(0, is_over=False)
+"""For messages of a swap whose time does not matter."""
 
 
 class StillClock:
@@ -201,7 +203,7 @@ def settings_values(folder: Path, **changes: Any) -> dict[str, Any]:
         "mnemonic_file": folder / "mnemonic",
         "electrum_url": "tcp://127.0.0.1:50001",
         "lightning_rpc": folder / "lightning-rpc",
-        "lightning_block_secs": 60,
+        "lightning_chain": "liquid",
     }
     return {**values, **changes}
 

@@ -68,8 +68,6 @@ class ScriptedSeller(swap_pb2_grpc.SwapServiceServicer):
             max_min_funding_confs=6,
             max_ln_cltv_blocks=144,
             claim_margin_blocks=10,
-            liquid_block_secs=60,
-            lightning_block_secs=60,
             lightning_node_id=NODE_ID,
         )
 

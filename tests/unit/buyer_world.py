@@ -69,7 +69,8 @@ class SteppingClock:
 class ChainView(FakeChain):
     """The embedded chain as a server shows it. `broken`: calls raise; `flooded`: reads are refused.
 
-    `least_rate` stands for a mempool that is full of transactions with higher fees.
+    `least_rate` stands for a mempool that is full of transactions with higher fees. `frozen` is
+    the tip that it shows for ever.
     """
 
     def __init__(self, chain: EmbeddedChain, fuse: Fuse) -> None:
@@ -78,13 +79,17 @@ class ChainView(FakeChain):
         self.fuse = fuse
         self.rate: int | None = None
         self.least_rate = 0
+        self.frozen: Tip | None = None
         self.flooded = False
         self.sent: list[str] = []
 
     async def tip(self) -> Tip:
-        """The best block."""
+        """The best block, or the one at which the server is frozen."""
         self._called("tip")
-        return Tip(self.chain.tip_height, self.chain.tip_hash)
+        if self.frozen is not None:
+            return self.frozen
+        height = self.chain.tip_height
+        return Tip(height, self.chain.tip_hash, self.chain.block_time(height))
 
     async def histories(self, scripts: Sequence[bytes]) -> dict[bytes, tuple[HistoryItem, ...]]:
         """Histories, or a refusal as of a script with too many entries."""
@@ -129,6 +134,7 @@ class PayingNode:
         self.preimage_of = preimages
         self.fuse = fuse
         self.node_id = NODE_ID
+        self.network, self.height = "liquid-regtest", 1
         self.payments: dict[bytes, Payment] = {}
         self.paid = 0
         self.max_delays: list[int] = []
@@ -139,7 +145,7 @@ class PayingNode:
         """Identity; fails while the node is down."""
         if self.fails:
             raise self.fails
-        return NodeInfo(self.node_id, "liquid-regtest", "v26", 1)
+        return NodeInfo(self.node_id, self.network, "v26", self.height)
 
     def complete(self, payment_hash: bytes) -> Payment:
         """Pay. What a real node does when asked again: nothing but the same answer."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterable, Sequence
 
 from lnliquid.domain.errors import BackendError, BackendRejected, BackendUnavailable
@@ -38,6 +39,8 @@ class FakeChain:
 
     def __init__(self) -> None:
         self.height = 100
+        self.tip_time = max(int(time.time()), 1_800_000_000)
+        """By its header; never old, whichever clock the test has."""
         self.raws: dict[str, bytes] = {}
         self.found: dict[bytes, tuple[HistoryItem, ...]] = {}
         self.refused: set[bytes] = set()
@@ -54,7 +57,7 @@ class FakeChain:
     async def tip(self) -> Tip:
         """A tip at the set height."""
         self._called("tip")
-        return Tip(self.height, f"block {self.height}")
+        return Tip(self.height, f"block {self.height}", self.tip_time)
 
     async def watch(self, scripts: Iterable[bytes]) -> None:
         """Nothing is followed."""

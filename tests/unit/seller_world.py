@@ -61,7 +61,9 @@ class SellerWorld:
         self.observed_chain = chain
         self.inventory = Inventory(self.database, chain, SELLER)
         self.inventory.synced = True
-        self.readiness = Readiness(self.database, chain, lightning, self.inventory, self.settings)
+        self.readiness = Readiness(
+            self.database, chain, lightning, self.inventory, self.settings, self.clock
+        )
         outbox = Outbox(self.database, chain)
         self.funder = Funder(
             self.database,
@@ -90,7 +92,6 @@ class SellerWorld:
             self.database,
             self.operator,
             self.readiness,
-            chain,
             backends,
             self.settings,
             self.clock,

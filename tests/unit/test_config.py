@@ -10,7 +10,8 @@ import pytest
 from lnliquid.addresses import is_local
 from lnliquid.config import ENV_PREFIX, Settings, load_settings
 from lnliquid.domain.errors import SettingsError
-from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats, timelock_budget
+from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats
+from lnliquid.domain.timelock import LightningChain, largest_cltv
 
 from .builders import settings_values
 
@@ -58,10 +59,20 @@ def test_a_file_with_the_required_values_is_enough(tmp_path: Path) -> None:
 
 
 def test_defaults_are_safe_on_bitcoin_block_times(tmp_path: Path) -> None:
-    """The inequality holds for the defaults, with Lightning on a chain of 600 s blocks."""
-    settings = load_settings(write_toml(tmp_path, lightning_block_secs=None))
-    assert settings.lightning_block_secs == 600
-    assert timelock_budget(settings.timelocks).is_safe
+    """The inequality holds for the defaults over bitcoin, with hours of room.
+
+    A buyer who pays in the invoice's last second, after a funding as late as it may be, still has a
+    `maxdelay` of 120 or more.
+    """
+    settings = load_settings(write_toml(tmp_path, lightning_chain=None))
+    locks = settings.timelocks
+    assert locks.lightning_chain is LightningChain.BITCOIN
+    assert locks.budget.is_safe
+    assert locks.budget.margin_secs > 3_600
+    before = locks.budget.parts[:3]
+    left = locks.refund_delta_blocks - -(-sum(secs for _, secs in before) // 60)
+    sent = (("payment sent", 60),)
+    assert largest_cltv(left, locks.lightning_chain, 60, most=144, before=sent) >= 120
     assert is_local(settings.listen)
     assert settings.fee_subsidy_sats >= fee_sats(CLAIM_VSIZE, settings.fee_cap_sats_per_kvb)
     assert settings.final_confs == 2
@@ -106,6 +117,9 @@ def test_an_unknown_key_is_named(tmp_path: Path) -> None:
     """A misspelt knob of the file is an error, not a default."""
     assert problems(tmp_path, refund_delta_block=5_000) == "refund_delta_block is not a setting"
     assert "`replica` has taken its place" in problems(tmp_path, rescue_journal="x")
+    assert "`lightning_chain` has taken" in problems(tmp_path, lightning_block_secs=600)
+    assert "always takes 60 s" in problems(tmp_path, liquid_block_secs=60)
+    assert "`stall_after_secs` has taken" in problems(tmp_path, stall_after_blocks=20)
 
 
 def test_missing_values_are_all_named_with_both_ways_to_set_them(tmp_path: Path) -> None:
@@ -134,12 +148,21 @@ def test_unsafe_time_locks_are_refused_with_the_numbers(tmp_path: Path) -> None:
     """The message holds both sides, every part, and by how much to raise the delta."""
     told = problems(tmp_path, refund_delta_blocks=100)
     assert told == (
-        "unsafe time locks: refund_delta 6000 s < 16800 s = funding confirmations 360 "
-        "+ create slack 600 + invoice expiry 3600 + Lightning CLTV 8640 + claim margin 3600; "
-        "raise refund_delta_blocks by at least 180"
+        "unsafe time locks: refund_delta 100 blocks = 6000 s < 17280 s = funding confirmations 360 "
+        "+ create slack 600 + invoice expiry 3600 + payment held 144 + 8 blocks of liquid 9120 "
+        "+ claim margin 3600; raise refund_delta_blocks to at least 288"
     )
-    assert load_settings(write_toml(tmp_path, refund_delta_blocks=280)).refund_delta_blocks == 280
-    assert "by at least 1" in problems(tmp_path, refund_delta_blocks=279)
+    assert load_settings(write_toml(tmp_path, refund_delta_blocks=288)).refund_delta_blocks == 288
+    assert "to at least 288" in problems(tmp_path, refund_delta_blocks=287)
+
+
+def test_locks_that_the_mean_block_time_would_allow_are_refused_over_bitcoin(
+    tmp_path: Path,
+) -> None:
+    """Money rule 11: time is a distribution. The old default lock is far too short."""
+    told = problems(tmp_path, lightning_chain="bitcoin", refund_delta_blocks=2_160)
+    assert "payment held 144 + 8 blocks of bitcoin 206429" in told
+    assert "to at least 3577" in told
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@ PRICE_MSAT_PER_UNIT = 50_000_000
 ISSUED = 1_000_000 * 100_000_000
 
 LAB_SETTINGS: dict[str, Any] = {
-    # Blocks come when the lab mines them, and both chains are the same one: short times, but
-    # inside the timelock inequality like everywhere else.
+    # Blocks come when the lab mines them, and the channels are on Liquid too: short times, but
+    # inside the timelock inequality like everywhere else, and with room for a person to think.
     "network": "liquid-regtest",
     "asset_precision": 8,
     "price_msat_per_asset_unit": PRICE_MSAT_PER_UNIT,
@@ -47,18 +47,17 @@ LAB_SETTINGS: dict[str, Any] = {
     "min_swap_amount": 1,
     "allow_sales_below_cost": True,
     "fee_subsidy_sats": 500,
-    "refund_delta_blocks": 60,
+    "refund_delta_blocks": 150,
     "invoice_expiry_secs": 600,
     "max_ln_cltv_blocks": 24,
-    "claim_margin_blocks": 6,
-    "liquid_block_secs": 60,
-    "lightning_block_secs": 60,
+    "claim_margin_blocks": 60,
+    "lightning_chain": "liquid",
     "create_slack_secs": 120,
     "funding_confs": 1,
     "final_confs": 2,
     "create_wait_secs": 30,
     "poll_interval_secs": 5,
-    "stall_after_blocks": 1_440,  # a lab may stand idle for a day
+    "stall_after_secs": 86_400,  # a lab may stand idle for a day
     # Reorgs replace many blocks at once: what they take out has not waited for that.
     "bump_after_blocks": 20,
 }

@@ -23,15 +23,7 @@ from lnlab.scenarios.steps import (
     until_state,
 )
 
-IMPATIENT = {
-    "LNLIQUID_STALL_AFTER_BLOCKS": "3",
-    "LNLIQUID_LIQUID_BLOCK_SECS": "1",
-    "LNLIQUID_LIGHTNING_BLOCK_SECS": "1",
-    # The timelock inequality in blocks of a second.
-    "LNLIQUID_REFUND_DELTA_BLOCKS": "120",
-    "LNLIQUID_CREATE_SLACK_SECS": "10",
-    "LNLIQUID_INVOICE_EXPIRY_SECS": "60",
-}
+IMPATIENT = {"LNLIQUID_STALL_AFTER_SECS": "3"}
 """Settings with which three seconds without a block are too long."""
 
 

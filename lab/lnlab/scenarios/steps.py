@@ -232,12 +232,5 @@ async def require_refusal(call: Awaitable[Any], code: grpc.StatusCode) -> grpc.a
 
 
 async def cut_off_height(daemon: SellerDaemon, swap: pb.Swap) -> int:
-    """The highest tip at which the swap may still be paid, by the terms of the offer."""
-    request = pb.GetOfferRequest(asset_id=daemon.asset_id)
-    offer = (await daemon.stub().GetOffer(request, timeout=10)).offer
-    held_secs = offer.max_ln_cltv_blocks * offer.lightning_block_secs
-    return int(
-        swap.refund_lock_height
-        - -(-held_secs // offer.liquid_block_secs)
-        - offer.claim_margin_blocks
-    )
+    """The highest tip at which the swap may still be paid, as the seller tells it."""
+    return int((await look(daemon, swap.swap_id)).swap.payable_until_height)

@@ -220,9 +220,12 @@ class Offer(_message.Message):
     claim_margin_blocks: _builtins.int
     """Liquid blocks that must be left for the claim when a payment comes back at its latest."""
     liquid_block_secs: _builtins.int
-    """Seconds a Liquid block, as the seller reckons."""
+    """Seconds of a Liquid block: 60."""
     lightning_block_secs: _builtins.int
-    """Seconds a block of the chain that carries the Lightning channels, as the seller reckons."""
+    """Seconds of a block of the chain that carries the Lightning channels, in the mean, as the
+    seller's time locks take it: 840 for bitcoin, 60 for Liquid. For information: a buyer takes the
+    chain from the invoice's prefix, and a payment can be held for longer than the mean.
+    """
     lightning_node_id: _builtins.str
     """Public key of the seller's Lightning node; the invoice must be signed by it. 66 hex digits;
     empty while the node has not answered since the daemon's start: do not order on such an offer.
@@ -407,6 +410,8 @@ class Swap(_message.Message):
     SPEND_TXID_FIELD_NUMBER: _builtins.int
     IS_FINAL_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    PAYABLE_UNTIL_HEIGHT_FIELD_NUMBER: _builtins.int
+    PAYMENT_CLOSED_FIELD_NUMBER: _builtins.int
     swap_id: _builtins.str
     """UUID chosen by the seller; also the label of the invoice."""
     request_id: _builtins.str
@@ -453,6 +458,14 @@ class Swap(_message.Message):
     """
     created_at: _builtins.int
     """When it was created."""
+    payable_until_height: _builtins.int
+    """Highest Liquid block under which a payment may start; 0 until the funding is signed. Above it no
+    invoice is made, and an unpaid one is deleted: too few blocks are left before refund_lock_height.
+    """
+    payment_closed: _builtins.bool
+    """True when no payment can start any more and none is known: payable_until_height is over, the
+    invoice expired or was closed, or the swap ended unpaid. Do not wait for an invoice then.
+    """
     def __init__(
         self,
         *,
@@ -478,10 +491,12 @@ class Swap(_message.Message):
         spend_txid: _builtins.str = ...,
         is_final: _builtins.bool = ...,
         created_at: _builtins.int = ...,
+        payable_until_height: _builtins.int = ...,
+        payment_closed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_amount", b"asset_amount", "asset_id", b"asset_id", "asset_vout", b"asset_vout", "bolt11", b"bolt11", "buyer_claim_address", b"buyer_claim_address", "created_at", b"created_at", "fee_subsidy_sats", b"fee_subsidy_sats", "funding_txid", b"funding_txid", "invoice_expires_at", b"invoice_expires_at", "is_final", b"is_final", "max_ln_cltv_blocks", b"max_ln_cltv_blocks", "min_funding_confs", b"min_funding_confs", "payment_hash", b"payment_hash", "refund_lock_height", b"refund_lock_height", "request_id", b"request_id", "seller_key_hash", b"seller_key_hash", "spend_txid", b"spend_txid", "state", b"state", "subsidy_vout", b"subsidy_vout", "swap_id", b"swap_id", "total_price_msat", b"total_price_msat", "witness_script", b"witness_script"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_amount", b"asset_amount", "asset_id", b"asset_id", "asset_vout", b"asset_vout", "bolt11", b"bolt11", "buyer_claim_address", b"buyer_claim_address", "created_at", b"created_at", "fee_subsidy_sats", b"fee_subsidy_sats", "funding_txid", b"funding_txid", "invoice_expires_at", b"invoice_expires_at", "is_final", b"is_final", "max_ln_cltv_blocks", b"max_ln_cltv_blocks", "min_funding_confs", b"min_funding_confs", "payable_until_height", b"payable_until_height", "payment_closed", b"payment_closed", "payment_hash", b"payment_hash", "refund_lock_height", b"refund_lock_height", "request_id", b"request_id", "seller_key_hash", b"seller_key_hash", "spend_txid", b"spend_txid", "state", b"state", "subsidy_vout", b"subsidy_vout", "swap_id", b"swap_id", "total_price_msat", b"total_price_msat", "witness_script", b"witness_script"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -4,9 +4,10 @@ from importlib.metadata import version
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.config import Settings
-from lnliquid.domain.next_step import Outlook
+from lnliquid.domain.next_step import Outlook, PayWindow
 from lnliquid.domain.price import Price
 from lnliquid.domain.swap import Coin, Event, InvoiceMark, Offer, Request, State, Swap
+from lnliquid.domain.timelock import LIQUID_BLOCK_SECS, LightningChain, mean_block_secs
 from lnliquid.domain.withdrawal import Order, Withdrawal
 from lnliquid.metrics.backends import Backend
 from lnliquid.seller.operator import Holding
@@ -26,8 +27,8 @@ def request_from(message: pb.CreateSwapRequest) -> Request:
     )
 
 
-def offer_to(offer: Offer) -> pb.Offer:
-    """The offer as a message."""
+def offer_to(offer: Offer, chain: LightningChain) -> pb.Offer:
+    """The offer as a message. `chain`: the one that carries the seller's channels."""
     return pb.Offer(
         network=offer.network,
         asset_id=offer.asset_id,
@@ -43,13 +44,13 @@ def offer_to(offer: Offer) -> pb.Offer:
         max_min_funding_confs=offer.max_min_funding_confs,
         max_ln_cltv_blocks=offer.max_ln_cltv_blocks,
         claim_margin_blocks=offer.claim_margin_blocks,
-        liquid_block_secs=offer.liquid_block_secs,
-        lightning_block_secs=offer.lightning_block_secs,
+        liquid_block_secs=LIQUID_BLOCK_SECS,
+        lightning_block_secs=mean_block_secs(chain),
         lightning_node_id=offer.lightning_node_id,
     )
 
 
-def swap_to(swap: Swap) -> pb.Swap:
+def swap_to(swap: Swap, window: PayWindow) -> pb.Swap:
     """The swap as a message. Its invoice is shown from FUNDED on (rule 3) until it is closed."""
     message = pb.Swap(
         swap_id=swap.swap_id,
@@ -67,6 +68,8 @@ def swap_to(swap: Swap) -> pb.Swap:
         spend_txid=swap.spend_txid or "",
         is_final=swap.finished,
         created_at=swap.created_at,
+        payable_until_height=window.last_height,
+        payment_closed=window.is_over,
     )
     if swap.funding_txid is not None:
         message.funding_txid = swap.funding_txid
@@ -81,10 +84,10 @@ def swap_to(swap: Swap) -> pb.Swap:
     return message
 
 
-def operator_swap_to(swap: Swap, ahead: Outlook | None) -> pb.OperatorSwap:
+def operator_swap_to(swap: Swap, window: PayWindow, ahead: Outlook | None) -> pb.OperatorSwap:
     """The swap with what only the operator is shown."""
     message = pb.OperatorSwap(
-        swap=swap_to(swap),
+        swap=swap_to(swap, window),
         paid_unclaimed=swap.paid_unclaimed,
         forced_refund_reason=swap.forced_refund_reason or "",
     )
@@ -155,7 +158,7 @@ def status_to(status: Status, settings: Settings) -> pb.GetStatusResponse:
         assets=[holding_to(h) for h in status.holdings],
         asset_precision=settings.asset_precision,
         events=[pb.StatusEvent(swap_id=e.swap_id, event=event_to(e)) for e in status.events],
-        deadlines=[operator_swap_to(swap, ahead) for swap, ahead in status.deadlines],
+        deadlines=[operator_swap_to(*seen) for seen in status.deadlines],
     )
 
 

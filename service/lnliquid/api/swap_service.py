@@ -10,6 +10,7 @@ from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api import convert
 from lnliquid.api.rpc import Context, rpc
 from lnliquid.domain.errors import SlowReader
+from lnliquid.domain.swap import Swap
 from lnliquid.seller.create import Seller
 
 log = structlog.get_logger()
@@ -25,22 +26,24 @@ class SwapServicer(pb_grpc.SwapServiceServicer):
         self._seller = seller
         self._write_secs = write_secs
 
+    async def _shown(self, swap: Swap) -> pb.Swap:
+        return convert.swap_to(swap, await self._seller.pay_window(swap))
+
     @rpc
     async def GetOffer(self, request: pb.GetOfferRequest, _: Context) -> pb.GetOfferResponse:
-        return pb.GetOfferResponse(
-            offer=convert.offer_to(await self._seller.offer(request.asset_id))
-        )
+        offer = await self._seller.offer(request.asset_id)
+        return pb.GetOfferResponse(offer=convert.offer_to(offer, self._seller.lightning_chain))
 
     @rpc
     async def CreateSwap(self, request: pb.CreateSwapRequest, _: Context) -> pb.CreateSwapResponse:
         swap = await self._seller.create_swap(convert.request_from(request))
-        return pb.CreateSwapResponse(swap=convert.swap_to(swap))
+        return pb.CreateSwapResponse(swap=await self._shown(swap))
 
     @rpc
     async def GetSwap(self, request: pb.GetSwapRequest, _: Context) -> pb.GetSwapResponse:
         swap, events = await self._seller.swap(request.swap_id.lower())
         return pb.GetSwapResponse(
-            swap=convert.swap_to(swap), events=[convert.event_to(event) for event in events]
+            swap=await self._shown(swap), events=[convert.event_to(event) for event in events]
         )
 
     @rpc  # it writes each answer itself, to limit the time of a write
@@ -49,7 +52,7 @@ class SwapServicer(pb_grpc.SwapServiceServicer):
         async with contextlib.aclosing(changes):
             async for swap, event in changes:
                 message = pb.WatchSwapResponse(
-                    swap=convert.swap_to(swap), event=convert.event_to(event) if event else None
+                    swap=await self._shown(swap), event=convert.event_to(event) if event else None
                 )
                 try:
                     async with asyncio.timeout(self._write_secs):

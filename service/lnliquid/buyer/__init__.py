@@ -5,8 +5,15 @@ none. What goes wrong is raised as a kind of `BuyerError`, `BackendError` or `Se
 `docs/examples/buy.py` is a whole program.
 """
 
-from lnliquid.buyer.checks import Check, Expectations, FundingView, SwapReply, Verdict
-from lnliquid.buyer.client import Buyer, Outcome, connect, new_request_id, quote_msat
+from lnliquid.buyer.checks import Check, Evidence, Expectations, FundingView, SwapReply, Verdict
+from lnliquid.buyer.client import (
+    Buyer,
+    Outcome,
+    connect,
+    new_request_id,
+    offered_hold,
+    quote_msat,
+)
 from lnliquid.buyer.errors import (
     AssetLost,
     BuyerError,
@@ -18,6 +25,7 @@ from lnliquid.buyer.errors import (
     SellerDeclined,
     SellerUnavailable,
     SwapBusy,
+    TooLateToPay,
     Unfinished,
     VerdictNotClean,
 )
@@ -36,6 +44,7 @@ __all__ = [
     "BuyerError",
     "BuyerSettings",
     "Check",
+    "Evidence",
     "Expectations",
     "FundingView",
     "HashChanged",
@@ -57,11 +66,13 @@ __all__ = [
     "Step",
     "SwapBusy",
     "SwapReply",
+    "TooLateToPay",
     "Unfinished",
     "Verdict",
     "VerdictNotClean",
     "connect",
     "new_request_id",
+    "offered_hold",
     "quote_msat",
     "verify",
     "verify_offline",

@@ -9,7 +9,6 @@ from lnliquid.buyer.checks import (
     Evidence,
     Fact,
     Finding,
-    hold_blocks,
     same,
 )
 from lnliquid.domain import htlc
@@ -195,13 +194,13 @@ def _(e: Evidence) -> Finding:
 @CHECKS.add(
     "invoice CLTV",
     Fact.OFFER,
-    compares="its final CLTV is within the longest hold that was agreed",
+    compares="its final CLTV is within the longest hold that offer and you agree to",
     meaning="Your payment could be held longer than was agreed, past the time at which the seller "
     "can take the asset back.",
-    action=ELSEWHERE,
+    action=f"{ELSEWHERE} If the offer allows it and your --max-hold does not, you may raise that.",
 )
 def _(e: Evidence) -> Finding:
-    blocks, hold = e.invoice.min_final_cltv_blocks, hold_blocks(e.swap, e.offer)
+    blocks, hold = e.invoice.min_final_cltv_blocks, e.hold_ceiling_blocks
     return 0 < blocks <= hold, f"at most {hold} blocks", f"{blocks} blocks"
 
 

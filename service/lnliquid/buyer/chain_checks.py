@@ -1,10 +1,16 @@
 """Checks of what the buyer's own server shows: funding, fee and the time that is left. Pure."""
 
-from lnliquid.buyer.checks import AGAIN, ELSEWHERE, Checks, Evidence, Fact, Finding, same
+from lnliquid.buyer.checks import ELSEWHERE, Checks, Evidence, Fact, Finding, same
 from lnliquid.domain import htlc
-from lnliquid.domain.terms import CLAIM_VSIZE, blocks_to_pay_and_claim, fee_sats, timelock_budget
+from lnliquid.domain.terms import CLAIM_VSIZE, fee_sats
+from lnliquid.domain.timelock import STALE_TIP_SECS
 
 CHECKS = Checks()
+
+BEHIND = "tip height"
+"""The check that the server is not behind the buyer's node."""
+MAX_FUTURE_SECS = 2 * 60 * 60
+"""No node takes a block whose header is further ahead (Elements `MAX_FUTURE_BLOCK_TIME`)."""
 
 
 @CHECKS.add(
@@ -98,38 +104,55 @@ def _(e: Evidence) -> Finding:
 
 
 @CHECKS.add(
-    "timelock budget",
-    Fact.OFFER,
-    compares="the offer's times suffice, with your own assumptions about block times",
-    meaning="The seller could take the asset back while your payment is still held on its way.",
-    action=f"{ELSEWHERE} The seller's settings are not safe by your own estimate of block times.",
+    "tip age",
+    Fact.CHAIN,
+    compares="your server's newest block is less than 20 blocks old, by its header's time",
+    meaning="Your server may be cut off from the network: what it shows as locked for you may be "
+    "gone.",
+    action="Do not pay. See that your Electrum server follows the chain, and that the clock of "
+    "this machine is right; then `lnliquid resume`.",
 )
 def _(e: Evidence) -> Finding:
-    budget = timelock_budget(e.times)
+    age_secs = e.now - e.tip.time
+    age = f"{age_secs} s old" if age_secs >= 0 else f"{-age_secs} s in the future: a wrong clock"
     return (
-        budget.is_safe and e.times.max_ln_cltv_blocks > 0,
-        f"at least {budget.needed_secs} s from funding to refund",
-        str(budget),
+        -MAX_FUTURE_SECS <= age_secs <= STALE_TIP_SECS,
+        f"a newest block at most {STALE_TIP_SECS} s old",
+        f"block {e.tip.height}, {age}",
     )
 
 
 @CHECKS.add(
-    "blocks left",
-    Fact.OFFER,
-    Fact.TIP,
-    compares="enough for the payment's longest hold and the claim, counted from the tip now",
-    meaning="There are too few blocks left to pay and claim before the seller can take the asset "
-    "back.",
-    action=AGAIN,
+    BEHIND,
+    Fact.CHAIN,
+    compares="your server is not behind your Lightning node, where that is on Liquid too",
+    meaning="Your server is behind the chain: what it shows as locked for you may be gone.",
+    action="Do not pay. See that your Electrum server follows the chain, then `lnliquid resume`.",
 )
 def _(e: Evidence) -> Finding:
-    pay_blocks = -(-e.want.pay_wait_secs // e.times.liquid_block_secs)
-    needed = blocks_to_pay_and_claim(e.times) + pay_blocks
+    known, height = e.want.node_height, e.tip.height
+    return height >= known, f"at least block {known}" if known else "any", f"block {height}"
+
+
+@CHECKS.add(
+    "timelock budget",
+    Fact.OFFER,
+    Fact.TIP,
+    compares="enough blocks are left for the longest hold of your payment and for your claim",
+    meaning="The seller could take the asset back while your payment is still held on its way.",
+    action="Do not pay. Buy again with a new request id; if a fresh order leaves too little too, "
+    "the seller's lock is too short: buy elsewhere.",
+)
+def _(e: Evidence) -> Finding:
+    ceiling, most = e.hold_ceiling_blocks, e.max_delay_blocks
+    least = min(e.invoice.min_final_cltv_blocks, ceiling)
+    budget = e.budget(max(most, least))
     height, tip = e.swap.refund_lock_height, e.tip.height
     return (
-        height - tip >= needed,
-        f"at least {needed} before the refund opens",
-        f"{height - tip} (refund at {height}, tip {tip})",
+        ceiling > 0 and most >= least,
+        f"at least {e.budget(least).needed_blocks} blocks, for the CLTV of {least} that the "
+        "invoice needs",
+        f"{budget}; maxdelay {most}; refund at {height}, tip {tip}",
     )
 
 

@@ -12,7 +12,14 @@ from typing import Any
 
 from lnliquid.buyer import bolt11
 from lnliquid.domain.swap import Offer, Outpoint, State, Tip
-from lnliquid.domain.terms import Timelocks
+from lnliquid.domain.timelock import (
+    LIQUID_BLOCK_SECS,
+    Budget,
+    LightningChain,
+    budget,
+    chain_of_invoice,
+    largest_cltv,
+)
 from lnliquid.domain.transaction import Transaction, parse_transaction
 from lnliquid.liquid.networks import NETWORKS_BY_NAME
 
@@ -43,6 +50,8 @@ class SwapReply:
     bolt11: str
     max_ln_cltv_blocks: int
     spend_txid: str
+    payable_until_height: int = 0
+    payment_closed: bool = False
 
     @property
     def asset_outpoint(self) -> Outpoint:
@@ -64,10 +73,11 @@ class SwapReply:
 
 @dataclass(frozen=True, slots=True)
 class Expectations:
-    """What the buyer asked for, and what it holds to be true of the two chains by itself.
+    """What the buyer asked for, and what it knows and decides by itself.
 
-    Block times are the buyer's own: a seller's are used only where they are the more careful ones.
-    `claim_rate_sats_per_kvb` is what a claim would be paid with now.
+    `claim_rate_sats_per_kvb` is what a claim would be paid with now. `max_hold_blocks`: the longest
+    CLTV that the buyer agrees to. `pay_wait_secs`: until then its node may send the payment.
+    `node_height`: of the Liquid chain, as its Lightning node knows it; 0 where that is on another.
     """
 
     network: str
@@ -79,10 +89,10 @@ class Expectations:
     max_total_price_msat: int
     min_funding_confs: int
     claim_rate_sats_per_kvb: int
-    liquid_block_secs: int
-    lightning_block_secs: int
-    min_claim_margin_blocks: int
+    max_hold_blocks: int
+    claim_margin_blocks: int
     pay_wait_secs: int
+    node_height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +174,10 @@ AGAIN = "Do not pay. Buy again with a new request id."
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that the checks read, and what several of them derive from it. Nothing here raises."""
+    """All that the checks read, and what several of them derive from it. Nothing here raises.
+
+    `funding` and `tip` are the buyer's own backend's. `now` in unix seconds, by the buyer's clock.
+    """
 
     swap: SwapReply
     offer: Offer
@@ -198,28 +211,41 @@ class Evidence:
         return network.policy_asset if network else ""
 
     @property
-    def times(self) -> Timelocks:
-        """The offer's numbers with the more careful of both sides' assumptions about time.
+    def hold_ceiling_blocks(self) -> int:
+        """The longest CLTV of the payment that swap, offer and buyer all agree to."""
+        asked = (self.swap.max_ln_cltv_blocks, self.offer.max_ln_cltv_blocks)
+        return max(0, min(*asked, self.want.max_hold_blocks))
 
-        The seller's slack before the first block is left out: it is the seller's own, and the
-        blocks that are really left are checked against the tip.
-        """
-        offer, want = self.offer, self.want
-        return Timelocks(
-            refund_delta_blocks=offer.refund_delta_blocks,
-            max_funding_confs=max(offer.max_min_funding_confs, want.min_funding_confs),
-            create_slack_secs=0,
-            invoice_expiry_secs=offer.invoice_expiry_secs,
-            max_ln_cltv_blocks=hold_blocks(self.swap, offer),
-            claim_margin_blocks=max(offer.claim_margin_blocks, want.min_claim_margin_blocks),
-            liquid_block_secs=max(1, min(want.liquid_block_secs, offer.liquid_block_secs)),
-            lightning_block_secs=max(want.lightning_block_secs, offer.lightning_block_secs),
+    @property
+    def blocks_left(self) -> int:
+        """Liquid blocks until the refund opens, if blocks came since the newest that is seen."""
+        unseen_blocks = max(0, self.now - self.tip.time) // LIQUID_BLOCK_SECS
+        return self.swap.refund_lock_height - self.tip.height - unseen_blocks
+
+    @property
+    def max_delay_blocks(self) -> int:
+        """`maxdelay` of the payment: the largest CLTV that the blocks left allow; 0 for none."""
+        return largest_cltv(
+            self.blocks_left,
+            self._lightning_chain,
+            self.want.claim_margin_blocks,
+            most=self.hold_ceiling_blocks,
+            before=self._before_payment,
         )
 
+    def budget(self, cltv_blocks: int) -> Budget:
+        """The blocks that are left against what a payment with this CLTV needs."""
+        margin_blocks = self.want.claim_margin_blocks
+        parts = self._before_payment
+        return budget(self.blocks_left, cltv_blocks, self._lightning_chain, margin_blocks, parts)
 
-def hold_blocks(swap: SwapReply, offer: Offer) -> int:
-    """The longest that the payment may be held, in Lightning-chain blocks; `maxdelay` of `pay`."""
-    return min(swap.max_ln_cltv_blocks, offer.max_ln_cltv_blocks)
+    @property
+    def _lightning_chain(self) -> LightningChain:
+        return chain_of_invoice(self.invoice.currency)
+
+    @property
+    def _before_payment(self) -> tuple[tuple[str, int], ...]:
+        return (("payment sent", self.want.pay_wait_secs),)
 
 
 Finding = tuple[bool, str, str]

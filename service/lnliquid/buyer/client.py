@@ -26,6 +26,13 @@ from lnliquid.clock import SystemClock
 from lnliquid.domain.errors import SettingsError
 from lnliquid.domain.swap import Offer
 from lnliquid.domain.terms import total_price_msat
+from lnliquid.domain.timelock import (
+    CLAIM_MARGIN_BLOCKS,
+    Hold,
+    LightningChain,
+    chain_of_node,
+    largest_cltv,
+)
 from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.electrum import ElectrumChain
@@ -79,6 +86,10 @@ class Buyer:
     async def offer(self, asset_id: str) -> Offer:
         """The seller's offer of this asset."""
         return await self.parts.seller.offer(asset_id)
+
+    async def lightning_chain(self) -> LightningChain:
+        """The chain that carries the channels of the buyer's own node."""
+        return chain_of_node((await self.parts.lightning.info()).network)
 
     async def buy(
         self, order: Order, *, offer: Offer | None = None, dry_run: bool = False
@@ -153,7 +164,11 @@ class Buyer:
             )
         # Without them the seller's coins would be locked for nothing.
         await self.parts.chain.tip()
-        await self.parts.lightning.info()
+        if not offered_hold(offer, order, await self.lightning_chain()).blocks:
+            raise BuyerError(
+                f"the seller locks for {offer.refund_delta_blocks} blocks only, which leaves no "
+                "time to pay and claim before the refund opens"
+            )
         index = self.journal.take_index()
         return Record(
             order=order,
@@ -257,6 +272,17 @@ def quote_msat(offer: Offer, amount: int) -> int:
     if not 0 <= offer.asset_precision <= 8:
         raise BuyerError(f"the offer's asset_precision of {offer.asset_precision} is not possible")
     return total_price_msat(amount, offer.price_msat_per_asset_unit, offer.asset_precision)
+
+
+def offered_hold(offer: Offer, order: Order, chain: LightningChain) -> Hold:
+    """For how long a payment could be held that is made as soon as the order is funded."""
+    blocks = largest_cltv(
+        offer.refund_delta_blocks - order.min_confs,
+        chain,
+        CLAIM_MARGIN_BLOCKS,
+        most=min(offer.max_ln_cltv_blocks, order.max_hold_blocks),
+    )
+    return Hold(blocks, chain)
 
 
 def new_request_id() -> str:

@@ -78,6 +78,17 @@ class HashChanged(BuyerError):
         )
 
 
+class TooLateToPay(BuyerError):
+    """Too few blocks are left to pay this swap; no invoice of it will come."""
+
+    def __init__(self, request_id: str, why: str, refund_lock_height: int) -> None:
+        lock = f" at block {refund_lock_height}" if refund_lock_height else ""
+        super().__init__(
+            f"it is too late to pay {request_id}: {why}; the asset goes back to the seller{lock}; "
+            "buy again without --request-id"
+        )
+
+
 class OtherNode(WrongUsage):
     """The payment was started on another Lightning node, which alone can tell what came of it."""
 

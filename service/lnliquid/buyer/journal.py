@@ -21,16 +21,20 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from lnliquid.buyer import bolt11
 from lnliquid.buyer.answers import from_printed, read_offer, read_swap
 from lnliquid.buyer.checks import SwapReply, Verdict
 from lnliquid.buyer.errors import BuyerError, SwapBusy, WrongUsage
 from lnliquid.domain.swap import Offer
+from lnliquid.domain.timelock import Hold, chain_of_invoice
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What request ids and swap ids are, the only form of it that is stored."""
 
 LOCK_SECS, LOCK_POLL_SECS = 5.0, 0.02
 """How long a lock that is held for a moment only is waited for, and how often it is tried."""
+MAX_HOLD_BLOCKS = 144
+"""Longest CLTV of a payment that a buyer agrees to, unless it says otherwise."""
 
 _FORMAT = 2
 """Format 1 held the seller's swap in the form that the commands print."""
@@ -71,7 +75,10 @@ class Step(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the buyer wants. `max_fee_msat` is for Lightning fees, on top of the price."""
+    """What the buyer wants. `max_fee_msat` is for Lightning fees, on top of the price.
+
+    `max_hold_blocks`: the longest CLTV of the payment, blocks of the chain with the channels.
+    """
 
     request_id: str
     asset_id: str
@@ -79,6 +86,7 @@ class Order:
     max_price_msat: int
     min_confs: int
     max_fee_msat: int
+    max_hold_blocks: int = MAX_HOLD_BLOCKS
 
 
 @dataclass
@@ -100,6 +108,8 @@ class Record:
     swap: dict[str, Any] | None = None
     funding_raw: str = ""
     verdict: dict[str, Any] | None = None
+    max_delay_blocks: int = 0
+    """`maxdelay` of the payment, as the checks allowed it last; 0 before."""
     paying_until: int = 0
     """Until then the node may still be trying to pay; a failed payment is not final."""
     may_be_paid_late: bool = False
@@ -152,6 +162,14 @@ class Record:
     def reply(self) -> SwapReply | None:
         """The swap as the seller last told it; None before its first answer."""
         return None if self.swap is None else read_swap(self.swap)
+
+    @property
+    def hold(self) -> Hold | None:
+        """For how long the payment can be held; None before the checks allowed one."""
+        if self.reply is None or not self.max_delay_blocks:
+            return None
+        chain = chain_of_invoice(bolt11.decode(self.reply.bolt11).currency)
+        return Hold(self.max_delay_blocks, chain)
 
     @property
     def terms(self) -> Offer:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.buyer.answers import offer_of
-from lnliquid.buyer.checks import Fact, FundingView, SwapReply, Verdict
+from lnliquid.buyer.checks import Evidence, Fact, FundingView, SwapReply, Verdict
 from lnliquid.buyer.journal import Order
 from lnliquid.buyer.settings import BuyerSettings
 from lnliquid.buyer.verify import CHECKS, verify
@@ -101,14 +101,15 @@ def verify_offline(
         claim_key_hash=terms.claim_key_hash or bytes(20),
         claim_rate_sats_per_kvb=FEE_FLOOR_SATS_PER_KVB,
     )
-    verdict = verify(
+    evidence = Evidence(
         swap,
         terms.offer or offer_of(pb.Offer()),
         want,
         FundingView(funding_raw, height=None),
-        Tip(terms.tip_height or 0, ""),
+        Tip(terms.tip_height or 0, "", now),
         now,
     )
+    verdict = verify(evidence)
     given = {
         Fact.OFFER: terms.offer,
         Fact.REQUEST_ID: terms.request_id,

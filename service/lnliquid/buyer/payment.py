@@ -7,37 +7,36 @@ node may still be trying is waited for.
 
 import hashlib
 
-from lnliquid.buyer.checks import hold_blocks
 from lnliquid.buyer.errors import BuyerError, OtherNode, PaymentFailed
 from lnliquid.buyer.journal import Step
 from lnliquid.buyer.purchase import Purchase
 from lnliquid.domain.errors import BackendRejected, BackendTimeout, BackendUnavailable
 from lnliquid.domain.ports import Payment, PaymentStatus
 
-_GRACE_CALLS = 3
-"""The request may wait for its turn, for the invoice to be read and for the node to take it."""
-
 
 async def pay(purchase: Purchase) -> None:
     """CREATED, with a clean verdict of this moment → PAYING → PAID, if the node says so at once.
+
+    `max_delay_blocks` of the record is the one that the verdict was made with.
 
     Stays PAYING when the outcome is unknown. Raises `PaymentFailed` when it is known to be none.
     """
     record, swap = purchase.record, purchase.swap
     node = await purchase.lightning.info()
-    grace_secs = round(_GRACE_CALLS * purchase.settings.call_secs)
-    ends_at = purchase.clock.now() + purchase.settings.pay_wait_secs + grace_secs
     purchase.save(
         step=Step.PAYING,
-        paying_until=ends_at,
+        paying_until=purchase.clock.now() + purchase.settings.pay_patience_secs,
         paying_node_id=node.node_id,
         may_be_paid_late=True,
     )
-    purchase.say("pay", f"paying {swap.total_price_msat} msat over Lightning")
+    purchase.say(
+        "pay",
+        f"paying {swap.total_price_msat} msat over Lightning; it can be held for {record.hold}",
+    )
     try:
         payment = await purchase.lightning.pay(
             swap.bolt11,
-            max_delay_blocks=hold_blocks(swap, purchase.offer),
+            max_delay_blocks=record.max_delay_blocks,
             max_fee_msat=record.order.max_fee_msat,
             wait_secs=purchase.settings.pay_wait_secs,
         )

@@ -7,7 +7,11 @@ from typing import Self
 from lnliquid.buyer.checks import Expectations
 from lnliquid.buyer.journal import Order
 from lnliquid.domain.errors import SettingsError
-from lnliquid.liquid.networks import NETWORKS_BY_NAME, REGTEST, Network
+from lnliquid.domain.timelock import CLAIM_MARGIN_BLOCKS
+from lnliquid.liquid.networks import NETWORKS_BY_NAME, Network
+
+_GRACE_CALLS = 3
+"""The request may wait for its turn, for the invoice to be read and for the node to take it."""
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,8 @@ class BuyerSettings:
     electrum_url: str = ""
     lightning_rpc: Path = Path()
 
-    liquid_block_secs: int = 60
-    """The buyer's own estimate; a seller's larger one is not believed."""
-    lightning_block_secs: int | None = None
-    """The same for the chain that carries the channels; None: 600, on regtest 60."""
-    min_claim_margin_blocks: int = 10
-    """Blocks to keep free for the claim, when the seller keeps fewer."""
+    claim_margin_blocks: int = CLAIM_MARGIN_BLOCKS
+    """Liquid blocks to keep free for the claim; no fewer than the default."""
 
     pay_wait_secs: int = 30
     """How long the node looks for a route; until this is over a failed payment is not final."""
@@ -47,11 +47,24 @@ class BuyerSettings:
         if self.network not in NETWORKS_BY_NAME:
             names = ", ".join(NETWORKS_BY_NAME)
             raise SettingsError((f"network {self.network!r} is not one of {names}",), hint="")
+        if self.claim_margin_blocks < CLAIM_MARGIN_BLOCKS:
+            raise SettingsError(
+                (
+                    f"claim_margin_blocks = {self.claim_margin_blocks} is below "
+                    f"{CLAIM_MARGIN_BLOCKS}: the claim might not confirm before the refund opens",
+                ),
+                hint="",
+            )
 
     @property
     def chain(self) -> Network:
         """Parameters of the Liquid chain."""
         return NETWORKS_BY_NAME[self.network]
+
+    @property
+    def pay_patience_secs(self) -> int:
+        """How long after the checks the node may still send the payment."""
+        return self.pay_wait_secs + round(_GRACE_CALLS * self.call_secs)
 
     def expectations(
         self,
@@ -60,11 +73,9 @@ class BuyerSettings:
         claim_address: str,
         claim_key_hash: bytes,
         claim_rate_sats_per_kvb: int,
+        node_height: int = 0,
     ) -> Expectations:
-        """What the checks compare with: an order and the buyer's own assumptions."""
-        lightning_block_secs = self.lightning_block_secs
-        if lightning_block_secs is None:  # regtest has its channels on Liquid
-            lightning_block_secs = self.liquid_block_secs if self.chain is REGTEST else 600
+        """What the checks compare with: an order and what the buyer knows by itself."""
         return Expectations(
             network=self.network,
             request_id=order.request_id,
@@ -75,10 +86,10 @@ class BuyerSettings:
             max_total_price_msat=order.max_price_msat,
             min_funding_confs=order.min_confs,
             claim_rate_sats_per_kvb=claim_rate_sats_per_kvb,
-            liquid_block_secs=self.liquid_block_secs,
-            lightning_block_secs=lightning_block_secs,
-            min_claim_margin_blocks=self.min_claim_margin_blocks,
-            pay_wait_secs=self.pay_wait_secs,
+            max_hold_blocks=order.max_hold_blocks,
+            claim_margin_blocks=self.claim_margin_blocks,
+            pay_wait_secs=self.pay_patience_secs,
+            node_height=node_height,
         )
 
     def trying_for(self, outage_secs: float) -> Self:

@@ -20,6 +20,7 @@ from lnliquid.buyer import (
     new_request_id,
     quote_msat,
 )
+from lnliquid.buyer.journal import MAX_HOLD_BLOCKS
 from lnliquid.buyer.seller import SellerClient
 from lnliquid.cli import buyer_output as output
 from lnliquid.cli.buyer_options import (
@@ -38,6 +39,7 @@ from lnliquid.cli.buyer_options import (
 from lnliquid.cli.console import clean_errors, say, show, show_json
 from lnliquid.cli.formatting import sats, units
 from lnliquid.domain.terms import MAX_AMOUNT
+from lnliquid.domain.timelock import LightningChain
 
 DEFAULT_CONFS = 2
 
@@ -112,6 +114,15 @@ def buy(
             min=1, max=6, help=f"Confirmations before you pay; {DEFAULT_CONFS} if left out."
         ),
     ] = None,
+    max_hold: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=2_016,
+            help="Longest that your payment may be held, as CLTV blocks of the chain with the "
+            f"channels; {MAX_HOLD_BLOCKS} if left out.",
+        ),
+    ] = None,
     request_id: Annotated[
         str | None, typer.Option(help="UUID; the same one goes on with the same purchase.")
     ] = None,
@@ -160,7 +171,7 @@ def buy(
         journal = Journal(settings.directory)
         found = journal.find(name)
         stored = found.order if found else None
-        quoted = None if found else output.run_now(_quote(settings, asset))
+        quoted, chain = (None, None) if found else output.run_now(_quote(settings, asset))
         price_msat = quote_msat(quoted, amount) if quoted else 0
         order = Order(
             request_id=name,
@@ -173,14 +184,17 @@ def buy(
                 stored.max_fee_msat if stored else None,
                 max(5_000, price_msat // 100),
             ),
+            max_hold_blocks=_first(
+                max_hold, stored.max_hold_blocks if stored else None, MAX_HOLD_BLOCKS
+            ),
         )
 
     async def run(dry_run: bool) -> Outcome:
         async with connect(settings, output.say_progress) as buyer:
             return await buyer.buy(order, offer=quoted, dry_run=dry_run)
 
-    if quoted:
-        output.write_rows(output.quote_rows(quoted, order), say)
+    if quoted and chain:
+        output.write_rows(output.quote_rows(quoted, order, chain), say)
     with clean_errors(as_json):
         if asks and found is None and price_msat <= order.max_price_msat:
             output.agree(
@@ -196,16 +210,17 @@ def buy(
                 output.write_verdict(record.checks, say)
             output.agree(
                 f"Every check passed. Pay {sats(record.price_msat)}, and up to "
-                f"{sats(order.max_fee_msat)} of fees?",
+                f"{sats(order.max_fee_msat)} of fees? The payment can be held for {record.hold} "
+                "before it comes back or you can claim.",
                 output.next_step(record),
             )
     output.finish(journal, name, as_json, run(dry_run))
 
 
-async def _quote(settings: BuyerSettings, asset: str) -> Offer:
+async def _quote(settings: BuyerSettings, asset: str) -> tuple[Offer, LightningChain]:
     # The backends are opened too: without them the order could not go on.
     async with connect(settings) as buyer:
-        return await buyer.offer(asset)
+        return await buyer.offer(asset), await buyer.lightning_chain()
 
 
 def _preimage(text: str) -> str:

@@ -17,6 +17,7 @@ from lnliquid.buyer import (
     Record,
     Step,
     Verdict,
+    offered_hold,
     quote_msat,
 )
 from lnliquid.buyer.errors import Unfinished, VerdictNotClean
@@ -25,6 +26,7 @@ from lnliquid.cli.console import describe, quiet_log, say, show, show_json
 from lnliquid.cli.formatting import Row, sats, short, span, units, utc
 from lnliquid.domain.errors import EXIT_UNAVAILABLE, KnownError
 from lnliquid.domain.swap import Offer
+from lnliquid.domain.timelock import LIQUID_BLOCK_SECS, Hold, LightningChain
 
 T = TypeVar("T")
 
@@ -173,8 +175,8 @@ def add_commands(cli: typer.Typer, commands: Mapping[str, Callable[..., None]]) 
 
 def offer_rows(offer: Offer, seller: str) -> list[Row]:
     """An offer with units and what its numbers mean."""
-    hold_secs = offer.max_ln_cltv_blocks * offer.lightning_block_secs
-    refund_secs = offer.refund_delta_blocks * offer.liquid_block_secs
+    over_bitcoin, over_liquid = (Hold(offer.max_ln_cltv_blocks, chain) for chain in LightningChain)
+    refund_secs = offer.refund_delta_blocks * LIQUID_BLOCK_SECS
     precision = offer.asset_precision
     most = units(offer.max_swap_amount, precision)
     return [
@@ -190,18 +192,14 @@ def offer_rows(offer: Offer, seller: str) -> list[Row]:
         ("fee subsidy", f"{offer.fee_subsidy_sats} sat of L-BTC beside it, for your claim's fee"),
         ("confirmations", f"up to {offer.max_min_funding_confs} before you pay, as you want"),
         ("invoice", f"expires {offer.invoice_expiry_secs} s after it can be paid"),
-        ("held", f"payment up to {offer.max_ln_cltv_blocks} blocks, about {span(hold_secs)}"),
+        ("held", f"payment up to {over_bitcoin},"),
+        ("", f"or {over_liquid}, as the invoice says"),
         ("claim margin", f"{offer.claim_margin_blocks} Liquid blocks kept for your claim"),
         ("refund", f"opens after {offer.refund_delta_blocks} blocks, about {span(refund_secs)}"),
-        (
-            "block times",
-            f"Liquid {offer.liquid_block_secs} s, Lightning's chain "
-            f"{offer.lightning_block_secs} s (the seller's estimate)",
-        ),
     ]
 
 
-def quote_rows(offer: Offer, order: Order) -> list[Row]:
+def quote_rows(offer: Offer, order: Order, chain: LightningChain) -> list[Row]:
     """What is about to be ordered."""
     price_msat = quote_msat(offer, order.amount)
     limit = order.max_price_msat
@@ -213,6 +211,7 @@ def quote_rows(offer: Offer, order: Order) -> list[Row]:
             "you pay",
             sats(price_msat) + ("" if limit == price_msat else f" (your limit: {sats(limit)})"),
         ),
+        ("held", f"payment up to {offered_hold(offer, order, chain)}"),
         ("fees", f"up to {sats(order.max_fee_msat)} for Lightning, on top"),
         ("after", f"{confs} confirmation{'' if confs == 1 else 's'} and all checks"),
     ]
@@ -230,6 +229,7 @@ def record_rows(record: Record) -> list[Row]:
         ("amount", units(order.amount, record.offer.get("asset_precision"))),
         ("price", sats(record.price_msat) if swap else "-"),
         ("limit", f"{sats(order.max_price_msat)}, fees {sats(order.max_fee_msat)}"),
+        ("held", f"payment up to {record.hold}" if record.hold else "-"),
         ("paid", "-" if record.amount_sent_msat is None else sats(record.amount_sent_msat)),
         ("to", record.claim_address),
         ("funding", (swap and swap.funding_txid) or "-"),

@@ -24,13 +24,8 @@ from lnliquid.domain.errors import (
     SettingsError,
     StoreFailure,
 )
-from lnliquid.domain.terms import (
-    CLAIM_VSIZE,
-    SINGLE_FUNDING_VSIZE,
-    fee_sats,
-    timelock_budget,
-    total_price_msat,
-)
+from lnliquid.domain.terms import CLAIM_VSIZE, SINGLE_FUNDING_VSIZE, fee_sats, total_price_msat
+from lnliquid.domain.timelock import LIQUID_BLOCK_SECS, TAIL, largest_cltv
 from lnliquid.lightning.core_lightning import CoreLightning
 from lnliquid.liquid.electrum import ElectrumChain
 from lnliquid.liquid.keys import Keychain, read_mnemonic
@@ -130,8 +125,9 @@ def values_of(config: Path | None, settings: Settings | None) -> list[Setting]:
 
 def limits(s: Settings) -> list[Limit]:
     """The limit of every setting that depends on others."""
-    budget = timelock_budget(s.timelocks)
-    spare_secs = budget.available_secs - budget.needed_secs
+    locks = s.timelocks
+    budget = locks.budget
+    spare_secs = budget.margin_secs
     rate = s.fee_subsidy_sats * 1000 // CLAIM_VSIZE
     amounts = {"max_swap_amount": s.least_swap_amount}
     if s.min_swap_amount is None or not s.allow_sales_below_cost:
@@ -139,14 +135,20 @@ def limits(s: Settings) -> list[Limit]:
         price_sats = _price_msat(s, s.min_swap_amount or s.max_swap_amount) // 1000
         rate = min(rate, (price_sats - s.fee_subsidy_sats) * 1000 // SINGLE_FUNDING_VSIZE)
     least = {
-        "refund_delta_blocks": -(-budget.needed_secs // s.liquid_block_secs),
+        "refund_delta_blocks": budget.needed_blocks,
         "fee_subsidy_sats": fee_sats(CLAIM_VSIZE, s.fee_cap_sats_per_kvb),
     } | amounts
     most = {
         "invoice_expiry_secs": s.invoice_expiry_secs + spare_secs,
         "create_slack_secs": s.create_slack_secs + spare_secs,
-        "max_ln_cltv_blocks": s.max_ln_cltv_blocks + spare_secs // s.lightning_block_secs,
-        "claim_margin_blocks": s.claim_margin_blocks + spare_secs // s.liquid_block_secs,
+        "max_ln_cltv_blocks": largest_cltv(
+            s.refund_delta_blocks,
+            locks.lightning_chain,
+            s.claim_margin_blocks,
+            most=2 * s.refund_delta_blocks,
+            before=budget.parts[:3],
+        ),
+        "claim_margin_blocks": s.claim_margin_blocks + spare_secs // LIQUID_BLOCK_SECS,
         "fee_cap_sats_per_kvb": rate,
         "funding_confs": s.max_min_funding_confs,
         "invoice_cltv_blocks": s.max_ln_cltv_blocks,
@@ -177,7 +179,7 @@ async def ask_nodes(settings: Settings) -> list[NodeAnswer]:
         node = CoreLightning(settings.lightning_rpc, deadline_secs=deadline)
         try:
             info = await node.info()
-            problem = lightning_problem(settings.network, info, await node.options())
+            problem = lightning_problem(settings, info, await node.options())
             if problem is not None:
                 raise BackendError("lightning", problem)
             receivable = sats(await node.receivable_msat())
@@ -263,12 +265,14 @@ def as_values(check: Check) -> dict[str, Any]:
             "price_msat": _price_msat(settings, settings.least_swap_amount),
             "cost_sats": settings.lbtc_per_swap_sats,
         }
-        budget = timelock_budget(settings.timelocks)
+        budget = settings.timelocks.budget
         values["timelock_budget"] = {
             "parts_secs": dict(budget.parts),
             "needed_secs": budget.needed_secs,
             "available_secs": budget.available_secs,
-            "spare_secs": budget.available_secs - budget.needed_secs,
+            "spare_secs": budget.margin_secs,
+            "hold_secs": settings.timelocks.hold.secs,
+            "blocks_to_pay_and_claim": settings.timelocks.blocks_to_pay_and_claim,
         }
         values["refused_when"] = {
             limit.name: {"now": limit.value, "below": limit.least, "above": limit.most}
@@ -329,20 +333,26 @@ def _show(check: Check) -> None:
 
 def _show_budget(settings: Settings) -> None:
     screen = console.console()
-    budget = timelock_budget(settings.timelocks)
+    budget = settings.timelocks.budget
     screen.print(Text("\nTimelock budget", style="bold"))
-    table = _table("part", "s", "Liquid blocks", right=("s", "Liquid blocks"))
+    table = _table("part", "s", "h", "Liquid blocks", right=("s", "h", "Liquid blocks"))
     sums = (
         ("needed", budget.needed_secs),
         ("available: refund_delta_blocks", budget.available_secs),
-        ("margin", budget.available_secs - budget.needed_secs),
+        ("margin", budget.margin_secs),
     )
     for rows, style in ((budget.parts, ""), (sums, "bold")):
         for name, secs in rows:
-            blocks = f"{secs / settings.liquid_block_secs:,.1f}"
-            table.add_row(name, f"{secs:,}", blocks, style=style)
+            blocks = f"{secs / LIQUID_BLOCK_SECS:,.1f}"
+            table.add_row(name, f"{secs:,}", f"{secs / 3_600:,.1f}", blocks, style=style)
         table.add_section()
     screen.print(table)
+    locks = settings.timelocks
+    console.show(
+        f"A payment can be held for {locks.hold}, and for longer with a probability of {TAIL:g}. "
+        f"None may start with fewer than {locks.blocks_to_pay_and_claim:,} Liquid blocks left "
+        "before the lock height."
+    )
     screen.print(Text("\nLimit of each setting, others unchanged", style="bold"))
     table = _table("setting", "now", "refused", right=("now",))
     for limit in limits(settings):

@@ -8,7 +8,38 @@ from enum import IntEnum
 
 from lnliquid.domain.reconcile import Policy
 from lnliquid.domain.swap import InvoiceMark, State, Swap
-from lnliquid.domain.terms import blocks_to_pay_and_claim
+from lnliquid.domain.timelock import Timelocks
+
+
+@dataclass(frozen=True, slots=True)
+class PayWindow:
+    """`last_height`: the highest tip at which a payment may start, 0 until the funding is signed.
+
+    `is_over`: no payment may start any more, and none is known.
+    """
+
+    last_height: int
+    is_over: bool
+
+
+def pay_window(swap: Swap, tip_height: int | None, now: int, timelocks: Timelocks) -> PayWindow:
+    """Until when a swap can be paid. `tip_height` None: not known at present."""
+    if swap.refund_lock_height is None:
+        return PayWindow(0, swap.state is State.FAILED)
+    last_height = max(0, timelocks.last_height_to_pay(swap.refund_lock_height))
+    if swap.state is State.CLAIMED or swap.invoice_mark is InvoiceMark.PAID:
+        return PayWindow(last_height, is_over=False)
+    has_invoice = swap.bolt11 is not None and swap.state is State.FUNDED
+    # An invoice that is still to be made needs a block more: it has to live for some time.
+    too_late = tip_height is not None and tip_height >= last_height + has_invoice
+    return PayWindow(
+        last_height,
+        too_late
+        or swap.state.is_settled
+        or swap.invoice_mark in (InvoiceMark.REFUNDING, InvoiceMark.LOST)
+        or (has_invoice and (swap.invoice_expires_at or 0) <= now),
+    )
+
 
 REOPENED = "REOPENED by a chain incident"
 
@@ -51,7 +82,7 @@ def _outlook(swap: Swap, tip_height: int | None, now: int, policy: Policy) -> Ou
         return Outlook(
             f"the funding gets {needed} confirmation{'s' if needed > 1 else ''}",
             Actor.CHAIN,
-            lock_height - blocks_to_pay_and_claim(policy.timelocks) - 1,
+            policy.timelocks.last_height_to_pay(lock_height) - 1,
             "later than that no invoice is made, and the funding is refunded",
         )
     if swap.state is not State.FUNDED:
@@ -94,10 +125,8 @@ def _while_funded(
         )
     if is_open or swap.invoice_mark is InvoiceMark.REFUNDING:
         return Outlook("the refund is signed and seen on the chain", Actor.DAEMON)
-    last_payment = lock_height - blocks_to_pay_and_claim(policy.timelocks)
-    too_late = tip_height is not None and tip_height > last_payment
-    is_over = swap.bolt11 is not None and (swap.invoice_expires_at or 0) <= now
-    if swap.invoice_mark is InvoiceMark.CLOSED or too_late or is_over:
+    window = pay_window(swap, tip_height, now, policy.timelocks)
+    if swap.invoice_mark is InvoiceMark.CLOSED or window.is_over:
         return Outlook(
             "the lock height: the invoice was not paid", Actor.CHAIN, lock_height, "it is refunded"
         )
@@ -105,12 +134,12 @@ def _while_funded(
         return Outlook(
             "the invoice is made in Lightning",
             Actor.DAEMON,
-            last_payment - 1,
+            window.last_height - 1,
             "later than that none is made, and the swap is refunded",
         )
     return Outlook(
         "the buyer pays",
         Actor.BUYER,
-        last_payment,
+        window.last_height,
         "after it the invoice is deleted, and the swap is refunded at its lock height",
     )

@@ -11,7 +11,7 @@ from typing import assert_never
 from lnliquid.domain.htlc import SpendKind
 from lnliquid.domain.ports import Invoice, InvoiceStatus
 from lnliquid.domain.swap import InvoiceMark, Outpoint, State, Swap, Tip
-from lnliquid.domain.terms import Timelocks, blocks_to_pay_and_claim, invoice_lifetime_secs
+from lnliquid.domain.timelock import Timelocks
 
 MIN_INVOICE_SECS = 10
 """An invoice that would live shorter is not worth making: nobody can check and pay in time."""
@@ -240,7 +240,7 @@ def _with_invoice(swap: Swap, facts: ChainFacts, invoice: Invoice | None, state:
 
 
 def _lifetime_secs(swap: Swap, tip: Tip, policy: Policy) -> int:
-    return invoice_lifetime_secs(policy.timelocks, tip.height, swap.refund_lock_height or 0)
+    return policy.timelocks.invoice_lifetime_secs(tip.height, swap.refund_lock_height or 0)
 
 
 def _while_funded(
@@ -267,7 +267,7 @@ def _while_funded(
         return MakeInvoice(lifetime) if may_be_made and lifetime >= MIN_INVOICE_SECS else None
     if invoice.status is InvoiceStatus.UNPAID:
         # From here on a payment could come back too late for the claim, so none is taken.
-        too_late = lock_height - tip.height < blocks_to_pay_and_claim(policy.timelocks)
+        too_late = tip.height > policy.timelocks.last_height_to_pay(lock_height)
         closing = swap.invoice_mark in (InvoiceMark.CLOSED, InvoiceMark.REFUNDING)
         return DropInvoice(InvoiceStatus.UNPAID) if too_late or closing else None
     # Expired: kept until the lock height, so that what happened can be looked up.

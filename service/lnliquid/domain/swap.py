@@ -3,7 +3,7 @@
 This module imports nothing of the project and does no I/O.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 
 
@@ -105,10 +105,14 @@ class Outpoint:
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """The best block as the backend tells it. `block_id` changes whenever the block does."""
+    """The best block as the backend tells it. `block_id` changes whenever the block does.
+
+    `time` is its header's, unix seconds; 0, which is too old for anything, where it is not known.
+    """
 
     height: int
     block_id: str
+    time: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,8 +277,6 @@ class Offer:
     max_min_funding_confs: int
     max_ln_cltv_blocks: int
     claim_margin_blocks: int
-    liquid_block_secs: int
-    lightning_block_secs: int
     lightning_node_id: str
     price_valid_until: int = 0
     """Unix seconds; 0 while the price has no end."""

@@ -1,10 +1,8 @@
-"""Price, fees, sizes and timelock arithmetic. Pure; imports nothing of the project.
+"""Price, fees and sizes. Pure; imports nothing of the project.
 
 Sizes are of explicit transactions as Elements weighs them: weight = 3 * (size without witness) +
 (size with witness), vsize = weight / 4 rounded up (Elements `src/policy/policy.cpp`).
 """
-
-from dataclasses import dataclass
 
 MAX_AMOUNT = 2_100_000_000_000_000
 """Largest explicit amount of a transaction output, 21 million whole units (`MAX_MONEY`)."""
@@ -56,71 +54,3 @@ def least_amount(cost_sats: int, price_msat_per_asset_unit: int, asset_precision
     unit: int = 10**asset_precision
     # The price is rounded up, so it reaches the last sat of the cost just above the sat before.
     return max(0, cost_sats - 1) * 1000 * unit // price_msat_per_asset_unit + 1
-
-
-@dataclass(frozen=True)
-class Timelocks:
-    """What decides how long each side has. Blocks of Liquid unless `ln` is in the name."""
-
-    refund_delta_blocks: int
-    max_funding_confs: int
-    create_slack_secs: int
-    invoice_expiry_secs: int
-    max_ln_cltv_blocks: int
-    claim_margin_blocks: int
-    liquid_block_secs: int
-    lightning_block_secs: int
-
-
-@dataclass(frozen=True)
-class Budget:
-    """The two sides of the timelock inequality, in seconds."""
-
-    parts: tuple[tuple[str, int], ...]
-    available_secs: int
-
-    @property
-    def needed_secs(self) -> int:
-        """Sum of all that may happen, each as late as it can, before the refund opens."""
-        return sum(secs for _, secs in self.parts)
-
-    @property
-    def is_safe(self) -> bool:
-        """True when the refund cannot open before the buyer had its time."""
-        return self.available_secs >= self.needed_secs
-
-    def __str__(self) -> str:
-        parts = " + ".join(f"{name} {secs}" for name, secs in self.parts)
-        sign = ">=" if self.is_safe else "<"
-        return f"refund_delta {self.available_secs} s {sign} {self.needed_secs} s = {parts}"
-
-
-def timelock_budget(t: Timelocks) -> Budget:
-    """The inequality of design section 7 with its numbers; for seller settings and buyers."""
-    block = t.liquid_block_secs
-    return Budget(
-        parts=(
-            ("funding confirmations", t.max_funding_confs * block),
-            ("create slack", t.create_slack_secs),
-            ("invoice expiry", t.invoice_expiry_secs),
-            ("Lightning CLTV", t.max_ln_cltv_blocks * t.lightning_block_secs),
-            ("claim margin", t.claim_margin_blocks * block),
-        ),
-        available_secs=t.refund_delta_blocks * block,
-    )
-
-
-def blocks_to_pay_and_claim(t: Timelocks) -> int:
-    """Liquid blocks that must be left before the lock height when a payment *starts*.
-
-    A payment can be held for its whole CLTV before the preimage comes back; the claim then still
-    has to confirm.
-    """
-    held_secs = t.max_ln_cltv_blocks * t.lightning_block_secs
-    return -(-held_secs // t.liquid_block_secs) + t.claim_margin_blocks
-
-
-def invoice_lifetime_secs(t: Timelocks, tip_height: int, refund_lock_height: int) -> int:
-    """How long an invoice made now may be payable; 0 or less when it is too late for any."""
-    spare_blocks = refund_lock_height - tip_height - blocks_to_pay_and_claim(t)
-    return min(t.invoice_expiry_secs, spare_blocks * t.liquid_block_secs)

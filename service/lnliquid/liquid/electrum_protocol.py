@@ -6,6 +6,7 @@ Answers are checked here, once, because a server is not trusted to be right. Pro
 
 import hashlib
 import re
+import struct
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -33,6 +34,8 @@ ALREADY_THERE = (
 NOT_FOUND = ("missing transaction", "no such mempool", "transaction not found", "tx not found")
 """Refusals of `transaction.get` that mean that the server does not know it (electrs, elementsd)."""
 
+_HEADER_TIME, _HEADER_TIME_AT = struct.Struct("<I"), 4 + 32 + 32
+"""Version, previous block and Merkle root come first (Elements `primitives/block.h`)."""
 _LONG_HEX = re.compile(r"[0-9a-fA-F]{65,}")
 _MAX_REASON_CHARS = 500
 
@@ -72,9 +75,10 @@ def malformed(method: str) -> BackendRejected:
 def read_tip(header: Any) -> Tip:
     """The answer to `headers.subscribe`. `block_id` is the SHA256 of the header's bytes, hex."""
     try:
-        block_id = hashlib.sha256(bytes.fromhex(header["hex"])).hexdigest()
-        return Tip(int(header["height"]), block_id)
-    except (KeyError, TypeError, ValueError):
+        raw = bytes.fromhex(header["hex"])
+        [time] = _HEADER_TIME.unpack_from(raw, _HEADER_TIME_AT)
+        return Tip(int(header["height"]), hashlib.sha256(raw).hexdigest(), time)
+    except (KeyError, TypeError, ValueError, struct.error):
         raise malformed("blockchain.headers.subscribe") from None
 
 

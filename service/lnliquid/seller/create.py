@@ -17,9 +17,11 @@ from lnliquid.domain.errors import (
     SwapError,
     SwapNotFound,
 )
+from lnliquid.domain.next_step import PayWindow, pay_window
 from lnliquid.domain.price import Price
 from lnliquid.domain.swap import Event, Offer, Request, State, Swap
 from lnliquid.domain.terms import REFUND_VSIZE, fee_sats, total_price_msat
+from lnliquid.domain.timelock import LightningChain
 from lnliquid.liquid.address import AddressError, p2wpkh_key_hash
 from lnliquid.liquid.keys import Keychain
 from lnliquid.metrics.instruments import Instruments
@@ -61,6 +63,11 @@ class Seller:
         self._reserve = Gather(self._reserve_all)
         self._read = Gather(self._read_all)
 
+    @property
+    def lightning_chain(self) -> LightningChain:
+        """The chain that carries the seller's channels."""
+        return self._settings.timelocks.lightning_chain
+
     async def offer(self, asset_id: str) -> Offer:
         """The terms for this asset now. Raises `AssetNotOffered`, `PriceStale`."""
         self._require_offered(asset_id)
@@ -84,8 +91,6 @@ class Seller:
             max_min_funding_confs=s.max_min_funding_confs,
             max_ln_cltv_blocks=s.max_ln_cltv_blocks,
             claim_margin_blocks=s.claim_margin_blocks,
-            liquid_block_secs=s.liquid_block_secs,
-            lightning_block_secs=s.lightning_block_secs,
             lightning_node_id=await self._readiness.node_id(),
             price_valid_until=price.valid_until or 0,
         )
@@ -228,9 +233,15 @@ class Seller:
         finally:
             self._notices.unsubscribe(swap_id, changed)
 
+    async def pay_window(self, swap: Swap) -> PayWindow:
+        """Until when this swap can be paid, by the chain and the clock of now."""
+        readiness = self._readiness
+        tip_height, timelocks = await readiness.tip_height(), self._settings.timelocks
+        return pay_window(swap, tip_height, readiness.clock.now(), timelocks)
+
     async def _until_payable(self, swap: Swap) -> Swap:
         """Wait, at most `create_wait`, until there is an invoice or the swap has moved on."""
-        if _is_answer(swap):
+        if await self._is_answer(swap):
             return swap
         changed = self._notices.subscribe(swap.swap_id)
         try:
@@ -238,13 +249,19 @@ class Seller:
                 while True:
                     changed.clear()
                     swap = await self._read(swap.swap_id)
-                    if _is_answer(swap):
+                    if await self._is_answer(swap):
                         return swap
                     await changed.wait()
         except TimeoutError:
             return swap
         finally:
             self._notices.unsubscribe(swap.swap_id, changed)
+
+    async def _is_answer(self, swap: Swap) -> bool:
+        """True when there is nothing to wait for: it can be paid, or it is over."""
+        if (swap.state is State.FUNDED and swap.bolt11 is not None) or swap.state > State.FUNDED:
+            return True
+        return (await self.pay_window(swap)).is_over
 
     async def _read_all(self, swap_ids: Sequence[str]) -> list[Swap]:
         wanted = set(swap_ids)
@@ -278,9 +295,3 @@ class Seller:
         if violations:
             raise InvalidRequest(tuple(violations))
         return key_hash
-
-
-def _is_answer(swap: Swap) -> bool:
-    """True when there is nothing to wait for: it can be paid, or it is over."""
-    payable = swap.state is State.FUNDED and swap.bolt11 is not None
-    return payable or swap.state > State.FUNDED

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from lnliquid.config import Settings
 from lnliquid.domain.ports import NodeInfo
+from lnliquid.domain.timelock import LightningChain, chain_of_node
 
 LIGHTNING_NETWORKS = {
     "liquidv1": ("bitcoin", "liquid"),
@@ -61,22 +63,31 @@ UNSAFE = (
 
 
 def lightning_problem(
-    network: str, info: NodeInfo, options: Mapping[str, Value], tip_height: int | None = None
+    settings: Settings,
+    info: NodeInfo,
+    options: Mapping[str, Value],
+    tip_height: int | None = None,
 ) -> str | None:
-    """What is wrong with the node for this Liquid chain, and what to do; None when nothing is.
+    """What is wrong with the node for these settings, and what to do; None when nothing is.
 
     `tip_height` is that of the Liquid chain, which the node may follow too; None when not known.
     """
-    fitting = LIGHTNING_NETWORKS[network]
+    fitting = LIGHTNING_NETWORKS[settings.network]
     if info.network not in fitting:
         return (
-            f"the Lightning node is on {info.network}, and {network} goes with "
+            f"the Lightning node is on {info.network}, and {settings.network} goes with "
             f"{' or '.join(fitting)}"
+        )
+    chain = chain_of_node(info.network)
+    if chain.value != settings.lightning_chain:
+        return (
+            f"the Lightning node is on {info.network}, and the time locks are made for "
+            f'lightning_chain = "{settings.lightning_chain}"; set lightning_chain = "{chain.value}"'
         )
     if info.sync_problem:
         return f"the Lightning node is not synced: {info.sync_problem}"
     behind = (tip_height or 0) - info.block_height
-    if info.network.startswith("liquid") and behind > MAX_BLOCKS_BEHIND:
+    if chain is LightningChain.LIQUID and behind > MAX_BLOCKS_BEHIND:
         return (
             f"the Lightning node is more than {MAX_BLOCKS_BEHIND} blocks behind the Liquid "
             "backend; see whether its own node is synced"

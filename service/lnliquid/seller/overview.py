@@ -6,9 +6,9 @@ It reads and never writes. It answers while the backends are down, because that 
 from dataclasses import dataclass
 
 from lnliquid.config import Settings
-from lnliquid.domain.errors import BackendError, SwapNotFound
-from lnliquid.domain.next_step import Outlook, outlook
-from lnliquid.domain.ports import Chain, Clock
+from lnliquid.domain.errors import SwapNotFound
+from lnliquid.domain.next_step import Outlook, PayWindow, outlook, pay_window
+from lnliquid.domain.ports import Clock
 from lnliquid.domain.reconcile import Policy
 from lnliquid.domain.swap import Event, Swap
 from lnliquid.metrics.backends import Backend
@@ -19,8 +19,8 @@ from lnliquid.store import swaps as swap_store
 from lnliquid.store.database import Database, Transaction
 from lnliquid.store.queries import Filter as Filter
 
-Seen = tuple[Swap, Outlook | None]
-"""A swap, and what comes next for it."""
+Seen = tuple[Swap, PayWindow, Outlook | None]
+"""A swap, until when it can be paid, and what comes next for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,6 @@ class Overview:
         database: Database,
         operator: Operator,
         readiness: Readiness,
-        chain: Chain,
         backends: tuple[Backend, Backend],
         settings: Settings,
         clock: Clock,
@@ -59,23 +58,15 @@ class Overview:
         self._database = database
         self._operator = operator
         self._readiness = readiness
-        self._chain = chain
         self._backends = backends
         self.settings = settings
         self._clock = clock
         self._started_at = clock.now()
         self._policy = Policy(settings.funding_confs, settings.final_confs, settings.timelocks)
 
-    async def tip_height(self) -> int | None:
-        """Height of the chain, None while that is not known."""
-        try:
-            return (await self._chain.tip()).height
-        except BackendError:
-            return None
-
     async def swaps(self, wanted: Filter, limit: int) -> list[Seen]:
         """Swaps, newest first, with what comes next for each."""
-        tip_height = await self.tip_height()
+        tip_height = await self._readiness.tip_height()
         return [self._seen(s, tip_height) for s in await self._operator.swaps(wanted, limit)]
 
     async def inspect(self, swap_id: str) -> tuple[Seen, list[Event], int | None]:
@@ -83,7 +74,7 @@ class Overview:
 
         Raises `SwapNotFound`.
         """
-        tip_height = await self.tip_height()
+        tip_height = await self._readiness.tip_height()
         swap, events = await self._database.read(
             lambda tx: (swap_store.get(tx, swap_id), swap_store.events(tx, swap_id))
         )
@@ -93,10 +84,13 @@ class Overview:
 
     async def refund(self, swap_id: str, reason: str) -> Seen:
         """See `Operator.refund`; the swap with what comes next now."""
-        return self._seen(await self._operator.refund(swap_id, reason), await self.tip_height())
+        swap = await self._operator.refund(swap_id, reason)
+        return self._seen(swap, await self._readiness.tip_height())
 
     def _seen(self, swap: Swap, tip_height: int | None) -> Seen:
-        return swap, outlook(swap, tip_height, self._clock.now(), self._policy)
+        now, policy = self._clock.now(), self._policy
+        window = pay_window(swap, tip_height, now, policy.timelocks)
+        return swap, window, outlook(swap, tip_height, now, policy)
 
     async def status(self, after_event: int, limit: int) -> Status:
         """Everything else, read in one transaction. Raises `StoreFailure`."""
@@ -109,7 +103,7 @@ class Overview:
             )
 
         problem = await self._readiness.problem()
-        tip_height = await self.tip_height()
+        tip_height = await self._readiness.tip_height()
         counts, events, deadlines = await self._database.read(look)
         electrum, lightning = self._backends
         return Status(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from lnliquid.config import Settings
 from lnliquid.domain.errors import BackendError, NotReady, StoreFailure
-from lnliquid.domain.ports import Chain, NodeInfo, SellerLightning
+from lnliquid.domain.ports import Chain, Clock, NodeInfo, SellerLightning
 from lnliquid.domain.swap import Tip
 from lnliquid.seller.node_options import lightning_problem
 from lnliquid.store import coins as coin_store
@@ -30,24 +30,29 @@ WRITE_PROBES, PROBE_SECS = "write_probes", 1.0
 
 
 class TipBreaker:
-    """Trips when the backend's tip goes back or stands still: it may be cut off from the network.
+    """Trips when the backend's tip goes back, or is old: it may be cut off from the network.
 
-    Only new swaps are refused; running ones are watched on. Times are of a monotonic clock.
+    Only new swaps are refused; running ones are watched on. The age of a tip is that of its header.
+    One whose header is ahead of the clock counts from when it was first seen.
     """
 
-    def __init__(self, stall_secs: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, stall_secs: int, clock: Clock) -> None:
         self._stall_secs = stall_secs
-        self._now = now
+        self._clock = clock
         self._best = -1
-        self._best_at = now()
+        self._best_at = 0
 
     def problem(self, tip: Tip) -> str | None:
         """What is wrong with this tip, None when nothing is."""
+        now = self._clock.now()
         if tip.height > self._best:
-            self._best, self._best_at = tip.height, self._now()
-        age = self._now() - self._best_at
+            self._best, self._best_at = tip.height, min(now, tip.time)
+        age = now - self._best_at
         if age > self._stall_secs:
-            return f"the Liquid backend has shown no block above {self._best} for {age:.0f} s"
+            return (
+                f"the Liquid backend has shown no block above {self._best}, which is {age} s old: "
+                "it may be cut off from the network, or this machine's clock may be wrong"
+            )
         if tip.height < self._best:
             return f"the Liquid backend's tip went back from {self._best} to {tip.height}"
         return None
@@ -63,16 +68,18 @@ class Readiness:
         lightning: SellerLightning,
         inventory: Inventory,
         settings: Settings,
+        clock: Clock,
         locks_problem: Callable[[], str | None] = lambda: None,
     ) -> None:
         """`locks_problem`: which of the files that keep a second daemon away is out of place."""
+        self.clock = clock
         self._locks_problem = locks_problem
         self._database = database
         self._chain = chain
         self._lightning = lightning
         self._inventory = inventory
         self._settings = settings
-        self._breaker = TipBreaker(settings.stall_after_blocks * settings.liquid_block_secs)
+        self._breaker = TipBreaker(settings.stall_after_secs, clock)
         self._probed_at = self._looked_at = float("-inf")
         self._store_problem: str | None = None
         self._ask_paths = Look(self._probe_paths, STALL_SECS, "readiness")
@@ -89,6 +96,13 @@ class Readiness:
         if self._info is None:
             await self._ask_lightning()
         return self._info.node_id if self._info else ""
+
+    async def tip_height(self) -> int | None:
+        """Height of the chain, None while that is not known."""
+        try:
+            return (await self._chain.tip()).height
+        except BackendError:
+            return None
 
     @property
     def lightning_problem(self) -> str | None:
@@ -199,7 +213,7 @@ class Readiness:
             self._info = await self._lightning.info()
             self._receivable_msat = await self._lightning.receivable_msat()
             self._problem = lightning_problem(
-                self._settings.network, self._info, await self._lightning.options(), tip_height
+                self._settings, self._info, await self._lightning.options(), tip_height
             )
             if self._problem is None and not self._receivable_msat:
                 self._problem = "no Lightning channel can receive anything now"

@@ -17,7 +17,7 @@ from lnliquid.domain.errors import BackendError, BackendRejected, StoreFailure
 from lnliquid.domain.ports import Clock, Invoice, InvoiceStatus, SellerLightning
 from lnliquid.domain.reconcile import DropInvoice, MakeInvoice, is_foreign
 from lnliquid.domain.swap import InvoiceMark, State, Swap, Tip
-from lnliquid.domain.terms import blocks_to_pay_and_claim
+from lnliquid.domain.timelock import Timelocks
 from lnliquid.liquid.keys import Keychain
 from lnliquid.store import coins as coin_store
 from lnliquid.store import swaps as swap_store
@@ -86,12 +86,12 @@ class Invoices:
         deleted, nothing hangs on it, so that a start with thousands of open swaps need not ask for
         each. True when some were answered and others not reached: there is more to read at once.
         """
-        now, last_blocks = self._clock.now(), blocks_to_pay_and_claim(self._settings.timelocks)
-        wanted = [s.swap_id for s in swaps if self._is_due(s, tip, now, last_blocks)]
+        now, timelocks = self._clock.now(), self._settings.timelocks
+        wanted = [s.swap_id for s in swaps if self._is_due(s, tip, now, timelocks)]
         unanswered = await self.read(wanted, tip)
         return 0 < len(unanswered) < len(wanted)
 
-    def _is_due(self, swap: Swap, tip: Tip, now: int, last_blocks: int) -> bool:
+    def _is_due(self, swap: Swap, tip: Tip, now: int, timelocks: Timelocks) -> bool:
         if swap.swap_id in self._stale:
             return True
         if swap.state is State.REFUNDED:
@@ -104,7 +104,7 @@ class Invoices:
         if swap.invoice_mark in _NEEDS_NO_READING:
             return False
         is_shown = swap.invoice_mark is InvoiceMark.ASKED and swap.bolt11 is not None
-        is_short = (swap.refund_lock_height or 0) - tip.height < last_blocks
+        is_short = tip.height > timelocks.last_height_to_pay(swap.refund_lock_height or 0)
         return ran_out or is_short or not is_shown or swap.state is not State.FUNDED
 
     async def read(self, swap_ids: Iterable[str], tip: Tip | None = None) -> set[str]:

@@ -8,14 +8,14 @@ from ln_liquid_swap.v1 import swap_pb2 as pb
 from lnliquid.api import convert
 from lnliquid.domain.swap import State
 
-from ..builders import NOW, make_swap, preimage_of, txid_of
+from ..builders import ANY_TIME, NOW, make_swap, preimage_of, txid_of
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_the_invoice_is_never_shown_before_the_lock_is_confirmed(state: State) -> None:
     """Money rule 3, also while a reorg has taken a funded swap back."""
     swap = make_swap(state=state, bolt11="lnert1secret", invoice_expires_at=NOW)
-    message = convert.swap_to(swap)
+    message = convert.swap_to(swap, ANY_TIME)
     assert message.state == int(state)
     assert bool(message.bolt11) is (state is not State.CREATED)
     assert bool(message.invoice_expires_at) is (state is not State.CREATED)
@@ -25,7 +25,7 @@ def test_the_invoice_is_never_shown_before_the_lock_is_confirmed(state: State) -
 def test_a_swap_is_told_as_it_is_stored() -> None:
     """Every field of the message, and no secret; nothing of the HTLC before it is signed."""
     swap = make_swap(3, spend_txid=txid_of(5), finished=True, state=State.CLAIMED)
-    message = convert.swap_to(swap)
+    message = convert.swap_to(swap, ANY_TIME)
     same = {
         "swap_id", "request_id", "asset_id", "asset_amount", "total_price_msat",
         "min_funding_confs", "buyer_claim_address", "max_ln_cltv_blocks", "spend_txid",
@@ -39,7 +39,7 @@ def test_a_swap_is_told_as_it_is_stored() -> None:
     assert swap.buyer_key_hash in message.witness_script
     assert preimage_of(swap) not in message.SerializeToString()
     unsigned = convert.swap_to(
-        replace(swap, funding_txid=None, refund_lock_height=None, asset_vout=None)
+        replace(swap, funding_txid=None, refund_lock_height=None, asset_vout=None), ANY_TIME
     )
     empty = ("funding_txid", "refund_lock_height", "witness_script", "asset_vout", "subsidy_vout")
     assert not any(getattr(unsigned, name) for name in empty)

@@ -23,7 +23,9 @@ from ln_liquid_swap.v1 import swap_pb2_grpc as pb_grpc
 from lnliquid.api.server import SWAP_SERVICE, Listener, listen
 from lnliquid.api.swap_service import SwapServicer
 from lnliquid.domain.errors import StoreFailure, SwapError
+from lnliquid.domain.next_step import PayWindow
 from lnliquid.domain.swap import Event, Offer, Request, State, Swap
+from lnliquid.domain.timelock import LightningChain
 from lnliquid.seller.create import Seller
 
 from ..builders import ASSET, BUYER, NOW, address_of, make_swap, preimage_of, txid_of, uuid_of
@@ -41,7 +43,7 @@ OFFER = Offer(
     network="liquid-regtest", asset_id=ASSET, asset_precision=8, price_msat_per_asset_unit=5,
     min_swap_amount=1, max_swap_amount=2, available_amount=3, fee_subsidy_sats=4,
     refund_delta_blocks=6, invoice_expiry_secs=7, max_min_funding_confs=8, max_ln_cltv_blocks=9,
-    claim_margin_blocks=10, liquid_block_secs=11, lightning_block_secs=12,
+    claim_margin_blocks=10,
     lightning_node_id="02" * 33,
 )  # fmt: skip
 
@@ -54,6 +56,13 @@ EVENTS = (
 
 class FakeSeller(Seller):
     """Answers as the test says and remembers what it was asked."""
+
+    lightning_chain = LightningChain.BITCOIN
+    window = PayWindow(850, is_over=False)
+
+    async def pay_window(self, swap: Swap) -> PayWindow:
+        """As set."""
+        return self.window
 
     def __init__(self) -> None:
         self.answer: Swap | Exception = make_swap()
@@ -346,12 +355,28 @@ async def test_a_watcher_that_does_not_read_is_cut_off(seller: FakeSeller) -> No
         await server.stop(0)
 
 
+async def test_a_swap_tells_until_when_it_can_be_paid(
+    stub: "pb_grpc.SwapServiceAsyncStub", seller: FakeSeller
+) -> None:
+    """The last block, and that it is over; in each call alike."""
+    for window in (PayWindow(850, is_over=False), PayWindow(850, is_over=True)):
+        seller.window = window
+        created = (await stub.CreateSwap(pb.CreateSwapRequest(**GOOD))).swap
+        got = (await stub.GetSwap(pb.GetSwapRequest(swap_id=uuid_of(1)))).swap
+        watching = stub.WatchSwap(pb.WatchSwapRequest(swap_id=uuid_of(1)))
+        watched = [answer.swap async for answer in watching]
+        for swap in (created, got, *watched):
+            assert (swap.payable_until_height, swap.payment_closed) == (850, window.is_over)
+
+
 async def test_an_offer_is_told_whole(stub: "pb_grpc.SwapServiceAsyncStub") -> None:
     """Field by field, under the same names."""
     answer = await stub.GetOffer(pb.GetOfferRequest(asset_id=ASSET))
     names = Offer.__dataclass_fields__
     assert {n: getattr(answer.offer, n) for n in names} == {n: getattr(OFFER, n) for n in names}
-    assert {f.name for f in pb.Offer.DESCRIPTOR.fields} == set(names)
+    of_chains = {"liquid_block_secs": 60, "lightning_block_secs": 840}
+    assert {n: getattr(answer.offer, n) for n in of_chains} == of_chains
+    assert {f.name for f in pb.Offer.DESCRIPTOR.fields} == set(names) | set(of_chains)
 
 
 async def test_health_tells_alive_and_ready_apart(

@@ -7,6 +7,7 @@ from lnliquid.buyer.answers import from_printed
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.cli import buyer_output as output
 from lnliquid.cli.console import say
+from lnliquid.domain.timelock import LightningChain
 
 from .test_verify import ASSET, REQUEST_ID, WRONG, both, good, swap
 
@@ -32,7 +33,9 @@ def test_lists_fit_eighty_columns() -> None:
     """Offer, quote, purchase and history; sentences may be longer, ids and labels not."""
     offer = good().offer
     shown = output.offer_rows(offer, "127.0.0.1:50051")
-    quote = output.quote_rows(offer, Order(REQUEST_ID, ASSET, 1_000, 160_000, 2, 5_000))
+    quote = output.quote_rows(
+        offer, Order(REQUEST_ID, ASSET, 1_000, 160_000, 2, 5_000), LightningChain.BITCOIN
+    )
     assert ("you pay", "150 sat (your limit: 160 sat)") in quote
     for step in Step:
         assert max(map(len, output.history_lines(record(step)))) <= 80

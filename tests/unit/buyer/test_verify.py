@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyln.proto.invoice import Invoice as PylnInvoice
 
-from lnliquid.buyer import Expectations, FundingView, SwapReply, Verdict, verify
+from lnliquid.buyer import Evidence, Expectations, FundingView, SwapReply, Verdict, verify
 from lnliquid.buyer.verify import CHECKS
 from lnliquid.domain import htlc
 from lnliquid.domain.swap import Offer, Outpoint, State, Tip
@@ -35,7 +35,7 @@ AMOUNT, SUBSIDY_SATS, PRICE_MSAT = 1_000, 500, 150_000
 BUYER, SELLER, STRANGER = (Key(bytes(31) + bytes([n])) for n in (1, 2, 3))
 PREIMAGE = b"\x11" * 32
 HASH = hashlib.sha256(PREIMAGE).digest()
-TIP_HEIGHT, LOCK_HEIGHT = 1_000, 1_198
+TIP_HEIGHT, LOCK_HEIGHT = 1_000, 1_230
 REQUEST_ID = "7f0c1b9e-4a3f-4d0e-9a55-0f6f8f0b7d11"
 SCRIPT = htlc.witness_script(HASH, BUYER.key_hash, SELLER.key_hash, LOCK_HEIGHT)
 
@@ -72,9 +72,14 @@ class Facts:
     tip: Tip
     now: int
 
+    @property
+    def evidence(self) -> Evidence:
+        """As the checks read it."""
+        return Evidence(self.swap, self.offer, self.want, self.funding, self.tip, self.now)
+
     def verdict(self) -> Verdict:
         """What the checks say."""
-        return verify(self.swap, self.offer, self.want, self.funding, self.tip, self.now)
+        return verify(self.evidence)
 
     def funded_by(self, raw: bytes) -> "Facts":
         """The same with another funding transaction, named rightly by the seller."""
@@ -118,13 +123,11 @@ def good() -> Facts:
             max_swap_amount=1_000_000,
             available_amount=1_000_000,
             fee_subsidy_sats=SUBSIDY_SATS,
-            refund_delta_blocks=200,
+            refund_delta_blocks=230,
             invoice_expiry_secs=600,
             max_min_funding_confs=6,
             max_ln_cltv_blocks=144,
             claim_margin_blocks=10,
-            liquid_block_secs=60,
-            lightning_block_secs=60,
             lightning_node_id=NODE_ID,
         ),
         want=Expectations(
@@ -137,13 +140,13 @@ def good() -> Facts:
             max_total_price_msat=PRICE_MSAT,
             min_funding_confs=2,
             claim_rate_sats_per_kvb=100,
-            liquid_block_secs=60,
-            lightning_block_secs=60,
-            min_claim_margin_blocks=10,
-            pay_wait_secs=30,
+            max_hold_blocks=144,
+            claim_margin_blocks=60,
+            pay_wait_secs=60,
+            node_height=TIP_HEIGHT,
         ),
         funding=FundingView(raw, TIP_HEIGHT - 1),
-        tip=Tip(TIP_HEIGHT, "00" * 32),
+        tip=Tip(TIP_HEIGHT, "00" * 32, START_TIME),
         now=START_TIME + 1,
     )
 
@@ -236,7 +239,7 @@ WRONG: dict[str, tuple[str, Change]] = {
     "another address": ("claim address", swap(claim_address="ert1q")),
     "no invoice": (NO_INVOICE, swap(bolt11="")),
     "damaged invoice": (NO_INVOICE, swap(bolt11=invoice(HASH)[:-1] + "q")),
-    "bitcoin invoice": ("invoice network", swap(bolt11=bitcoin_invoice())),
+    "bitcoin invoice": ("invoice network, timelock budget", swap(bolt11=bitcoin_invoice())),
     "invoice of another node": ("invoice signer", bolt11(key=PrivateKey(b"\x08" * 32))),
     "no node in the offer": ("invoice signer", offer(lightning_node_id="")),
     "invoice of another hash": ("payment hash", bolt11(of=OTHER_HASH)),
@@ -289,18 +292,18 @@ WRONG: dict[str, tuple[str, Change]] = {
     ),
     "asset spent": ("unspent", spent("asset_outpoint")),
     "subsidy spent": ("unspent", spent("subsidy_outpoint")),
-    "refund too early": ("timelock budget", offer(refund_delta_blocks=169)),
-    "refund too early, with long blocks claimed": (
-        "timelock budget",
-        offer(refund_delta_blocks=169, liquid_block_secs=6_000),
-    ),
-    "Lightning slower than the seller says": (
-        "timelock budget, blocks left",
-        want(lightning_block_secs=600),
-    ),
-    "no time for a claim": ("timelock budget, blocks left", want(min_claim_margin_blocks=60)),
     "no hold allowed": ("invoice CLTV, timelock budget", swap(max_ln_cltv_blocks=0)),
-    "too late": ("blocks left", on("tip", height=LOCK_HEIGHT - 154)),
+    "too late": ("timelock budget", on("tip", height=LOCK_HEIGHT - 86)),
+    "too late, if blocks came since": (
+        "timelock budget",
+        on("tip", height=LOCK_HEIGHT - 96, time=START_TIME + 1 - 600),
+    ),
+    "too little for the claim": ("timelock budget", want(claim_margin_blocks=204)),
+    "too little to wait for the node": ("timelock budget", want(pay_wait_secs=8_700)),
+    "longer than the buyer agrees to": ("invoice CLTV", want(max_hold_blocks=17)),
+    "old tip": ("tip age", on("tip", time=START_TIME + 1 - 1_201)),
+    "clock behind the chain": ("tip age", on("tip", time=START_TIME + 1 + 7_201)),
+    "behind the node": ("tip height", want(node_height=TIP_HEIGHT + 1)),
 }
 """A case to the checks that it fails and how it differs from the good facts."""
 
@@ -332,12 +335,63 @@ def test_the_limits_themselves_are_allowed() -> None:
     """Equal to the limit passes: price, fee, expiry, blocks left, budget, CLTV."""
     limits = both(
         want(claim_rate_sats_per_kvb=1_272),
-        offer(refund_delta_blocks=170),
         bolt11(cltv_blocks=144),
-        on("tip", height=LOCK_HEIGHT - 155),
+        on("tip", height=LOCK_HEIGHT - 213 - 20, time=START_TIME + 599 - 1_200),
+        view(height=TIP_HEIGHT - 10),
+        want(node_height=LOCK_HEIGHT - 213 - 20),
     )
     facts = replace(limits(good()), now=START_TIME + 599)
     assert facts.verdict().failed == ()
+
+
+def over_bitcoin(blocks_left: int) -> Facts:
+    """The good facts with a Lightning invoice of bitcoin, and so many blocks left."""
+    change = both(
+        swap(bolt11=bitcoin_invoice(), refund_lock_height=TIP_HEIGHT + blocks_left),
+        want(network="liquidv1"),
+    )
+    return change(good())
+
+
+@pytest.mark.parametrize(
+    ("blocks_left", "max_delay"),
+    [(1_451, 34), (1_100, 18), (1_095, 17), (4_318, 144), (3_502, 144), (3_501, 143), (100, 0)],
+)
+def test_the_hold_over_bitcoin_is_what_the_blocks_left_allow(
+    blocks_left: int, max_delay: int
+) -> None:
+    """By the invoice's own prefix: the seller's word about its chain is nowhere asked for.
+
+    1,451 blocks with a CLTV of 144 are the terms that could be robbed.
+    """
+    facts = over_bitcoin(blocks_left)
+    assert facts.evidence.max_delay_blocks == max_delay
+    [check] = [c for c in facts.verdict().checks if c.name == "timelock budget"]
+    assert check.ok is (max_delay >= 18)
+    assert f"maxdelay {max_delay};" in check.found
+    assert "blocks of bitcoin" in check.found
+
+
+def test_the_hold_is_the_least_that_all_three_agree_to() -> None:
+    """Swap, offer and buyer; 14 days are never agreed to by default."""
+    facts = both(swap(max_ln_cltv_blocks=2_016), offer(max_ln_cltv_blocks=2_016))(good())
+    assert facts.evidence.hold_ceiling_blocks == 144
+    longest = (swap(max_ln_cltv_blocks=2_016), offer(max_ln_cltv_blocks=2_016))
+    assert both(*longest)(over_bitcoin(40_000)).evidence.max_delay_blocks == 144
+    for least in (
+        swap(max_ln_cltv_blocks=30),
+        offer(max_ln_cltv_blocks=30),
+        want(max_hold_blocks=30),
+    ):
+        assert least(facts).evidence.max_delay_blocks == 30
+
+
+def test_an_old_tip_names_the_server_and_the_clock() -> None:
+    """The person can tell which of the two is wrong."""
+    for secs in (-1_201, 7_201):
+        [check] = on("tip", time=START_TIME + 1 + secs)(good()).verdict().failed
+        assert "clock" in check.advice
+        assert "Electrum server" in check.advice
 
 
 def test_asset_and_subsidy_may_not_be_one_output() -> None:
@@ -404,8 +458,6 @@ def test_rubbish_from_the_seller_is_a_bad_verdict_and_no_exception(
         offer(
             asset_precision=small,
             price_msat_per_asset_unit=number,
-            liquid_block_secs=small,
-            lightning_block_secs=small,
             refund_delta_blocks=small,
         ),
         view(raw=data),

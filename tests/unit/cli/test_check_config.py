@@ -1,6 +1,7 @@
 """`lnliquid check-config`: value, unit and source of every setting, the budget, the refusals."""
 
 import json
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from lnlab.nodes.embedded.lightning import LightningNetwork
 from lnliquid.cli import command_line
 from lnliquid.cli.check_config import ask_nodes, limits
 from lnliquid.config import Settings, load_settings, unit_of
-from lnliquid.domain.terms import timelock_budget
 
 from ..builders import settings_values
 from ..test_config import write_toml
@@ -63,7 +63,20 @@ def test_the_budget_is_told_in_numbers_that_add_up(config: Path) -> None:
     assert sum(budget["parts_secs"].values()) == budget["needed_secs"]
     assert budget["available_secs"] - budget["needed_secs"] == budget["spare_secs"] >= 0
     settings = load_settings(config)
-    assert budget["needed_secs"] == timelock_budget(settings.timelocks).needed_secs
+    assert budget["needed_secs"] == settings.timelocks.budget.needed_secs
+    assert budget["hold_secs"] == (144 + 8) * 60
+    assert budget["blocks_to_pay_and_claim"] == 144 + 8 + 60
+
+
+def test_the_hold_is_told_in_hours(tmp_path: Path) -> None:
+    """With the chain, the blocks on top of the CLTV, and the margin in hours and blocks."""
+    config = write_toml(tmp_path, lightning_chain="bitcoin")
+    text = CliRunner().invoke(command_line(), ["check-config", "--config", str(config)]).stdout
+    words = " ".join(text.split())
+    assert "A payment can be held for 57.4 hours (144 + 8 blocks of bitcoin)" in words
+    assert "with a probability of 1e-09" in words
+    assert "fewer than 3,501 Liquid blocks left" in words
+    assert re.search(r"margin +44,611 +12\.4 +743\.5", text)
 
 
 @pytest.mark.parametrize("least", [None, 373_001])

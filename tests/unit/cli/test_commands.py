@@ -149,8 +149,8 @@ def test_check_config_prints_all_knobs_and_the_budget(config: Path) -> None:
     rows = {words[0]: words[1:] for words in reversed(lines)}
     assert rows["funding_confs"][:3] == ["1", "confs", "LNLIQUID_FUNDING_CONFS"]
     assert rows["network"][:2] == ["liquid-regtest", "file"]
-    assert rows["needed"][:1] == ["94,560"]
-    assert "129,600" in result.stdout
+    assert rows["needed"][:1] == ["214,589"]
+    assert "259,200" in result.stdout
     assert "the daemon would start with this" in result.stdout
 
 

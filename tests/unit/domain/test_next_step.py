@@ -5,16 +5,15 @@ from typing import Any
 import pytest
 
 from ln_liquid_swap.v1 import swap_pb2 as pb
-from lnliquid.domain.next_step import Actor, outlook
+from lnliquid.domain.next_step import Actor, PayWindow, outlook, pay_window
 from lnliquid.domain.ports import Invoice, InvoiceStatus
 from lnliquid.domain.reconcile import ChainFacts, MakeInvoice, Policy, Refund, reconcile
 from lnliquid.domain.swap import InvoiceMark, State, Tip
-from lnliquid.domain.terms import blocks_to_pay_and_claim
 
 from ..builders import LOCK_HEIGHT, NOW, TIMELOCKS, make_swap
 
 POLICY = Policy(funding_confs=1, final_confs=2, timelocks=TIMELOCKS)
-LAST = LOCK_HEIGHT - blocks_to_pay_and_claim(TIMELOCKS)
+LAST = TIMELOCKS.last_height_to_pay(LOCK_HEIGHT)
 """The last block under which a payment may start."""
 
 OPEN: dict[str, Any] = {
@@ -112,6 +111,45 @@ def test_the_last_blocks_are_those_of_the_reconciler() -> None:
     assert action(told.by_height + 1) is None
     assert action(LOCK_HEIGHT - 1) is None
     assert isinstance(action(LOCK_HEIGHT), Refund)
+
+
+@pytest.mark.parametrize(
+    ("changes", "tip_height", "is_over"),
+    [
+        ({}, 500, False),
+        ({}, LAST - 1, False),
+        ({}, LAST, True),  # an invoice that is still to be made needs a block
+        ({"state": State.FUNDED}, LAST - 1, False),
+        ({"state": State.FUNDED}, LAST, True),
+        ({"state": State.FUNDED, "invoice_mark": InvoiceMark.CLOSED}, 500, False),
+        (OPEN, 500, False),
+        (OPEN, None, False),
+        (OPEN, LAST, False),
+        (OPEN, LAST + 1, True),
+        (OPEN | {"invoice_expires_at": NOW + 1}, 500, False),
+        (OPEN | {"invoice_expires_at": NOW}, 500, True),
+        (OPEN | {"invoice_mark": InvoiceMark.REFUNDING}, None, True),
+        (OPEN | {"invoice_mark": InvoiceMark.LOST}, 500, True),
+        (OPEN | {"invoice_mark": InvoiceMark.PAID}, LOCK_HEIGHT, False),
+        (OPEN | {"state": State.CLAIMED}, LOCK_HEIGHT, False),
+        (OPEN | {"state": State.REFUNDED}, 500, True),
+        ({"state": State.FAILED}, 500, True),
+    ],
+)
+def test_the_time_for_paying_is_over(
+    changes: dict[str, Any], tip_height: int | None, is_over: bool
+) -> None:
+    """By block, by the invoice's end or by its end in Lightning; what was paid is not over."""
+    window = pay_window(make_swap(**changes), tip_height, NOW, TIMELOCKS)
+    assert window == PayWindow(LAST, is_over=is_over)
+
+
+def test_before_the_funding_is_signed_no_block_is_the_last() -> None:
+    """The lock height is not chosen yet; what has failed is over."""
+    unsigned: dict[str, Any] = {"funding_txid": None, "refund_lock_height": None}
+    assert pay_window(make_swap(**unsigned), 500, NOW, TIMELOCKS) == PayWindow(0, is_over=False)
+    failed = make_swap(**unsigned, state=State.FAILED)
+    assert pay_window(failed, 500, NOW, TIMELOCKS) == PayWindow(0, is_over=True)
 
 
 def test_the_actors_have_the_numbers_of_the_schema() -> None:

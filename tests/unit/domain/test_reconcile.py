@@ -1,6 +1,6 @@
 """`domain.reconcile`: a table of situations, each with the one right answer.
 
-Lock height 1,000; 120 blocks must be left when a payment starts; 2 confirmations fund, 2 finish.
+Lock height 1,000; 128 blocks must be left when a payment starts; 2 confirmations fund, 2 finish.
 """
 
 from dataclasses import replace
@@ -39,7 +39,7 @@ POLICY = Policy(funding_confs=2, final_confs=2, timelocks=TIMELOCKS)
 SWAP = make_swap()
 ASSET_OUT, SUBSIDY_OUT = outpoints(SWAP)
 BOTH = Refund((ASSET_OUT, SUBSIDY_OUT))
-EARLY, LAST_START, TOO_LATE, BEFORE, AT_LOCK = 700, 880, 881, 999, 1_000
+EARLY, LAST_START, TOO_LATE, BEFORE, AT_LOCK = 700, 872, 873, 999, 1_000
 FUNDED_AT = 600
 
 
@@ -124,7 +124,7 @@ def test_confirmations() -> None:
 TABLE: list[tuple[str, int, InvoiceStatus | None, InvoiceMark, Action | None, InvoiceMark]] = [
     # what, tip, invoice as seen, mark before → action, mark that is stored first
     ("right time", EARLY, ABSENT, NONE, MakeInvoice(3_600), ASKED),
-    ("fewer blocks", 879, ABSENT, NONE, MakeInvoice(60), ASKED),
+    ("fewer blocks", 871, ABSENT, NONE, MakeInvoice(60), ASKED),
     ("no time left", LAST_START, ABSENT, NONE, None, NONE),
     ("far too late", BEFORE, ABSENT, NONE, None, NONE),
     ("gone, not by us, early", EARLY, ABSENT, ASKED, None, LOST),

@@ -1,6 +1,4 @@
-"""`domain.terms`: fees, prices and the timelock arithmetic, at their edges."""
-
-from dataclasses import replace
+"""`domain.terms`: fees and prices, at their edges."""
 
 import pytest
 from hypothesis import given
@@ -10,16 +8,10 @@ from lnliquid.domain.terms import (
     CLAIM_VSIZE,
     FEE_FLOOR_SATS_PER_KVB,
     MAX_AMOUNT,
-    Timelocks,
-    blocks_to_pay_and_claim,
     fee_sats,
-    invoice_lifetime_secs,
     least_amount,
-    timelock_budget,
     total_price_msat,
 )
-
-from ..builders import TIMELOCKS
 
 
 @pytest.mark.parametrize(
@@ -81,85 +73,3 @@ def test_the_least_amount_is_the_first_whose_price_covers_the_cost(
     least = least_amount(cost, price, precision)
     assert total_price_msat(least, price, precision) >= cost * 1000
     assert least == 1 or total_price_msat(least - 1, price, precision) < cost * 1000
-
-
-def test_a_budget_that_fits_exactly_is_safe_and_one_block_less_is_not() -> None:
-    """The inequality of the time locks holds with equality."""
-    needed = timelock_budget(TIMELOCKS).needed_secs
-    assert needed == 6 * 60 + 600 + 3_600 + 100 * 60 + 20 * 60
-    exact = replace(TIMELOCKS, refund_delta_blocks=needed // 60)
-    assert needed % 60 == 0
-    assert timelock_budget(exact).is_safe
-    assert timelock_budget(exact).available_secs == needed
-    one_less = timelock_budget(replace(exact, refund_delta_blocks=exact.refund_delta_blocks - 1))
-    assert not one_less.is_safe
-
-
-def test_a_second_of_slack_too_much_is_unsafe() -> None:
-    """The inequality is computed in seconds, not in whole blocks."""
-    exact = replace(TIMELOCKS, refund_delta_blocks=196)
-    assert timelock_budget(exact).is_safe
-    assert not timelock_budget(replace(exact, create_slack_secs=601)).is_safe
-
-
-def test_a_budget_is_printed_with_every_number() -> None:
-    """Who reads the message can see which knob to turn."""
-    text = str(timelock_budget(replace(TIMELOCKS, refund_delta_blocks=10)))
-    assert text == (
-        "refund_delta 600 s < 11760 s = funding confirmations 360 + create slack 600 "
-        "+ invoice expiry 3600 + Lightning CLTV 6000 + claim margin 1200"
-    )
-    assert " >= " in str(timelock_budget(TIMELOCKS))
-
-
-@pytest.mark.parametrize(
-    ("cltv", "margin", "ln_secs", "liquid_secs", "blocks"),
-    [(100, 20, 60, 60, 120), (144, 60, 600, 60, 1500), (1, 2, 61, 60, 4), (20, 2, 1, 60, 3)],
-)
-def test_blocks_to_pay_and_claim(
-    cltv: int, margin: int, ln_secs: int, liquid_secs: int, blocks: int
-) -> None:
-    """A held payment counts in whole Liquid blocks, rounded up, and the claim comes on top."""
-    locks = replace(
-        TIMELOCKS,
-        max_ln_cltv_blocks=cltv,
-        claim_margin_blocks=margin,
-        lightning_block_secs=ln_secs,
-        liquid_block_secs=liquid_secs,
-    )
-    assert blocks_to_pay_and_claim(locks) == blocks
-
-
-@pytest.mark.parametrize(
-    ("tip", "lifetime"),
-    [(0, 3_600), (820, 3_600), (821, 3_540), (879, 60), (880, 0), (881, -60), (1_000, -7_200)],
-)
-def test_an_invoice_lives_no_longer_than_blocks_are_left(tip: int, lifetime: int) -> None:
-    """Its last second leaves the payment its whole CLTV and the claim its margin."""
-    assert invoice_lifetime_secs(TIMELOCKS, tip, 1_000) == lifetime
-
-
-@given(
-    st.builds(
-        Timelocks,
-        refund_delta_blocks=st.integers(1, 100_000),
-        max_funding_confs=st.integers(1, 6),
-        create_slack_secs=st.integers(0, 86_400),
-        invoice_expiry_secs=st.integers(10, 604_800),
-        max_ln_cltv_blocks=st.integers(20, 2_016),
-        claim_margin_blocks=st.integers(2, 10_000),
-        liquid_block_secs=st.integers(1, 3_600),
-        lightning_block_secs=st.integers(1, 7_200),
-    )
-)
-def test_safe_settings_leave_the_whole_invoice_expiry(locks: Timelocks) -> None:
-    """Funded as late as the budget allows, an invoice still gets all but a block of its time.
-
-    The part of a block is lost because a height has no seconds.
-    """
-    if not timelock_budget(locks).is_safe:
-        return
-    slack_blocks = -(-locks.create_slack_secs // locks.liquid_block_secs)
-    tip_when_funded = locks.max_funding_confs + slack_blocks
-    lifetime = invoice_lifetime_secs(locks, tip_when_funded, locks.refund_delta_blocks)
-    assert lifetime > locks.invoice_expiry_secs - 2 * locks.liquid_block_secs

@@ -265,10 +265,12 @@ async def connected(
 
 
 async def test_connecting_reads_the_tip() -> None:
-    """Once connected, the tip is known, its id is the header's SHA256, and the loop was woken."""
+    """Once connected, the tip is known, with its header's SHA256 and time; the loop was woken."""
     wakes = Wakes()
     async with connected(FakeServer(), wakes=wakes) as chain:
-        assert await chain.tip() == Tip(7, hashlib.sha256(HEADER).hexdigest())
+        tip = await chain.tip()
+        assert tip == Tip(7, hashlib.sha256(HEADER).hexdigest())
+        assert tip.time == int.from_bytes(HEADER[68:72], "little")
         assert wakes.count == 1
 
 

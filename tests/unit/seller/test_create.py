@@ -27,6 +27,7 @@ from lnliquid.domain.errors import (
     SwapNotFound,
     TooManySwaps,
 )
+from lnliquid.domain.next_step import PayWindow
 from lnliquid.domain.swap import Request, State, Swap
 from lnliquid.liquid.address import p2wpkh_address
 from lnliquid.liquid.networks import MAINNET, REGTEST
@@ -89,14 +90,16 @@ class World:
     def seller(self, **changes: Any) -> Seller:
         """The seller under these settings, with backends that it has not asked yet."""
         settings = Settings(**{**self.settings.model_dump(), **changes})
-        readiness = Readiness(self.database, self.chain, self.lightning, self.inventory, settings)
+        readiness = Readiness(
+            self.database, self.chain, self.lightning, self.inventory, settings, StillClock()
+        )
         return Seller(self.database, readiness, self.funder, SELLER, settings, self.notices)
 
     async def rows(self) -> dict[str, int]:
         """Number of rows of every table."""
         return await self.database.read(count_rows)
 
-    async def make_payable(self, swap: Swap) -> None:
+    async def make_payable(self, swap: Swap, bolt11: str | None = "lnert1") -> None:
         """Fund the swap on paper and give it an invoice, as funder and watcher would."""
 
         def write(session: Transaction) -> None:
@@ -112,7 +115,7 @@ class World:
             swap_store.bind_funding(session, txid_of(1), [FundedSwap(swap.swap_id, 600, 0, 1)])
             before = swap_store.get(session, swap.swap_id)
             assert before is not None
-            after = replace(before, state=State.FUNDED, bolt11="lnert1", invoice_expires_at=NOW)
+            after = replace(before, state=State.FUNDED, bolt11=bolt11, invoice_expires_at=NOW)
             assert swap_store.save(session, before, after)
 
         await self.database.write(write)
@@ -365,6 +368,29 @@ async def test_a_caller_that_hangs_up_during_the_commit_cancels_nothing(world: W
     assert (await world.rows())["swap"] == 1
 
 
+@pytest.mark.parametrize(("height", "is_over"), [(387, False), (388, True)])
+async def test_a_swap_that_is_funded_too_late_is_not_waited_for(
+    world: World, height: int, is_over: bool
+) -> None:
+    """No invoice will be made: CreateSwap answers at once, and tells that it is over.
+
+    The lock height is 600, and 212 blocks must be left when a payment starts.
+    """
+    seller = world.seller(create_wait_secs=60)
+    task = asyncio.create_task(seller.create_swap(make_request()))
+    swap = await waiting_for(world, task, make_request())
+    world.chain.height = height
+    await world.make_payable(swap, bolt11=None)
+    if not is_over:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(task), 0.2)
+        world.chain.height = 388
+        world.notices.swaps_changed([swap.swap_id])
+    answer = await asyncio.wait_for(task, 10)
+    assert (answer.state, answer.bolt11) == (State.FUNDED, None)
+    assert await seller.pay_window(answer) == PayWindow(388, is_over=True)
+
+
 async def test_the_offer_tells_settings_and_what_is_left(world: World) -> None:
     """What is reserved is not offered; an asset that is not sold is not known."""
     seller = world.seller()
@@ -372,8 +398,7 @@ async def test_the_offer_tells_settings_and_what_is_left(world: World) -> None:
     for name in ("network", "asset_id", "price_msat_per_asset_unit", "min_swap_amount",
                  "max_swap_amount", "fee_subsidy_sats", "refund_delta_blocks",
                  "invoice_expiry_secs", "max_min_funding_confs", "max_ln_cltv_blocks",
-                 "claim_margin_blocks", "liquid_block_secs", "lightning_block_secs",
-                 "asset_precision"):  # fmt: skip
+                 "claim_margin_blocks", "asset_precision"):  # fmt: skip
         assert getattr(before, name) == getattr(world.settings, name)
     assert (before.available_amount, before.lightning_node_id) == (10_000, "02" * 33)
     await seller.create_swap(make_request())

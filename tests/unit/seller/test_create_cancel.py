@@ -99,7 +99,7 @@ class World:
 
     def seller(self) -> Seller:
         """One that has not asked Lightning yet."""
-        readiness = Readiness(*self.readiness, self.settings)
+        readiness = Readiness(*self.readiness, self.settings, StillClock())
         return Seller(self.database, readiness, self.funder, SELLER, self.settings, self.notices)
 
     async def look(self, request: Request) -> Swap | None:
@@ -160,8 +160,9 @@ def places(task: "asyncio.Task[Swap]") -> set[str]:
 
 def awaits() -> set[str]:
     """The lines of CreateSwap that wait for something."""
-    source = inspect.getsource(Seller.create_swap) + inspect.getsource(Seller._until_payable)
-    return {line.strip() for line in source.splitlines() if "await " in line}
+    parts = (Seller.create_swap, Seller._until_payable, Seller._is_answer, Seller.pay_window)
+    lines = [line.strip() for part in parts for line in inspect.getsource(part).splitlines()]
+    return {line for line in lines if "await " in line}
 
 
 async def test_create_swap_cancelled_at_every_moment(world: World) -> None:

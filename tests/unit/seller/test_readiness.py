@@ -33,7 +33,8 @@ class Place:
         (folder / "disk").mkdir()
         replica = folder / "disk" / "replica"
         self.settings = Settings(**settings_values(folder, replica=replica))
-        self.database = Database(migrated(self.settings.database), StillClock(), replica)
+        self.clock = StillClock()
+        self.database = Database(migrated(self.settings.database), self.clock, replica)
         self.lightning = FakeLightning()
         self.chain = FakeChain()
         self.inventory = Inventory(self.database, self.chain, SELLER)
@@ -47,6 +48,7 @@ class Place:
             self.lightning,
             self.inventory,
             self.settings,
+            self.clock,
             locks,
         )
 
@@ -98,7 +100,7 @@ class HangingPaths(Readiness):
 async def test_a_disk_that_hangs_is_told_in_time(place: Place) -> None:
     """No look at it is waited for, nor is another one begun; when it answers, sales go on."""
     readiness = HangingPaths(
-        place.database, place.chain, place.lightning, place.inventory, place.settings
+        place.database, place.chain, place.lightning, place.inventory, place.settings, place.clock
     )
     asked = []
     try:

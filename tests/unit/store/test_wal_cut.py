@@ -86,7 +86,9 @@ class Builder:
         settings = Settings(**settings_values(folder, create_wait_secs=0))
         parts = Spenders(self.database, chain, settings)
         self.funder = parts.funder
-        readiness = Readiness(self.database, chain, FakeLightning(), parts.inventory, settings)
+        readiness = Readiness(
+            self.database, chain, FakeLightning(), parts.inventory, settings, StillClock()
+        )
         self.seller = Seller(self.database, readiness, self.funder, SELLER, settings, parts.notices)
         self.done: list[tuple[int, Picture]] = []
         """Size of the log when a step was reported done, and all rows at that moment."""
