@@ -70,7 +70,6 @@ EXCEPTIONS: tuple[str, ...] = (
     "lab/lnlab/scenarios/refund.py",
     "lab/lnlab/scenarios/watchers.py",
     "lab/lnlab/servers.py",
-    "proto/ln_liquid_swap/v1/swap.proto",
     "service/lnliquid/audit/explanations.py",
     "service/lnliquid/buyer/claim.py",
     "service/lnliquid/crashpoints.py",
