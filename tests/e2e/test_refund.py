@@ -3,7 +3,7 @@
 import pytest
 
 from lnlab.actors.daemon import SellerDaemon
-from lnlab.scenarios import crash, late_payment, paid
+from lnlab.scenarios import attacks, crash, late_payment, paid
 from lnlab.scenarios.refund import refund
 from lnlab.scenarios.retries import retries
 
@@ -36,6 +36,13 @@ async def test_late_payment(daemon: SellerDaemon) -> None:
 async def test_held_payment(daemon: SellerDaemon) -> None:
     """A payment under way when the invoice is deleted comes back to the payer; then the refund."""
     await late_payment.held_payment(daemon, print)
+
+
+async def test_holding_seller(daemon: SellerDaemon) -> None:
+    """A payment held for as long as Lightning allows: claimed in time; too late: not paid."""
+    if daemon.lab.nodes.kind != "embedded":
+        pytest.skip("real nodes go on chain at the end of the hold, and close the channel")
+    await attacks.holding_seller(daemon, print)
 
 
 async def test_paid_unclaimed(daemon: SellerDaemon) -> None:

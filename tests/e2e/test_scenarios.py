@@ -80,6 +80,12 @@ async def test_a_scenario_that_fails_keeps_its_lab(directory: Path) -> None:
     assert running_processes(directory) == []
 
 
+async def test_frozen_server(directory: Path) -> None:
+    """A server that stands still after the funding is not believed, by its header or its height."""
+    done = scenario_run(directory, "frozen-server")
+    assert done.returncode == 0, done.stderr
+
+
 async def test_unknown_scenarios_are_refused_at_once(directory: Path) -> None:
     """A wrong name costs no lab, and the right ones are told."""
     done = scenario_run(directory, "fire")

@@ -22,6 +22,8 @@ class Sight(Enum):
     WHOLE = auto()
     OLD_TIP = auto()
     """The tip is for ever the one last seen; the rest is as it is."""
+    FROZEN = auto()
+    """Everything ends with the tip last seen, the mempool is empty."""
     BEHIND = auto()
     """Everything ends one block or more before what was seen last, the mempool is empty."""
 
@@ -32,6 +34,8 @@ class SeenTips:
     def __init__(self) -> None:
         self._last: dict[str, Any] | None = None
         self._before: dict[str, Any] | None = None
+        self.older_secs = 0
+        """By how much the header of a frozen tip is older than it was."""
 
     def add(self, tip: dict[str, Any]) -> None:
         """Take note of a tip that is passed on."""
@@ -46,6 +50,8 @@ class SeenTips:
                 return None
             case Sight.OLD_TIP:
                 return self._last
+            case Sight.FROZEN:
+                return self._last and _older(self._last, self.older_secs)
             case Sight.BEHIND:
                 return self._before or self._last
 
@@ -110,9 +116,17 @@ class ElectrumLines:
             if shown is None:
                 self._tips.add(result)
             return shown or result
-        if sight is Sight.BEHIND and shown is not None:
+        if sight in (Sight.FROZEN, Sight.BEHIND) and shown is not None:
             return [item for item in result if 0 < item["height"] <= shown["height"]]
         return result
+
+
+def _older(tip: dict[str, Any], secs: int) -> dict[str, Any]:
+    """This tip with a header that is so much older (`primitives/block.h`: the time is at 68)."""
+    header = bytearray.fromhex(tip["hex"])
+    time = int.from_bytes(header[68:72], "little") - secs
+    header[68:72] = time.to_bytes(4, "little")
+    return tip | {"hex": header.hex()}
 
 
 def _messages(line: bytes) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ CONTROL_SOCKET = "faults.sock"
 
 
 class Fault(StrEnum):
-    """What a proxy does. The last four are for Electrum only."""
+    """What a proxy does. The last five are for Electrum only."""
 
     NONE = "none"
     """Pass everything on."""
@@ -29,6 +29,8 @@ class Fault(StrEnum):
     """Each notification comes twice."""
     LAG = "lag"
     """Notifications are lost and the tip is for ever the one last seen."""
+    FROZEN = "frozen"
+    """The server shows the chain as it was, for ever; its tip's header is ``secs`` older."""
     BEHIND = "behind"
     """The server has fallen behind: its tip goes back, and its histories end there."""
 

@@ -30,10 +30,16 @@ CHUNK_BYTES = 64 * 1024
 log = logging.getLogger("lnlab.faults")
 
 
-ELECTRUM_ONLY = frozenset({Fault.DROP, Fault.DUPLICATE, Fault.LAG, Fault.BEHIND})
-NOTIFICATIONS = {Fault.DROP: 0, Fault.LAG: 0, Fault.BEHIND: 0, Fault.DUPLICATE: 2}
+ELECTRUM_ONLY = frozenset({Fault.DROP, Fault.DUPLICATE, Fault.LAG, Fault.FROZEN, Fault.BEHIND})
+NOTIFICATIONS = {
+    Fault.DROP: 0,
+    Fault.LAG: 0,
+    Fault.FROZEN: 0,
+    Fault.BEHIND: 0,
+    Fault.DUPLICATE: 2,
+}
 """How often each notification comes, where it is not once."""
-SIGHTS = {Fault.LAG: Sight.OLD_TIP, Fault.BEHIND: Sight.BEHIND}
+SIGHTS = {Fault.LAG: Sight.OLD_TIP, Fault.FROZEN: Sight.FROZEN, Fault.BEHIND: Sight.BEHIND}
 
 
 def _bound(port: int) -> socket.socket:
@@ -102,6 +108,7 @@ class Proxy:
         if fault is Fault.DELAY and secs <= 0:
             raise FaultError("a delay needs a number of seconds")
         self.fault, self._secs = fault, secs
+        self._tips.older_secs = int(secs) if fault is Fault.FROZEN else 0
         if fault is Fault.REFUSE:
             await self.close()
             if self._listen_path is None:

@@ -8,6 +8,7 @@ from lnlab.actors.buyer import Buyer
 from lnlab.actors.daemon import SellerDaemon
 from lnlab.lab import Lab
 from lnlab.scenarios import (
+    attacks,
     disk_full,
     host,
     host_disk,
@@ -115,6 +116,12 @@ SCENARIOS: Mapping[str, Scenario] = (
     | {
         "outage": Scenario("outage", outage, proxies=True),
         "tip-back": Scenario("tip-back", lag.tip_back, proxies=True),
+        "holding-seller": Scenario(
+            # Real nodes would go on chain at the end of the hold, and close the channel.
+            "holding-seller",
+            attacks.holding_seller,
+            only_on="embedded",
+        ),
         "containers": Scenario("containers", containers, only_on="compose"),
         "host-stalled-stderr": Scenario("host-stalled-stderr", host.stalled_stderr, on_host=True),
         "host-hung-replica": Scenario("host-hung-replica", host.hung_replica, on_host=True),
@@ -128,6 +135,7 @@ SCENARIOS: Mapping[str, Scenario] = (
     | {
         name: Scenario(name, run_on_lab=run)
         for name, run in {
+            "frozen-server": attacks.frozen_server,
             "storm": storms.storm,
             "oversell": storms.oversell,
             "storm-killed": storms.killed,

@@ -56,7 +56,7 @@ async def check(purchase: Purchase) -> None:
     was_clean = purchase.record.swap if purchase.record.funding_raw else None
     purchase.save(swap=to_json(answer))
     purchase.say("funding", f"funded by {answer.funding_txid}")
-    patience_ends = purchase.clock.now() + round(purchase.settings.outage_secs)
+    patience_ends = purchase.clock.now() + round(purchase.patience_secs)
     verdict, evidence = await purchase.until(
         "confirmations", lambda: _judge(purchase, patience_ends)
     )

@@ -92,7 +92,7 @@ class Purchase(Parts):
                 found = await probe()
             except (SellerUnavailable, BackendUnavailable, BackendTimeout) as error:
                 if outage_ends is None:
-                    outage_ends = now() + self._outage_secs
+                    outage_ends = now() + self.patience_secs
                     self.say("wait", f"{error}; trying again")
                 if now() >= outage_ends:
                     raise
@@ -105,7 +105,8 @@ class Purchase(Parts):
             await asyncio.sleep(self.settings.poll_secs)
 
     @property
-    def _outage_secs(self) -> float:
+    def patience_secs(self) -> float:
+        """For how long an outage is waited out; shorter while nothing is paid."""
         unpaid = self.settings.unpaid_outage_secs
         if unpaid is None or self.record.step.may_be_paid:
             return self.settings.outage_secs
