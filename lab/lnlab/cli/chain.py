@@ -108,7 +108,7 @@ async def fault(
     what: Annotated[
         str,
         typer.Argument(
-            help="none, refuse, hang, delay, cut; electrum: drop, duplicate, lag, behind; "
+            help="none, refuse, hang, delay, cut; electrum: drop, duplicate, lag, frozen, behind; "
             "lightning: hold, release, fail (payments)."
         ),
     ] = "none",

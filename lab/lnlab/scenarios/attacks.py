@@ -13,6 +13,7 @@ from lnlab.actors.programs import ProgramError
 from lnlab.faults.control import Faults
 from lnlab.faults.orders import Fault
 from lnlab.lab import Lab
+from lnlab.nodes.lightning import lightning_call
 from lnlab.scenarios.sale import Say, require
 from lnlab.scenarios.steps import (
     CLAIMED,
@@ -26,8 +27,6 @@ from lnlab.scenarios.steps import (
 
 AMOUNT = 1_000
 PRICE_CAP_MSAT = 10**12
-EXTRA_HOLD_BLOCKS = 8
-"""For how long a payment can be held beyond its CLTV."""
 HELD_SECS = 60.0
 FROZEN_SECS = 3_600.0
 
@@ -49,9 +48,10 @@ async def holding_seller(daemon: SellerDaemon, say: Say) -> None:
         )
         await daemon.kill()  # this seller deletes no invoice, and means to refund
         record = await paying.run("show", _name(held))
-        blocks = int(record["max_delay_blocks"]) + EXTRA_HOLD_BLOCKS
-        say(f"paid under the last block that allows it, {last}, and held for {blocks} blocks")
-        await lab.mine(blocks)
+        expiry = await _htlc_expiry(lab)
+        require(expiry <= last + 1 + record["max_delay_blocks"], "held for longer than maxdelay")
+        await mine_to(daemon, expiry - 1)
+        say(f"paid under the last block that allows it, {last}, and held until {expiry - 1}")
         left = int(record["swap"]["refund_lock_height"]) - (await lab.tip()).height
         require(left >= 60, f"{left} blocks are left for the claim, and 60 should be")
     except BaseException:
@@ -97,6 +97,13 @@ async def frozen_server(lab: Lab, say: Say, _seed: int) -> None:
         await until_final(daemon, (await _swap(daemon, checked)).swap_id, CLAIMED)
         say("the server goes on, and so does the purchase")
         daemon.check_log()
+
+
+async def _htlc_expiry(lab: Lab) -> int:
+    """The height at which the one payment under way goes back to the buyer's node."""
+    answer = await lightning_call(lab.lightning["buyer"], "listpeerchannels")
+    [expiry] = [int(htlc["expiry"]) for channel in answer["channels"] for htlc in channel["htlcs"]]
+    return expiry
 
 
 async def _checked(
