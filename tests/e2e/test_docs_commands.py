@@ -149,6 +149,8 @@ def test_the_operators_runbook(reader: Reader) -> None:
                         if lost.endswith("replica") or "replica" not in path.name:
                             path.unlink()
                 succeeds(reader.type(line))
+            elif line.startswith("lnliquid withdraw "):  # it asks
+                succeeds(reader.type(f"{line} --yes"))
             elif line.startswith("lnliquid refund"):  # nothing is paid and unclaimed here
                 succeeds(reader.type(line), 1)
             else:

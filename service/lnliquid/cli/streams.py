@@ -61,6 +61,7 @@ def guard() -> Output:
             io.BufferedWriter(raw), encoding=encoding, errors="replace", line_buffering=True
         )
         setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)  # the process's own, as `log` asks
     return out
 
 
