@@ -39,7 +39,7 @@ from ..fakes import FakeChain, FakeLightning
 
 T = TypeVar("T")
 
-TURNS = 30
+TURNS = 90
 """More than CreateSwap takes to get to where it waits for the block."""
 LANES = 4
 DEADLINE_SECS = 10
