@@ -280,6 +280,7 @@ class Watcher:
         if swap.bolt11 is not None and before.bolt11 is None:
             reach("invoice.stored")
             log.info("invoice made", **swap.ids, expires_at=swap.invoice_expires_at)
+            self._inventory.work.forget(swap.swap_id)  # it may have been made by a call that hung
         if swap.paid_unclaimed and not before.paid_unclaimed:
             log.error("paid and not claimed: this needs the operator", **swap.ids)
         if swap.finished:
