@@ -237,6 +237,9 @@ class Watcher:
             log.exception("swap cannot be judged", **swap.ids)
             self._view.put_aside(swap, "a fault of the program, see the log line before")
             return None
+        if decision.action is None and judged_on[2] is not None:
+            # A call that hung did it, or it is too late for it: what failed is not to be done.
+            self._inventory.work.forget(swap.swap_id)
         if decision.action is None and decision.swap == swap:
             self._at_rest[swap.swap_id] = judged_on
             return None
