@@ -50,7 +50,11 @@ async def test_the_example_verifies_pays_and_claims(daemon: SellerDaemon) -> Non
     async with mining(daemon.lab, 0.3):
         code, output = await run_example(buyer, str(AMOUNT), "1000000000")
     assert code == 0, output
-    assert output.index("  blocks left: ") < output.index("  pay: paying") < output.index("\npaid ")
+    assert (
+        output.index("  timelock budget: ")
+        < output.index("  pay: paying")
+        < output.index("\npaid ")
+    )
     assert await buyer.balance() == AMOUNT
 
 
@@ -109,7 +113,7 @@ async def test_a_no_to_the_verdict_pays_nothing_and_a_yes_pays(daemon: SellerDae
         (record,) = Journal(buyer.directory).all()
         assert (code, record.step, record.dry_run) == (1, Step.CREATED, True)
         assert said.count("\nok     ") == len(CHECKS)
-        assert said.index("blocks left") < said.index("Every check passed. Pay ")
+        assert said.index("timelock budget") < said.index("Every check passed. Pay ")
         assert "nothing was paid" in said
         assert (await buyer.run("resume"))["purchases"] == []
         code, said = await ask_and_answer(buyer, "y", "y")

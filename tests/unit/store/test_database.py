@@ -391,7 +391,7 @@ async def test_a_disk_that_hangs_is_told_and_does_not_hold_up_the_end(path: Path
     finally:
         held.set()
         await writing
-    assert database.stalled_secs == 0
+    await wait_for(lambda: database.stalled_secs == 0, timeout_secs=10, message="it is over")
 
 
 async def test_a_database_locked_by_another_process_is_a_failure_that_passes(
