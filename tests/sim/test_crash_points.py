@@ -5,6 +5,8 @@ without it, it is started on what the disk holds, dies at the second, and is sta
 money rules are checked at every commit, broadcast and turn; in the end every swap has ended.
 """
 
+import os
+
 import pytest
 
 from lnliquid import crashpoints
@@ -15,6 +17,8 @@ from .simulation import folder_in_memory
 from .town import ASK, DUE, FORGET, LANES, MERGE, OLDER, SECOND_WAYS, WAYS, Town
 from .world import captured_log
 
+EVERY_PAIR = "LNLIQUID_EVERY_CRASH_PAIR"
+"""Set, each point is followed by each: seven minutes of processor time, and not half of that."""
 TURNS = 6
 """At most so many until a point is reached: lanes wait until nothing is unconfirmed."""
 
@@ -38,7 +42,14 @@ def test_killed_at_and_again_in_recovery(first: str) -> None:
             raise
         finally:
             loop.close()
-    assert turns.keys() == set(POINTS)
+    assert turns.keys() == {*_seconds(first)}
+
+
+def _seconds(first: str) -> list[str]:
+    """The points of the recovery from this one: every other one, all of them by night."""
+    if os.environ.get(EVERY_PAIR):
+        return [*POINTS]
+    return [p for n, p in enumerate(POINTS) if n % 2 == POINTS.index(first) % 2]
 
 
 async def _play(town: Town, first: str) -> dict[str, int]:
@@ -48,7 +59,7 @@ async def _play(town: Town, first: str) -> dict[str, int]:
         town.deposit_in_parts(LANES)
         town.mine(town.settings.final_confs)
         await town.turn()
-        turns = {second: await _pair(town, first, second) for second in POINTS}
+        turns = {second: await _pair(town, first, second) for second in _seconds(first)}
         await town.finish()
         return turns
     finally:
